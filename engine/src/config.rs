@@ -1,0 +1,462 @@
+//! Settings in two steps: what was written ([`File`]), then what it means ([`Config`]), with the
+//! cross-checks done once and messages that name the key.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use parallax_node::{ConfigError as NodeConfigError, Laboratory, NodeConfig};
+use parallax_validation::{
+    base::perspective::{Coordinates, Perspective, PerspectiveId, ResolverSite, Rir, Role},
+    check::caa::authorize::CaaPolicy,
+    plan::PlanLimits,
+    record::{FORM_VERSION, Rules, Setup, SetupError},
+    verdict::cohort::{Cohort, CohortViolation},
+};
+use serde::Deserialize;
+use thiserror::Error;
+
+/// The built-in policy rows.
+pub const POLICY: &str = parallax_validation::verdict::policy::BUILTIN_TEXT;
+
+/// The commented sample.
+pub const SAMPLE: &str = include_str!("../parallax.sample.toml");
+
+/// The configuration file as written.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// Names by which the CA is known in CAA records, as its CP/CPS lists them (req C19).
+    pub issuer_domains: Vec<String>,
+    /// Policy rows that are stricter than the built-in ones.
+    #[serde(default)]
+    pub policy_file: Option<PathBuf>,
+    /// How attempts are made.
+    #[serde(default)]
+    pub engine: EngineSection,
+    /// Limits of each perspective's task.
+    #[serde(default)]
+    pub lookup: PlanLimits,
+    /// How CAA is judged.
+    #[serde(default)]
+    pub caa: CaaSection,
+    /// The journal.
+    #[serde(default)]
+    pub journal: JournalSection,
+    /// For laboratories only.
+    #[serde(default)]
+    pub laboratory: Option<Laboratory>,
+    /// The perspectives.
+    #[serde(rename = "perspective")]
+    pub perspectives: Vec<PerspectiveSection>,
+}
+
+/// In what order perspectives are asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FanOut {
+    /// Remotes are asked once the primary has confirmed; most attempts fail there.
+    #[default]
+    PrimaryFirst,
+    /// All are asked at once: lower latency, more traffic.
+    Parallel,
+}
+
+/// `[engine]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EngineSection {
+    /// Attempts in flight; further requests wait.
+    pub attempts_in_flight: usize,
+    /// In what order perspectives are asked.
+    pub fan_out: FanOut,
+    /// Whether a refusal waits for every remote that was asked, so that it can be explained.
+    pub await_all_on_refusal: bool,
+    /// Added to the task's deadline before a silent perspective is given up, milliseconds.
+    pub reply_grace_ms: u32,
+}
+
+impl Default for EngineSection {
+    fn default() -> Self {
+        Self { attempts_in_flight: 2000, fan_out: FanOut::PrimaryFirst, await_all_on_refusal: true, reply_grace_ms: 2000 }
+    }
+}
+
+/// `[caa]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CaaSection {
+    /// Whether flags = 1, a common misreading of "critical", counts as critical (req C10).
+    pub flags_one_is_critical: bool,
+}
+
+impl Default for CaaSection {
+    fn default() -> Self {
+        Self { flags_one_is_critical: true }
+    }
+}
+
+/// `[journal]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct JournalSection {
+    /// Where its segments are; the command line may name another place.
+    pub directory: PathBuf,
+    /// A new segment is begun beyond this many mebibytes.
+    pub segment_mib: u64,
+}
+
+impl Default for JournalSection {
+    fn default() -> Self {
+        Self { directory: PathBuf::from("journal"), segment_mib: 256 }
+    }
+}
+
+/// `[[perspective]]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PerspectiveSection {
+    /// Unique name.
+    pub id: PerspectiveId,
+    /// `primary` or `remote`.
+    pub role: Role,
+    /// Region.
+    pub rir: Rir,
+    /// Degrees, north positive.
+    pub latitude: f64,
+    /// Degrees, east positive.
+    pub longitude: f64,
+    /// Autonomous system.
+    pub as_number: u32,
+    /// Who runs the network there.
+    pub provider: String,
+    /// Source of IPv4 traffic.
+    #[serde(default)]
+    pub source_ipv4: Option<Ipv4Addr>,
+    /// Source of IPv6 traffic.
+    #[serde(default)]
+    pub source_ipv6: Option<Ipv6Addr>,
+    /// The one resolver it asks.
+    pub resolver: SocketAddr,
+    /// Where the resolver is, if not where the perspective is.
+    #[serde(default)]
+    pub resolver_latitude: Option<f64>,
+    /// See `resolver_latitude`.
+    #[serde(default)]
+    pub resolver_longitude: Option<f64>,
+    /// Region of the resolver, if not the perspective's.
+    #[serde(default)]
+    pub resolver_rir: Option<Rir>,
+    /// Threads, each with its own ring.
+    #[serde(default = "one")]
+    pub workers: u16,
+    /// Source ports each worker spreads its queries over.
+    #[serde(default = "sixty_four")]
+    pub source_ports: u16,
+    /// Tasks each worker carries out at a time.
+    #[serde(default = "many")]
+    pub tasks_in_flight_max: u32,
+}
+
+fn one() -> u16 {
+    1
+}
+
+fn sixty_four() -> u16 {
+    64
+}
+
+fn many() -> u32 {
+    20_000
+}
+
+/// Settings that cannot be.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{path}: {error}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// It is not TOML, or has unknown or missing keys.
+    #[error("{path}: {error}")]
+    Toml {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        error: Box<toml::de::Error>,
+    },
+    /// A value.
+    #[error("{path}: {key}: {problem}")]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The policy rows.
+    #[error("{path}: policy_file: {error}")]
+    Policy {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        error: SetupError,
+    },
+    /// The perspectives are no lawful cohort.
+    #[error("{path}: the perspectives are no lawful cohort under the rules of {at}:\n  {}", violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  "))]
+    Cohort {
+        /// The file.
+        path: PathBuf,
+        /// The instant whose rules are broken.
+        at: Timestamp,
+        /// Every broken rule.
+        violations: Vec<CohortViolation>,
+    },
+}
+
+/// Settings, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The rules attempts are made under.
+    pub rules: Rules,
+    /// One for each perspective, in the order of the rules: the primary first.
+    pub nodes: Vec<NodeConfig>,
+    /// How attempts are made.
+    pub engine: EngineSection,
+    /// The journal.
+    pub journal: JournalSection,
+    /// What is lawful but worth knowing.
+    pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// Reads and checks a configuration file for use at `now`: refused if the cohort is not lawful now or
+    /// in 24 hours (req A20), with a warning if it will not be in 30 days.
+    ///
+    /// # Errors
+    /// The first key at fault, or every broken rule of the cohort.
+    pub fn load(path: &Path, now: Timestamp) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
+        Self::parse(&text, path, now)
+    }
+
+    /// Checks the text of a configuration file; `path` is for messages.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(text: &str, path: &Path, now: Timestamp) -> Result<Self, ConfigError> {
+        let file: File =
+            toml::from_str(text).map_err(|error| ConfigError::Toml { path: path.to_owned(), error: Box::new(error) })?;
+        Checker { path, now }.check(file)
+    }
+}
+
+struct Checker<'a> {
+    path: &'a Path,
+    now: Timestamp,
+}
+
+impl Checker<'_> {
+    fn value(&self, key: impl Into<String>, problem: impl ToString) -> ConfigError {
+        ConfigError::Value { path: self.path.to_owned(), key: key.into(), problem: problem.to_string() }
+    }
+
+    fn check(&self, mut file: File) -> Result<Config, ConfigError> {
+        self.check_numbers(&file)?;
+        // The primary leads; the order of the remotes is that of the file.
+        file.perspectives.sort_by_key(|p| p.role != Role::Primary);
+        let perspectives = self.perspectives(&file)?;
+        let laboratory = file.laboratory.clone().unwrap_or_default();
+        let nodes = self.nodes(&file, &laboratory)?;
+        let rules = self.rules(&file, perspectives)?;
+        let mut warnings = self.check_cohort(&rules)?;
+        if file.laboratory.is_some() {
+            warnings.push("[laboratory] is set: special-purpose addresses may be connected to; never use this for issuance".to_owned());
+        }
+        Ok(Config { rules, nodes, engine: file.engine, journal: file.journal, warnings })
+    }
+
+    fn check_numbers(&self, file: &File) -> Result<(), ConfigError> {
+        file.lookup.check().map_err(|problem| self.value("lookup", problem))?;
+        if !(1..=1_000_000).contains(&file.engine.attempts_in_flight) {
+            return Err(self.value("engine.attempts_in_flight", "not in 1..=1000000"));
+        }
+        if !(1..=4096).contains(&file.journal.segment_mib) {
+            return Err(self.value("journal.segment_mib", "not in 1..=4096"));
+        }
+        if file.issuer_domains.is_empty() {
+            return Err(self.value("issuer_domains", "at least one name is wanted, or no CAA record can permit"));
+        }
+        for domain in &file.issuer_domains {
+            let parsed: Result<parallax_validation::base::name::DomainName, _> = domain.parse();
+            parsed.map_err(|problem| self.value("issuer_domains", problem))?;
+        }
+        Ok(())
+    }
+
+    fn perspectives(&self, file: &File) -> Result<Vec<Perspective>, ConfigError> {
+        let primaries = file.perspectives.iter().filter(|p| p.role == Role::Primary).count();
+        if primaries != 1 {
+            return Err(self.value("perspective", format!("{primaries} have the role \"primary\"; exactly one must")));
+        }
+        file.perspectives.iter().map(|section| self.perspective(section)).collect()
+    }
+
+    fn perspective(&self, section: &PerspectiveSection) -> Result<Perspective, ConfigError> {
+        let key = |name: &str| format!("perspective.{}.{name}", section.id);
+        let coordinates =
+            Coordinates::new(section.latitude, section.longitude).map_err(|e| self.value(key("latitude"), e))?;
+        let resolver_at = match (section.resolver_latitude, section.resolver_longitude) {
+            (None, None) => coordinates,
+            (Some(latitude), Some(longitude)) => {
+                Coordinates::new(latitude, longitude).map_err(|e| self.value(key("resolver_latitude"), e))?
+            }
+            _ => return Err(self.value(key("resolver_latitude"), "give both resolver_latitude and resolver_longitude")),
+        };
+        Ok(Perspective {
+            id: section.id.clone(),
+            role: section.role,
+            rir: section.rir,
+            coordinates,
+            as_number: section.as_number,
+            provider: section.provider.clone(),
+            resolver: ResolverSite {
+                name: section.resolver.to_string(),
+                rir: section.resolver_rir.unwrap_or(section.rir),
+                coordinates: resolver_at,
+            },
+        })
+    }
+
+    fn nodes(&self, file: &File, laboratory: &Laboratory) -> Result<Vec<NodeConfig>, ConfigError> {
+        let mut resolvers = std::collections::HashMap::new();
+        file.perspectives
+            .iter()
+            .map(|section| {
+                let key = |name: &str| format!("perspective.{}.{name}", section.id);
+                if let Some(other) = resolvers.insert(section.resolver, &section.id) {
+                    let problem = format!("{} is {other}'s too; nothing may be shared between perspectives (req A11)", section.resolver);
+                    return Err(self.value(key("resolver"), problem));
+                }
+                let node = NodeConfig {
+                    perspective: section.id.clone(),
+                    source_ipv4: section.source_ipv4,
+                    source_ipv6: section.source_ipv6,
+                    resolver: section.resolver,
+                    workers: section.workers,
+                    source_ports: section.source_ports,
+                    tasks_in_flight_max: section.tasks_in_flight_max,
+                    laboratory: laboratory.clone(),
+                };
+                node.check().map_err(|e: NodeConfigError| self.value(format!("perspective.{}", section.id), e))?;
+                Ok(node)
+            })
+            .collect()
+    }
+
+    fn rules(&self, file: &File, perspectives: Vec<Perspective>) -> Result<Rules, ConfigError> {
+        let policy = match &file.policy_file {
+            None => POLICY.to_owned(),
+            Some(named) => {
+                let path = self.path.parent().unwrap_or(Path::new(".")).join(named);
+                std::fs::read_to_string(&path).map_err(|error| ConfigError::Read { path, error })?
+            }
+        };
+        let setup = Setup {
+            form: FORM_VERSION,
+            software: concat!("parallax ", env!("CARGO_PKG_VERSION")).to_owned(),
+            policy,
+            caa: caa_policy(file.issuer_domains.clone(), file.caa.flags_one_is_critical),
+            perspectives,
+            limits: file.lookup,
+        };
+        setup.rules().map_err(|error| ConfigError::Policy { path: self.path.to_owned(), error })
+    }
+
+    /// Refuses a cohort that is not lawful now or tomorrow; warns of the next 30 days (req A20).
+    fn check_cohort(&self, rules: &Rules) -> Result<Vec<String>, ConfigError> {
+        let hours = |hours: i64| self.now + jiff::SignedDuration::from_hours(hours);
+        let mut warnings = Vec::new();
+        for at in [self.now, hours(24)] {
+            match cohort_at(rules, at) {
+                Ok(cohort) => warnings = cohort.warnings().iter().map(ToString::to_string).collect(),
+                Err(violations) => return Err(ConfigError::Cohort { path: self.path.to_owned(), at, violations }),
+            }
+        }
+        if let Err(violations) = cohort_at(rules, hours(24 * 30)) {
+            warnings.extend(violations.iter().map(|v| format!("within 30 days: {v}")));
+        }
+        Ok(warnings)
+    }
+}
+
+/// How CAA is judged for a CA with these issuer domains.
+#[must_use]
+pub fn caa_policy(issuer_domains: Vec<String>, flags_one_is_critical: bool) -> CaaPolicy {
+    let issuer_domains = issuer_domains.into_iter().map(|d| d.to_ascii_lowercase()).collect();
+    CaaPolicy { issuer_domains, flags_one_is_critical, ..CaaPolicy::default() }
+}
+
+fn cohort_at(rules: &Rules, at: Timestamp) -> Result<Cohort, Vec<CohortViolation>> {
+    // Before the first row the first one is used: laxer than any later one, stricter than none.
+    let row = rules.table().row_at(at).unwrap_or(&rules.table().rows()[0]);
+    Cohort::check(rules.primary(), rules.remotes(), row)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str, at: &str) -> Result<Config, ConfigError> {
+        Config::parse(text, Path::new("parallax.toml"), at.parse().expect("a timestamp"))
+    }
+
+    #[test]
+    fn ok_the_sample_is_a_working_configuration() {
+        let config = parse(SAMPLE, "2026-11-25T12:00:00Z").expect("the sample");
+        assert_eq!(config.nodes.len(), 6);
+        assert_eq!(config.rules.primary().role, Role::Primary);
+    }
+
+    #[test]
+    fn err_messages_name_the_key() {
+        let at = "2026-11-25T12:00:00Z";
+        for (from, to, wants) in [
+            ("attempts_in_flight", "attempts_in_flite", "attempts_in_flite"),
+            ("role = \"primary\"", "role = \"remote\"", "0 have the role"),
+            ("latitude = 52.37", "latitude = 152.37", "perspective.ams1.latitude"),
+            ("issuer_domains = [\"ca.example\"]", "issuer_domains = []", "issuer_domains"),
+            ("dns_transmissions = 2", "dns_transmissions = 9", "dns_transmissions: 9"),
+            ("workers = 1", "workers = 0", "workers: 0"),
+            ("latitude = 39.04\nlongitude = -77.49", "latitude = 52.00\nlongitude = 5.00", "km"),
+        ] {
+            let text = SAMPLE.replace(from, to);
+            assert_ne!(text, SAMPLE, "{from}");
+            let error = parse(&text, at).expect_err(wants).to_string();
+            assert!(error.contains(wants) && error.contains("parallax.toml"), "{error}");
+        }
+    }
+
+    #[test]
+    fn err_a_shared_resolver_is_refused() {
+        let text = SAMPLE.replace("10.0.2.53:53", "10.0.1.53:53");
+        let error = parse(&text, "2026-11-25T12:00:00Z").expect_err("shared").to_string();
+        assert!(error.contains("nothing may be shared"), "{error}");
+    }
+
+    #[test]
+    fn a20_four_remotes_do_today_and_not_from_2026_12_14() {
+        let last = SAMPLE.rfind("[[perspective]]").expect("perspectives");
+        let four = &SAMPLE[..last];
+        let config = parse(four, "2026-11-25T12:00:00Z").expect("four remotes are lawful on that day");
+        assert!(config.warnings.iter().any(|w| w.starts_with("within 30 days")), "{:?}", config.warnings);
+        assert!(matches!(parse(four, "2026-12-14T00:00:01Z"), Err(ConfigError::Cohort { .. })));
+    }
+}

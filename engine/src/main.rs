@@ -1,0 +1,493 @@
+//! `parallax`: the engine's command line.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::Timestamp;
+use parallax_engine::{
+    audit::{self, Item, Items},
+    bulk::{self, BulkOptions, ResultLine},
+    config::{Config, SAMPLE, caa_policy},
+    corroborate::Corroborator,
+    input::Format,
+    journal::{JournalOptions, Writer},
+    show,
+};
+use parallax_node::{Laboratory, Node, NodeConfig};
+use parallax_protocol::{AttemptId, Task};
+use parallax_validation::{
+    base::address::AddressFilter,
+    check::caa,
+    plan::{Plan, PlanLimits},
+    record::Record,
+    request::{CheckRequest, RawRequest},
+};
+use rand::RngExt as _;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const NEGATIVE: u8 = 1;
+const UNUSABLE: u8 = 2;
+const BROKEN: u8 = 3;
+const INTERRUPTED: u8 = 4;
+
+/// Multi-perspective issuance corroboration.
+///
+/// Checks domain control (http-01, dns-01) and CAA from one primary and several remote perspectives,
+/// compares them under the quorum rules of the CA/Browser Forum Baseline Requirements in force, and writes
+/// an audit record before it tells a verdict.
+#[derive(Parser)]
+#[command(
+    version,
+    propagate_version = true,
+    after_help = "EXIT STATUS\n  0  done; for one request: permitted; for journal verify: everything holds\n  1  the answer is no: forbidden, results differ from the expected ones, the journal does not hold\n  2  the command line, the configuration or a request cannot be used; nothing was sent\n  3  the system failed: the journal, io_uring, a socket; no verdict was released without its record\n  4  stopped by Ctrl-C; what was in flight is recorded, and --resume goes on\n\nEXAMPLES\n  parallax caa www.example.com --issuer ca.example\n  parallax bulk requests.jsonl --config parallax.toml --journal run1 --out results.jsonl\n  parallax bulk requests.jsonl --config parallax.toml --journal run1 --out results.jsonl --resume\n  parallax journal verify run1"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check the requests of a file; results as JSON Lines as they come.
+    Bulk(Bulk),
+    /// Check one request and say what each perspective saw.
+    Check(Check),
+    /// Climb the CAA tree of a name with one resolver and say which rule decides. Not an MPIC check.
+    Caa(Caa),
+    /// Read a journal.
+    #[command(subcommand)]
+    Journal(Journal),
+    /// Say what an attempt in a journal means.
+    Explain(Explain),
+    /// Read a configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Args)]
+struct Bulk {
+    /// Requests: JSON Lines, or CSV with a header line (name,method,…); - for standard input.
+    ///
+    /// Fields: id, identifier (name, *.name or address), method (http-01, dns-01, caa), token,
+    /// key_authorization, account_uri, caa (default true), relied_on_method (with caa), sibling_digests.
+    file: PathBuf,
+    /// Configuration file.
+    #[arg(long, default_value = "parallax.toml")]
+    config: PathBuf,
+    /// Journal directory; the configuration's if not given.
+    #[arg(long)]
+    journal: Option<PathBuf>,
+    /// Results file; standard output if not given.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Go on where the journal ends; nothing that has a record is asked again.
+    #[arg(long)]
+    resume: bool,
+    /// Expected answers to compare with; differences are listed and make exit status 1.
+    #[arg(long)]
+    expect: Option<PathBuf>,
+    /// How the file is written; by its ending if not given.
+    #[arg(long)]
+    format: Option<FormatArg>,
+    /// Print the summary as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum FormatArg {
+    Jsonl,
+    Csv,
+}
+
+#[derive(Args)]
+struct Check {
+    /// Name, *.name or address.
+    identifier: String,
+    /// http-01, dns-01 or caa.
+    #[arg(long)]
+    method: String,
+    /// The challenge's token.
+    #[arg(long)]
+    token: Option<String>,
+    /// Token, dot, thumbprint of the account's key.
+    #[arg(long)]
+    key_authorization: Option<String>,
+    /// The account, for CAA records that bind one (RFC 8657).
+    #[arg(long)]
+    account_uri: Option<String>,
+    /// Leave CAA out.
+    #[arg(long)]
+    no_caa: bool,
+    /// Configuration file.
+    #[arg(long, default_value = "parallax.toml")]
+    config: PathBuf,
+    /// Journal directory; the configuration's if not given.
+    #[arg(long)]
+    journal: Option<PathBuf>,
+    /// Print the record as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct Caa {
+    /// Name or *.name.
+    name: String,
+    /// The CA's name in CAA records; may be given several times.
+    #[arg(long = "issuer", required = true)]
+    issuers: Vec<String>,
+    /// Resolver to ask, with port if not 53; the system's if not given.
+    #[arg(long)]
+    resolver: Option<String>,
+    /// The requesting account (RFC 8657).
+    #[arg(long)]
+    account_uri: Option<String>,
+    /// The method relied on: http-01 or dns-01 (RFC 8657).
+    #[arg(long)]
+    relied_on_method: Option<String>,
+    /// Print observation and decision as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Journal {
+    /// Recompute every verdict from the journal alone.
+    Verify {
+        /// Journal directory.
+        directory: PathBuf,
+        /// Print the findings as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the attempts, or show those of one request or attempt in full.
+    Show {
+        /// Journal directory.
+        directory: PathBuf,
+        /// Request id or attempt id.
+        #[arg(long)]
+        id: Option<String>,
+        /// Print records as JSON Lines.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Args)]
+struct Explain {
+    /// Request id or attempt id.
+    id: String,
+    /// Journal directory.
+    #[arg(long, default_value = "journal")]
+    journal: PathBuf,
+    /// Print the explanation as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Check a configuration file.
+    Check {
+        /// The file.
+        file: PathBuf,
+        /// Print the findings as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a commented sample.
+    Sample,
+}
+
+/// Why a command ended without its answer.
+struct Failed {
+    status: u8,
+    text: String,
+}
+
+fn unusable(error: impl ToString) -> Failed {
+    Failed { status: UNUSABLE, text: error.to_string() }
+}
+
+fn broken(error: impl ToString) -> Failed {
+    Failed { status: BROKEN, text: error.to_string() }
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Bulk(args) => run_bulk(&args),
+        Command::Check(args) => run_check(args),
+        Command::Caa(args) => run_caa(args),
+        Command::Journal(Journal::Verify { directory, json }) => run_verify(&directory, json),
+        Command::Journal(Journal::Show { directory, id, json }) => run_show(&directory, id.as_deref(), json),
+        Command::Explain(args) => run_explain(&args),
+        Command::Config(ConfigCommand::Check { file, json }) => run_config_check(&file, json),
+        Command::Config(ConfigCommand::Sample) => {
+            print_out(SAMPLE);
+            Ok(0)
+        }
+    };
+    match outcome {
+        Ok(status) => ExitCode::from(status),
+        Err(Failed { status, text }) => {
+            eprintln!("parallax: {text}");
+            ExitCode::from(status)
+        }
+    }
+}
+
+/// Prints; a reader that went away, as `head` does, is no error.
+fn print_out(text: &str) {
+    use std::io::Write as _;
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+fn json_line(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).map_or_else(|error| format!("{{\"error\":\"{error}\"}}\n"), |text| text + "\n")
+}
+
+fn load(path: &Path) -> Result<Config, Failed> {
+    let config = Config::load(path, Timestamp::now()).map_err(unusable)?;
+    for warning in &config.warnings {
+        eprintln!("parallax: warning: {warning}");
+    }
+    raise_descriptor_limit();
+    Ok(config)
+}
+
+/// Every connection holds a descriptor: as many as the system allows.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // The limit stays as it was; running out of descriptors is reported where it happens.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
+fn stop_flag() -> Result<Arc<AtomicBool>, Failed> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // A second signal ends the program at once; the journal survives that too.
+        signal_hook::flag::register_conditional_shutdown(signal, i32::from(INTERRUPTED), Arc::clone(&stop)).map_err(broken)?;
+        signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(broken)?;
+    }
+    Ok(stop)
+}
+
+fn run_bulk(args: &Bulk) -> Result<u8, Failed> {
+    let config = load(&args.config)?;
+    let options = BulkOptions {
+        file: args.file.clone(),
+        format: args.format.map(|f| match f {
+            FormatArg::Jsonl => Format::JsonLines,
+            FormatArg::Csv => Format::Csv,
+        }),
+        out: args.out.clone(),
+        journal: args.journal.clone().unwrap_or_else(|| config.journal.directory.clone()),
+        resume: args.resume,
+        expected: args.expect.clone(),
+        progress: !args.json,
+    };
+    let stop = stop_flag()?;
+    let summary = bulk::run(&config, &options, &stop).map_err(|error| match error {
+        bulk::BulkError::Engine(_) | bulk::BulkError::Journal(_) | bulk::BulkError::Audit(_) => broken(error),
+        bulk::BulkError::File { .. }
+        | bulk::BulkError::Expected { .. }
+        | bulk::BulkError::NotEmpty(_)
+        | bulk::BulkError::OtherFile(_) => unusable(error),
+    })?;
+    let text = if args.json { json_line(&summary) } else { show::summary(&summary) };
+    // Results may be going to standard output.
+    if args.out.is_some() { print_out(&text) } else { eprint!("{text}") }
+    Ok(match (summary.interrupted, summary.difference_count) {
+        (true, _) => INTERRUPTED,
+        (false, 0) => 0,
+        (false, _) => NEGATIVE,
+    })
+}
+
+fn run_check(args: Check) -> Result<u8, Failed> {
+    let config = load(&args.config)?;
+    let raw = RawRequest {
+        id: None,
+        identifier: args.identifier,
+        method: args.method,
+        token: args.token,
+        key_authorization: args.key_authorization,
+        account_uri: args.account_uri,
+        caa: args.no_caa.then_some(false),
+        ..RawRequest::default()
+    };
+    let id = format!("check-{:016x}", rand::rng().random::<u64>());
+    let request = CheckRequest::parse(raw, &id, &config.nodes[0].address_filter()).map_err(unusable)?;
+    let directory = args.journal.unwrap_or_else(|| config.journal.directory.clone());
+    let options = JournalOptions { segment_bytes_max: config.journal.segment_mib << 20 };
+    let (journal, _) = Writer::open(&directory, options).map_err(broken)?;
+    let (mut engine, released) = Corroborator::start(&config, journal).map_err(broken)?;
+    engine.submit(request).map_err(broken)?;
+    engine.no_more();
+    let first = released.recv().ok();
+    engine.finish().map_err(broken)?;
+    let Some(outcome) = first.into_iter().flatten().next() else { return Err(broken("no verdict came")) };
+    print_out(&if args.json { json_line(&outcome.record) } else { show::record(&outcome.record) });
+    Ok(if outcome.record.verdict.permits() { 0 } else { NEGATIVE })
+}
+
+fn run_caa(args: Caa) -> Result<u8, Failed> {
+    let raw = RawRequest {
+        identifier: args.name,
+        method: "caa".to_owned(),
+        account_uri: args.account_uri,
+        relied_on_method: args.relied_on_method,
+        ..RawRequest::default()
+    };
+    let request = CheckRequest::parse(raw, "caa", &AddressFilter::default()).map_err(unusable)?;
+    let resolver = match args.resolver {
+        Some(text) => parse_resolver(&text)?,
+        None => system_resolver()?,
+    };
+    let plan = Plan::new(&request, PlanLimits::default(), None);
+    let planned = plan.caa_levels.clone();
+    let observation = observe(resolver, plan)?;
+    let check = request.caa.as_ref().ok_or_else(|| unusable("no CAA check"))?;
+    let finding = caa::judge(&request.identifier, check, &observation.caa, &caa_policy(args.issuers, true));
+    if args.json {
+        print_out(&json_line(&serde_json::json!({ "resolver": resolver, "finding": finding, "levels": observation.caa })));
+    } else {
+        print_out(&format!("CAA for {} with {resolver}\n", request.identifier));
+        print_out(&show::climb(&planned, &observation.caa, &finding));
+    }
+    Ok(if finding.permits() { 0 } else { NEGATIVE })
+}
+
+/// Carries out a plan from here.
+fn observe(resolver: SocketAddr, plan: Plan) -> Result<parallax_validation::observation::Observation, Failed> {
+    let config = NodeConfig {
+        perspective: "here".parse().map_err(broken)?,
+        source_ipv4: None,
+        source_ipv6: None,
+        resolver,
+        workers: 1,
+        source_ports: 16,
+        tasks_in_flight_max: 1,
+        laboratory: Laboratory::default(),
+    };
+    let (reports_in, reports) = crossbeam::channel::unbounded();
+    let mut node = Node::start(&config, &reports_in).map_err(broken)?;
+    let task = Task { attempt: AttemptId(0), nonce: 0, perspective: config.perspective.clone(), plan };
+    node.submit(vec![task]).map_err(|_| broken("the node takes no task"))?;
+    drop(reports_in);
+    let report = reports.recv().map_err(broken)?.into_iter().next();
+    report.map(|report| report.observation).ok_or_else(|| broken("no report came"))
+}
+
+fn parse_resolver(text: &str) -> Result<SocketAddr, Failed> {
+    let address = text.trim_matches(['[', ']']).parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
+    address.or_else(|_| text.parse()).map_err(|_| unusable(format!("--resolver: '{text}' is no address, with or without port")))
+}
+
+fn system_resolver() -> Result<SocketAddr, Failed> {
+    const PATH: &str = "/etc/resolv.conf";
+    let text = std::fs::read_to_string(PATH).map_err(|error| unusable(format!("{PATH}: {error}; give --resolver")))?;
+    text.lines()
+        .filter_map(|line| line.trim().strip_prefix("nameserver"))
+        .find_map(|rest| rest.trim().parse::<IpAddr>().ok())
+        .map(|ip| SocketAddr::new(ip, 53))
+        .ok_or_else(|| unusable(format!("{PATH} names no resolver; give --resolver")))
+}
+
+fn run_verify(directory: &Path, json: bool) -> Result<u8, Failed> {
+    let found = audit::verify(directory).map_err(|error| Failed { status: NEGATIVE, text: error.to_string() })?;
+    if json {
+        print_out(&json_line(&serde_json::json!({
+            "records": found.records, "corroborated": found.corroborated, "late": found.late,
+            "mismatches": found.mismatches, "repeated": found.repeated, "torn_tail_bytes": found.torn_tail.map(|cut| cut.bytes),
+        })));
+    } else {
+        let mut text = format!(
+            "{} records recomputed, {} of them corroborated, {} late answers; {} differ\n",
+            found.records,
+            found.corroborated,
+            found.late,
+            found.mismatches.len()
+        );
+        for mismatch in &found.mismatches {
+            text += &format!("  {mismatch}\n");
+        }
+        if !found.repeated.is_empty() {
+            text += &format!("  {} request ids have more than one record, such as {}\n", found.repeated.len(), found.repeated[0]);
+        }
+        if let Some(cut) = found.torn_tail {
+            text += &format!("  the last {} octets were not written to their end; nothing of them was released\n", cut.bytes);
+        }
+        print_out(&text);
+    }
+    Ok(if found.holds() { 0 } else { NEGATIVE })
+}
+
+fn records(directory: &Path, id: Option<&str>, mut each: impl FnMut(&Record)) -> Result<u64, Failed> {
+    let mut items = Items::open(directory).map_err(unusable)?;
+    let mut found = 0;
+    while let Some((_, item)) = items.next_item().map_err(broken)? {
+        let Item::Record(record) = item else { continue };
+        if id.is_none_or(|id| record.request.id.as_str() == id || record.attempt.to_string() == id) {
+            found += 1;
+            each(&record);
+        }
+    }
+    Ok(found)
+}
+
+fn run_show(directory: &Path, id: Option<&str>, json: bool) -> Result<u8, Failed> {
+    let found = records(directory, id, |record| {
+        if json {
+            print_out(&json_line(record));
+        } else if id.is_some() {
+            print_out(&show::record(record));
+        } else {
+            let line = ResultLine::of_record(record);
+            let quorum = line.quorum.unwrap_or_else(|| "-".to_owned());
+            print_out(&format!("{}  {:<4}  {:>4}  {:<8}  {}  {}\n", record.started, line.verdict, quorum, record.request.method_label(), record.request.id, record.request.identifier));
+        }
+    })?;
+    not_found(found, id, directory)
+}
+
+fn not_found(found: u64, id: Option<&str>, directory: &Path) -> Result<u8, Failed> {
+    match id {
+        Some(id) if found == 0 => Err(Failed { status: NEGATIVE, text: format!("{}: no record of '{id}'", directory.display()) }),
+        _ => Ok(0),
+    }
+}
+
+fn run_explain(args: &Explain) -> Result<u8, Failed> {
+    let found = records(&args.journal, Some(&args.id), |record| {
+        print_out(&if args.json { json_line(&record.explanation) } else { show::record(record) });
+    })?;
+    not_found(found, Some(&args.id), &args.journal)
+}
+
+fn run_config_check(file: &Path, json: bool) -> Result<u8, Failed> {
+    let config = Config::load(file, Timestamp::now()).map_err(unusable)?;
+    let remotes = config.rules.remotes().len();
+    if json {
+        print_out(&json_line(&serde_json::json!({
+            "primary": config.rules.primary().id, "remotes": remotes, "setup": config.rules.digest(), "warnings": config.warnings,
+        })));
+    } else {
+        let mut text = format!("{}: primary {} with {remotes} remotes, setup {}\n", file.display(), config.rules.primary().id, config.rules.digest());
+        for warning in &config.warnings {
+            text += &format!("  warning: {warning}\n");
+        }
+        print_out(&text);
+    }
+    Ok(0)
+}

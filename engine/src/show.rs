@@ -1,0 +1,241 @@
+//! Accounts for people: what each perspective saw, how a climb went, what a run did. Text from the
+//! network is escaped where it was kept, so nothing here can move a terminal's cursor.
+
+use std::fmt::Write as _;
+
+use parallax_validation::{
+    check::caa::{CaaFinding, authorize::CaaDecision},
+    observation::{ControlObservation, DnsFailure, DnsLookup, DnsOutcome, HttpObservation, HttpOutcome, Observation},
+    record::{PerspectiveRecord, Record},
+    verdict::Verdict,
+};
+
+use crate::bulk::{Summary, state_name};
+
+const BODY_SHOWN_BYTES: usize = 60;
+const RECORDS_SHOWN_MAX: usize = 20;
+
+/// One attempt, perspective by perspective.
+#[must_use]
+pub fn record(record: &Record) -> String {
+    let mut text = String::new();
+    let verdict = if record.verdict.permits() { "PASS" } else { "FAIL" };
+    line(&mut text, format_args!("{verdict}  {} by {} (request {})", record.request.identifier, record.request.method_label(), record.request.id));
+    line(&mut text, format_args!("      {}", record.explanation.message));
+    for warning in &record.explanation.warnings {
+        line(&mut text, format_args!("      Note: {warning}"));
+    }
+    line(&mut text, format_args!("{}", figures(&record.verdict)));
+    if let Some(problem) = record.explanation.problem {
+        let word = |value: &dyn std::fmt::Debug| format!("{value:?}").to_lowercase();
+        let blame = record.explanation.blame.map_or_else(|| "nobody".to_owned(), |b| word(&b));
+        let retry = record.explanation.retry.map_or_else(|| "never".to_owned(), |r| word(&r));
+        line(&mut text, format_args!("      problem {problem}, blame {blame}, retry {retry}"));
+    }
+    line(&mut text, format_args!("      attempt {} from {} to {}, policy {}", record.attempt, record.started, record.decided, record.policy.as_deref().unwrap_or("none")));
+    for perspective in &record.perspectives {
+        text.push('\n');
+        perspective_account(&mut text, perspective);
+    }
+    text
+}
+
+fn line(text: &mut String, args: std::fmt::Arguments<'_>) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "{args}");
+}
+
+fn figures(verdict: &Verdict) -> String {
+    let Some(figures) = verdict.figures() else { return "      remotes were not asked".to_owned() };
+    let part = |name: &str, figure: &Option<_>| figure.as_ref().map_or_else(String::new, |f: &parallax_validation::verdict::quorum::QuorumResult| format!(", {name} {f}"));
+    let rirs: Vec<String> = figures.joint.rirs.iter().map(ToString::to_string).collect();
+    format!(
+        "      corroborated by {} remotes{}{}; regions: {}",
+        figures.joint,
+        part("control", &figures.control),
+        part("CAA", &figures.caa),
+        if rirs.is_empty() { "none".to_owned() } else { rirs.join(", ") }
+    )
+}
+
+fn perspective_account(text: &mut String, perspective: &PerspectiveRecord) {
+    line(text, format_args!("{:<8} {}", perspective.perspective, state_name(perspective.state)));
+    if let Some(observation) = &perspective.observation {
+        observation_account(text, observation);
+    }
+}
+
+/// What one perspective saw.
+pub fn observation_account(text: &mut String, observation: &Observation) {
+    match &observation.control {
+        Some(ControlObservation::Http(http)) => http_account(text, http),
+        Some(ControlObservation::Txt(lookup)) => lookup_account(text, lookup),
+        None => {}
+    }
+    for lookup in &observation.caa {
+        lookup_account(text, lookup);
+    }
+    for hint in &observation.hints {
+        line(text, format_args!("  to explain ({:?}):", hint.kind));
+        lookup_account(text, &hint.lookup);
+    }
+    if let Some(budget) = &observation.budget {
+        line(text, format_args!("  the budget of {} ms ran out after {} of {} lookups", budget.budget_ms, budget.lookups_answered, budget.lookups_planned));
+    }
+}
+
+fn http_account(text: &mut String, http: &HttpObservation) {
+    for hop in &http.hops {
+        line(text, format_args!("  GET {}", hop.url));
+        for lookup in &hop.resolution {
+            lookup_account(text, lookup);
+        }
+        for unused in &hop.unused {
+            line(text, format_args!("    {} not used: {:?}", unused.address, unused.reason));
+        }
+        for attempt in &hop.tries {
+            line(text, format_args!("    {} {:?} after {:.1} ms, {} octets", attempt.address, attempt.end, ms(attempt.elapsed_us), attempt.received_bytes));
+        }
+        if let Some(head) = &hop.response {
+            let location = head.location.as_ref().map_or_else(String::new, |l| format!(" to {}", l.shown(200)));
+            line(text, format_args!("    status {}{location}", head.status));
+        }
+    }
+    match &http.outcome {
+        HttpOutcome::Response { status, body, truncated } => {
+            let more = if *truncated { " and more" } else { "" };
+            line(text, format_args!("  {status}, body \"{}\"{more}", body.shown(BODY_SHOWN_BYTES)));
+        }
+        HttpOutcome::Failed(failure) => line(text, format_args!("  failed: {failure:?}")),
+    }
+}
+
+fn ms(us: u64) -> f64 {
+    us as f64 / 1000.0
+}
+
+/// One lookup in a line or a few.
+pub fn lookup_account(text: &mut String, lookup: &DnsLookup) {
+    let how = format!(
+        "{} in {:.1} ms{}{}",
+        if lookup.tcp_because.is_some() { "TCP" } else { "UDP" },
+        ms(lookup.elapsed_us),
+        lookup.tcp_because.map_or_else(String::new, |reason| format!(" ({reason:?})")),
+        if lookup.authenticated { ", authenticated" } else { "" },
+    );
+    line(text, format_args!("  {} {}: {} [{how}]", lookup.name, lookup.rtype, outcome_text(&lookup.outcome)));
+    for ede in &lookup.extended_errors {
+        line(text, format_args!("    resolver says: error {} {}", ede.code, ede.text.shown(160)));
+    }
+    if let DnsOutcome::Answer(set) = &lookup.outcome {
+        for alias in &set.aliases {
+            line(text, format_args!("    {} is an alias of {}", alias.owner, alias.target));
+        }
+        for rdata in set.rdata.iter().take(RECORDS_SHOWN_MAX) {
+            line(text, format_args!("    {}", rdata_text(lookup, rdata)));
+        }
+        if set.rdata.len() > RECORDS_SHOWN_MAX {
+            line(text, format_args!("    and {} more", set.rdata.len() - RECORDS_SHOWN_MAX));
+        }
+    }
+}
+
+fn outcome_text(outcome: &DnsOutcome) -> String {
+    match outcome {
+        DnsOutcome::Answer(set) => format!("{} records, TTL {}", set.rdata.len(), set.ttl),
+        DnsOutcome::Nodata(_) => "no such records".to_owned(),
+        DnsOutcome::Nxdomain(_) => "no such name".to_owned(),
+        DnsOutcome::Failed(failure) => failure_text(failure),
+    }
+}
+
+fn failure_text(failure: &DnsFailure) -> String {
+    match failure {
+        DnsFailure::Rcode(2) => "failed: SERVFAIL".to_owned(),
+        DnsFailure::Rcode(5) => "failed: REFUSED".to_owned(),
+        DnsFailure::Rcode(code) => format!("failed: rcode {code}"),
+        other => format!("failed: {other:?}"),
+    }
+}
+
+fn rdata_text(lookup: &DnsLookup, rdata: &parallax_validation::base::octets::Octets) -> String {
+    use parallax_validation::observation::RecordType;
+    let octets = rdata.as_slice();
+    match lookup.rtype {
+        RecordType::A => <[u8; 4]>::try_from(octets).map_or_else(|_| rdata.shown(80), |o| std::net::IpAddr::from(o).to_string()),
+        RecordType::Aaaa => <[u8; 16]>::try_from(octets).map_or_else(|_| rdata.shown(80), |o| std::net::IpAddr::from(o).to_string()),
+        RecordType::Txt => match parallax_validation::check::dcv::dns01::joined_strings(octets) {
+            Some(joined) => format!("\"{}\"", parallax_validation::base::octets::Octets(joined).shown(80)),
+            None => rdata.shown(80),
+        },
+        RecordType::Caa => match parallax_validation::check::caa::property::parse_rdata(octets) {
+            Ok(property) => format!("{} {} \"{}\"", property.flags, property.tag, parallax_validation::base::octets::Octets(property.value).shown(200)),
+            Err(error) => format!("{} (cannot be read: {error})", rdata.shown(80)),
+        },
+    }
+}
+
+/// A climb, level by level, and the decision with its derivation.
+#[must_use]
+pub fn climb(levels_planned: &[String], levels: &[DnsLookup], finding: &CaaFinding) -> String {
+    let mut text = String::new();
+    for lookup in levels {
+        lookup_account(&mut text, lookup);
+    }
+    for name in levels_planned.iter().skip(levels.len()) {
+        line(&mut text, format_args!("  {name} CAA: not needed, a level below decides"));
+    }
+    match finding {
+        CaaFinding::NoSet => line(&mut text, format_args!("PERMITTED: no level has a CAA record (RFC 8659 §3)")),
+        CaaFinding::Failed(failure) => {
+            line(&mut text, format_args!("FORBIDDEN: a level could not be looked up, and that is never permission: {failure:?}"));
+        }
+        CaaFinding::Decided { level, alias_target, decision } => {
+            let by_alias = alias_target.as_ref().map_or_else(String::new, |target| format!(", at its alias target {target}"));
+            line(&mut text, format_args!("The relevant set stands at {level}{by_alias}:"));
+            derivation(&mut text, decision);
+        }
+    }
+    text
+}
+
+fn derivation(text: &mut String, decision: &CaaDecision) {
+    for finding in decision.records.iter().take(RECORDS_SHOWN_MAX) {
+        line(text, format_args!("    {finding}"));
+    }
+    line(text, format_args!("{}: {}", if decision.permitted { "PERMITTED" } else { "FORBIDDEN" }, decision.rule));
+}
+
+/// A run in figures.
+#[must_use]
+pub fn summary(summary: &Summary) -> String {
+    let mut text = String::new();
+    line(&mut text, format_args!("Verdicts: {} released in {:.1} s ({:.0} validations/s), {} taken over from the journal, {} lines refused", summary.released, summary.seconds, summary.validations_per_second, summary.resumed, summary.refused_lines));
+    for (kind, count) in &summary.results {
+        line(&mut text, format_args!("  {count:>8}  {kind}"));
+    }
+    line(&mut text, format_args!("CPU: {:.0} µs per validation for this whole process; journal commits: {}", summary.cpu_us_per_validation, summary.commits));
+    line(&mut text, format_args!("Latency (ms)      count       p50       p90       p99       max"));
+    for (method, l) in &summary.latency {
+        line(&mut text, format_args!("  {method:<12} {:>8} {:>9.1} {:>9.1} {:>9.1} {:>9.1}", l.count, l.p50_ms, l.p90_ms, l.p99_ms, l.max_ms));
+    }
+    line(&mut text, format_args!("Perspective     tasks  CPU µs/task   queries  connections  not corroborated"));
+    for p in &summary.perspectives {
+        let against: Vec<String> = p.states.iter().filter(|(state, _)| *state != "confirmed").map(|(state, count)| format!("{count} {state}")).collect();
+        line(&mut text, format_args!("  {:<10} {:>8} {:>12.1} {:>9} {:>12}  {}", p.perspective, p.tasks, p.cpu_us_per_task, p.queries, p.connections, against.join(", ")));
+    }
+    if summary.late_answers > 0 {
+        line(&mut text, format_args!("Late answers: {}, of which {} go against a permission", summary.late_answers, summary.late_contradictions));
+    }
+    if let Some(compared) = summary.compared {
+        let kinds = summary.kinds.unwrap_or(0);
+        line(&mut text, format_args!("Compared with the expected answers: {compared} results of {kinds} kinds, {} differ", summary.difference_count));
+        for difference in &summary.differences {
+            line(&mut text, format_args!("  {difference}"));
+        }
+    }
+    if summary.interrupted {
+        line(&mut text, format_args!("Stopped before the end of the file; --resume goes on from here"));
+    }
+    text
+}

@@ -1,0 +1,360 @@
+//! The kinds of request, how often each occurs, and how each must end.
+//!
+//! One table. About 55 % of all requests pass; kinds that cost a client seconds of waiting are fewer than 3 %.
+
+use serde::Serialize;
+
+/// How an attempt ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Verdict {
+    /// Corroborated.
+    Pass,
+    /// Checked, and not to be issued.
+    Fail,
+    /// Not checked: the request itself is bad.
+    Refused,
+}
+
+/// RFC 8555 §6.7 names, as far as the laboratory provokes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Problem {
+    /// What was found is not the challenge's answer.
+    Unauthorized,
+    /// A DNS lookup failed.
+    Dns,
+    /// No usable HTTP response.
+    Connection,
+    /// CAA forbids.
+    Caa,
+    /// The request cannot be read.
+    Malformed,
+    /// The identifier is not one a certificate may hold.
+    RejectedIdentifier,
+}
+
+/// Where the verdict came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum DecidedBy {
+    /// The primary perspective alone.
+    Primary,
+    /// The count of remote perspectives.
+    Quorum,
+    /// Parsing of the request.
+    Request,
+}
+
+/// How a request must end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The problem type of a fail or refusal.
+    pub problem: Option<Problem>,
+    /// Where it is decided.
+    pub decided_by: DecidedBy,
+}
+
+const PASS: Outcome = Outcome {
+    verdict: Verdict::Pass,
+    problem: None,
+    decided_by: DecidedBy::Quorum,
+};
+
+const fn fail(problem: Problem, decided_by: DecidedBy) -> Outcome {
+    Outcome {
+        verdict: Verdict::Fail,
+        problem: Some(problem),
+        decided_by,
+    }
+}
+
+const fn refused(problem: Problem) -> Outcome {
+    Outcome {
+        verdict: Verdict::Refused,
+        problem: Some(problem),
+        decided_by: DecidedBy::Request,
+    }
+}
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Control by a file on a web server, and CAA.
+    Http01,
+    /// Control by a TXT record, and CAA.
+    Dns01,
+    /// CAA alone.
+    Caa,
+}
+
+impl Method {
+    /// As written in a request.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http01 => "http-01",
+            Self::Dns01 => "dns-01",
+            Self::Caa => "caa",
+        }
+    }
+}
+
+/// Whether a correct client must wait for something that does not come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Well under a second.
+    Quick,
+    /// May cost a deadline or a retransmission.
+    Slow,
+}
+
+macro_rules! kinds {
+    ($($variant:ident $slug:literal $weight:literal $method:ident $pace:ident $outcome:expr, $doc:literal;)*) => {
+        /// A kind of request.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Kind {
+            $(#[doc = $doc] $variant,)*
+        }
+
+        impl Kind {
+            /// All of them, in the table's order.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// Its name in host names and in the expected file.
+            #[must_use]
+            pub fn slug(self) -> &'static str {
+                match self { $(Self::$variant => $slug,)* }
+            }
+
+            /// How many of [`WEIGHTS_TOTAL`] requests are of this kind.
+            #[must_use]
+            pub const fn weight(self) -> u64 {
+                match self { $(Self::$variant => $weight,)* }
+            }
+
+            /// What it asks for.
+            #[must_use]
+            pub fn method(self) -> Method {
+                match self { $(Self::$variant => Method::$method,)* }
+            }
+
+            /// Whether it costs a client waiting time.
+            #[must_use]
+            pub const fn pace(self) -> Pace {
+                match self { $(Self::$variant => Pace::$pace,)* }
+            }
+
+            /// How it must end.
+            #[must_use]
+            pub fn outcome(self) -> Outcome {
+                use {DecidedBy::*, Problem::*};
+                match self { $(Self::$variant => $outcome,)* }
+            }
+        }
+
+        const BY_SLOT_UNTIL: &[(u64, Kind)] = &[$((Kind::$variant.weight(), Kind::$variant),)*];
+    };
+}
+
+kinds! {
+    HttpOk "http-ok" 253 Http01 Quick PASS, "One IPv4 address, right body.";
+    HttpDual "http-dual" 120 Http01 Quick PASS, "A and AAAA, right body at both.";
+    HttpWhitespace "http-whitespace" 30 Http01 Quick PASS, "Spaces and CRLF after the right body.";
+    HttpChunked "http-chunked" 40 Http01 Quick PASS, "Chunked body in odd segments.";
+    HttpRedirectPath "http-redirect-path" 50 Http01 Quick PASS, "302 to another path of the same host.";
+    HttpRedirectName "http-redirect-name" 40 Http01 Quick PASS, "308 to another name at another address.";
+    HttpRedirect10 "http-redirect-10" 16 Http01 Quick PASS, "Ten redirects: as many as are allowed.";
+    HttpDrip "http-drip" 10 Http01 Quick PASS, "The body arrives in drops within 300 ms.";
+    HttpUlaSkipped "http-ula-skipped" 20 Http01 Quick PASS, "AAAA is fc00::1, never to be connected to; A is good.";
+    HttpIp "http-ip" 20 Http01 Quick PASS, "The identifier is an IPv4 address.";
+    HttpCname "http-cname" 50 Http01 Quick PASS, "The host is an alias.";
+    HttpCname5 "http-cname-5" 20 Http01 Quick PASS, "A chain of five aliases.";
+    HttpAaaaServfail "http-aaaa-servfail" 10 Http01 Quick PASS, "AAAA fails, A is good.";
+    HttpWrongBody "http-wrong-body" 60 Http01 Quick fail(Unauthorized, Primary), "Another key authorization.";
+    Http404Echo "http-404-echo" 60 Http01 Quick fail(Unauthorized, Primary), "404 page that prints the URL.";
+    Http200Echo "http-200-echo" 30 Http01 Quick fail(Unauthorized, Primary), "200 page that prints the path.";
+    Http403 "http-403" 30 Http01 Quick fail(Unauthorized, Primary), "A challenge page of a filter.";
+    HttpEmpty "http-empty" 20 Http01 Quick fail(Unauthorized, Primary), "200 and nothing.";
+    HttpHuge "http-huge" 6 Http01 Quick fail(Unauthorized, Primary), "One megabyte of something else.";
+    HttpRedirect11 "http-redirect-11" 12 Http01 Quick fail(Connection, Primary), "Eleven redirects: one too many.";
+    HttpRedirectPort "http-redirect-port" 16 Http01 Quick fail(Connection, Primary), "Redirect to port 9443.";
+    Http303 "http-303" 12 Http01 Quick fail(Connection, Primary), "303 See Other.";
+    HttpRedirectFtp "http-redirect-ftp" 12 Http01 Quick fail(Connection, Primary), "Redirect to an ftp URL.";
+    HttpRedirectLoop "http-redirect-loop" 12 Http01 Quick fail(Connection, Primary), "Redirects to itself.";
+    HttpRefused "http-refused" 50 Http01 Quick fail(Connection, Primary), "Nothing listens.";
+    HttpReset "http-reset" 20 Http01 Quick fail(Connection, Primary), "The connection is reset after the request.";
+    HttpBlackHole "http-black-hole" 9 Http01 Slow fail(Connection, Primary), "SYNs go unanswered.";
+    HttpPrivate "http-private" 20 Http01 Quick fail(Connection, Primary), "A is 10.1.2.3, never to be connected to.";
+    HttpSlowHead "http-slow-head" 9 Http01 Slow fail(Connection, Primary), "The head never comes.";
+    HttpHeadLarge "http-head-large" 6 Http01 Quick fail(Connection, Primary), "200 kB of header lines.";
+    HttpGarbage "http-garbage" 12 Http01 Quick fail(Connection, Primary), "No status line.";
+    HttpNxdomain "http-nxdomain" 70 Http01 Quick fail(Dns, Primary), "The name does not exist.";
+    HttpNodata "http-nodata" 30 Http01 Quick fail(Dns, Primary), "Neither A nor AAAA.";
+    HttpServfail "http-servfail" 30 Http01 Quick fail(Dns, Primary), "A and AAAA fail.";
+    HttpCnameLoop "http-cname-loop" 12 Http01 Quick fail(Dns, Primary), "The aliases go round.";
+    DnsOk "dns-ok" 120 Dns01 Quick PASS, "One TXT record, right.";
+    DnsCname "dns-cname" 50 Dns01 Quick PASS, "The challenge name is an alias.";
+    DnsDname "dns-dname" 6 Dns01 Quick PASS, "The challenge name's alias lies below a DNAME.";
+    DnsTwo "dns-two" 20 Dns01 Quick PASS, "Two TXT records, the second right.";
+    DnsStrings "dns-strings" 12 Dns01 Quick PASS, "The value in two character-strings.";
+    DnsTcp60 "dns-tcp-60" 12 Dns01 Quick PASS, "Sixty old values and the right one: truncated, then TCP.";
+    Dns0x20 "dns-0x20" 6 Dns01 Slow PASS, "The UDP answer is in lower case; TCP is right.";
+    DnsSpoof "dns-spoof" 12 Dns01 Quick PASS, "Wrong id, wrong question and garbage come before the right answer.";
+    DnsCut "dns-cut" 6 Dns01 Slow PASS, "The UDP answer is cut within a record, TC clear; TCP is right.";
+    DnsWildcard "dns-wildcard" 40 Dns01 Quick PASS, "A wildcard identifier.";
+    DnsWrong "dns-wrong" 30 Dns01 Quick fail(Unauthorized, Primary), "Another value.";
+    DnsQuotes "dns-quotes" 10 Dns01 Quick fail(Unauthorized, Primary), "The value within quotation marks.";
+    DnsSpace "dns-space" 10 Dns01 Quick fail(Unauthorized, Primary), "A space after the value.";
+    DnsCase "dns-case" 10 Dns01 Quick fail(Unauthorized, Primary), "The value in the wrong case.";
+    DnsNxdomain "dns-nxdomain" 40 Dns01 Quick fail(Unauthorized, Primary), "The challenge name does not exist.";
+    DnsNodata "dns-nodata" 20 Dns01 Quick fail(Unauthorized, Primary), "No TXT at the challenge name.";
+    DnsServfail "dns-servfail" 20 Dns01 Quick fail(Dns, Primary), "SERVFAIL.";
+    DnsRefused "dns-refused" 12 Dns01 Quick fail(Dns, Primary), "REFUSED.";
+    DnsSilent "dns-silent" 9 Dns01 Slow fail(Dns, Primary), "No answer over UDP or TCP.";
+    DnsTcClosed "dns-tc-closed" 8 Dns01 Quick fail(Dns, Primary), "Truncated, and TCP is closed without an answer.";
+    CaaNone "caa-none" 60 Caa Quick PASS, "No CAA anywhere.";
+    CaaIssue "caa-issue" 40 Caa Quick PASS, "issue ca.example.";
+    CaaLeafOverParent "caa-leaf-over-parent" 12 Caa Quick PASS, "The leaf permits, its parent forbids.";
+    CaaWildPlain "caa-wild-plain" 10 Caa Quick PASS, "issue ca.example and issuewild \";\" for a plain name.";
+    CaaNoncritical "caa-noncritical" 10 Caa Quick PASS, "An unknown tag that is not critical.";
+    CaaAccountRight "caa-account-right" 10 Caa Quick PASS, "accounturi is ours.";
+    CaaValidationRight "caa-validation-right" 8 Caa Quick PASS, "validationmethods lists the one relied on.";
+    CaaIodef "caa-iodef" 10 Caa Quick PASS, "Only iodef.";
+    CaaAliasParent "caa-alias-parent" 10 Caa Quick PASS, "The parent of the alias target forbids: not searched.";
+    CaaParentServfail "caa-parent-servfail" 8 Caa Quick PASS, "The leaf permits, its parent fails.";
+    CaaOther "caa-other" 30 Caa Quick fail(Caa, Primary), "issue other.example.";
+    CaaNobody "caa-nobody" 12 Caa Quick fail(Caa, Primary), "issue \";\".";
+    CaaInherited "caa-inherited" 20 Caa Quick fail(Caa, Primary), "The parent forbids.";
+    CaaWildForbidden "caa-wild-forbidden" 10 Caa Quick fail(Caa, Primary), "issue ca.example and issuewild \";\" for a wildcard.";
+    CaaCritical128 "caa-critical-128" 8 Caa Quick fail(Caa, Primary), "Unknown tag, flags 128.";
+    CaaCritical130 "caa-critical-130" 6 Caa Quick fail(Caa, Primary), "Unknown tag, flags 130.";
+    CaaUpperTag "caa-upper-tag" 8 Caa Quick fail(Caa, Primary), "ISSUE other.example.";
+    CaaQuotes "caa-quotes" 8 Caa Quick fail(Caa, Primary), "Quotation marks within the value.";
+    CaaTrailingDot "caa-trailing-dot" 8 Caa Quick fail(Caa, Primary), "ca.example with a final dot.";
+    CaaAccountWrong "caa-account-wrong" 8 Caa Quick fail(Caa, Primary), "accounturi is another account.";
+    CaaValidationWrong "caa-validation-wrong" 8 Caa Quick fail(Caa, Primary), "validationmethods lists another one.";
+    CaaAliasTarget "caa-alias-target" 10 Caa Quick fail(Caa, Primary), "The alias target forbids.";
+    Caa1001 "caa-1001" 4 Caa Quick fail(Caa, Primary), "1001 records for others: truncated, then TCP.";
+    CaaCnameLoop "caa-cname-loop" 8 Caa Quick fail(Dns, Primary), "The aliases go round.";
+    CaaServfail "caa-servfail" 10 Caa Quick fail(Dns, Primary), "The leaf fails.";
+    CaaSilent "caa-silent" 9 Caa Slow fail(Dns, Primary), "No answer over UDP or TCP.";
+    JointCaaOther "joint-caa-other" 15 Http01 Quick fail(Caa, Primary), "Control is proven, CAA forbids.";
+    JointCaaIssue "joint-caa-issue" 20 Dns01 Quick PASS, "Control is proven, CAA permits.";
+    MpHijack1 "mp-hijack-1" 16 Http01 Quick PASS, "One remote is led to the attacker.";
+    MpGeodns "mp-geodns" 20 Http01 Quick PASS, "Perspectives get different addresses, all good.";
+    MpCaaDiffers1 "mp-caa-differs-1" 12 Http01 Quick PASS, "CAA forbids as seen by one remote.";
+    Mp4031 "mp-403-1" 16 Http01 Quick PASS, "The web server turns one remote away.";
+    MpServfail1 "mp-servfail-1" 12 Http01 Quick PASS, "One remote's lookups fail.";
+    MpSilent1 "mp-silent-1" 9 Http01 Slow PASS, "One remote's lookups go unanswered.";
+    MpLag1 "mp-lag-1" 16 Dns01 Quick PASS, "One remote sees the old TXT.";
+    MpCaaBytes1 "mp-caa-bytes-1" 10 Caa Quick PASS, "One remote sees different CAA that permits too.";
+    MpHijack2 "mp-hijack-2" 16 Http01 Quick fail(Unauthorized, Quorum), "Two remotes are led to the attacker.";
+    MpHijackPrimary "mp-hijack-primary" 12 Http01 Quick fail(Unauthorized, Primary), "The primary is led to the attacker.";
+    Mp4033 "mp-403-3" 12 Http01 Quick fail(Unauthorized, Quorum), "The web server turns three remotes away.";
+    MpMixed2 "mp-mixed-2" 8 Http01 Quick fail(Unauthorized, Quorum), "One remote fails control, another one CAA.";
+    MpLag3 "mp-lag-3" 12 Dns01 Quick fail(Unauthorized, Quorum), "Three remotes see the old TXT.";
+    MpCaaDiffers2 "mp-caa-differs-2" 12 Caa Quick fail(Caa, Quorum), "CAA forbids as seen by two remotes.";
+    BadSyntax "bad-syntax" 1 Http01 Quick refused(Malformed), "The line breaks off.";
+    BadMissing "bad-missing" 1 Http01 Quick refused(Malformed), "No key_authorization.";
+    BadWildcard "bad-wildcard" 1 Http01 Quick refused(Malformed), "A wildcard with http-01.";
+    BadMethod "bad-method" 1 Http01 Quick refused(Malformed), "An unknown method.";
+    BadToken "bad-token" 1 Http01 Quick refused(Malformed), "A token with characters outside base64url.";
+    BadDuplicate "bad-duplicate" 1 Http01 Quick refused(Malformed), "The id of an earlier line.";
+    BadULabel "bad-u-label" 1 Http01 Quick refused(RejectedIdentifier), "A U-label.";
+    BadLongLabel "bad-long-label" 1 Http01 Quick refused(RejectedIdentifier), "A label of 64.";
+    BadUnderscore "bad-underscore" 1 Http01 Quick refused(RejectedIdentifier), "An underscore, with http-01.";
+    BadTrailingDot "bad-trailing-dot" 1 Http01 Quick refused(RejectedIdentifier), "A name with its final dot.";
+}
+
+/// The sum of all weights: so many requests in a row hold each kind exactly as often as its weight says.
+pub const WEIGHTS_TOTAL: u64 = {
+    let (mut total, mut at) = (0, 0);
+    while at < Kind::ALL.len() {
+        total += Kind::ALL[at].weight();
+        at += 1;
+    }
+    total
+};
+
+/// The share of slow requests, before anyone asks for fewer.
+pub const SLOW_SHARE: f64 = {
+    let (mut slow, mut at) = (0, 0);
+    while at < Kind::ALL.len() {
+        if let Pace::Slow = Kind::ALL[at].pace() {
+            slow += Kind::ALL[at].weight();
+        }
+        at += 1;
+    }
+    slow as f64 / WEIGHTS_TOTAL as f64
+};
+
+const SLOTS: [Kind; WEIGHTS_TOTAL as usize] = {
+    let mut slots = [Kind::HttpOk; WEIGHTS_TOTAL as usize];
+    let (mut slot, mut at) = (0, 0);
+    while at < BY_SLOT_UNTIL.len() {
+        let (weight, kind) = BY_SLOT_UNTIL[at];
+        let mut n = 0;
+        while n < weight {
+            slots[slot] = kind;
+            slot += 1;
+            n += 1;
+        }
+        at += 1;
+    }
+    slots
+};
+
+static BY_SLOT: [Kind; WEIGHTS_TOTAL as usize] = SLOTS;
+
+impl Kind {
+    /// The kind in a slot; slots beyond the last start over.
+    #[must_use]
+    pub fn in_slot(slot: u64) -> Self {
+        BY_SLOT[(slot % WEIGHTS_TOTAL) as usize]
+    }
+
+    /// Whether the request line itself is bad.
+    #[must_use]
+    pub fn is_bad_line(self) -> bool {
+        self.outcome().verdict == Verdict::Refused
+    }
+
+    /// Another problem type that is as right as the expected one: remotes failed for different reasons.
+    #[must_use]
+    pub fn also_problem(self) -> Option<Problem> {
+        (self == Self::MpMixed2).then_some(Problem::Caa)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_as_promised() {
+        let passing: u64 = Kind::ALL
+            .iter()
+            .filter(|k| k.outcome().verdict == Verdict::Pass)
+            .map(|k| k.weight())
+            .sum();
+        let share = passing as f64 / WEIGHTS_TOTAL as f64;
+        assert!((0.53..0.58).contains(&share), "{share}");
+        const { assert!(SLOW_SHARE <= 0.03) };
+        assert!(Kind::ALL.len() >= 35);
+    }
+
+    #[test]
+    fn ok_every_slug_is_a_part_of_a_label() {
+        for kind in Kind::ALL {
+            assert!(format!("h0000000-{}", kind.slug()).len() < 63);
+            assert!(
+                kind.slug()
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            );
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! The loopback laboratory, and load for measuring.
+//!
+//! [`lab`] is a small but real Internet on 127.0.0.0/8 and ::1. The real programs are run against it: they send real
+//! DNS queries and real HTTP requests, and what they ought to conclude is known beforehand.
+
+pub mod lab;

@@ -1,0 +1,117 @@
+//! A node's settings.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use ipnet::IpNet;
+use parallax_validation::base::{address::AddressFilter, perspective::PerspectiveId};
+use serde::Deserialize;
+use thiserror::Error;
+
+/// What only a laboratory needs; a production configuration has none of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Laboratory {
+    /// Special-purpose addresses that may be connected to all the same.
+    #[serde(default)]
+    pub allow_addresses: Vec<IpNet>,
+    /// The port that is dialled where the rules say 80.
+    #[serde(default)]
+    pub http_port: Option<u16>,
+}
+
+/// One node's settings.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The viewpoint.
+    pub perspective: PerspectiveId,
+    /// Where its IPv4 traffic comes from; the kernel chooses if there is none.
+    pub source_ipv4: Option<Ipv4Addr>,
+    /// Where its IPv6 traffic comes from.
+    pub source_ipv6: Option<Ipv6Addr>,
+    /// The one resolver it asks (req A10).
+    pub resolver: SocketAddr,
+    /// Threads, each with a ring of its own.
+    pub workers: u16,
+    /// Source ports each worker spreads its queries over.
+    pub source_ports: u16,
+    /// Tasks each worker carries out at a time.
+    pub tasks_in_flight_max: u32,
+    /// For laboratories.
+    pub laboratory: Laboratory,
+}
+
+/// A setting that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ConfigError {
+    /// Out of range.
+    #[error("{key}: {value} is not in {min}..={max}")]
+    Range {
+        /// The key.
+        key: &'static str,
+        /// As given.
+        value: u64,
+        /// Lowest.
+        min: u64,
+        /// Highest.
+        max: u64,
+    },
+    /// A resolver nobody can reach.
+    #[error("resolver: {0} is no address to ask")]
+    Resolver(SocketAddr),
+    /// The resolver's family has another source address than the node has.
+    #[error("resolver: {resolver} needs {key}, since the other family has a source address")]
+    SourceMissing {
+        /// The resolver.
+        resolver: SocketAddr,
+        /// `source_ipv4` or `source_ipv6`.
+        key: &'static str,
+    },
+}
+
+impl NodeConfig {
+    /// Checks ranges and relations.
+    ///
+    /// # Errors
+    /// The first setting that cannot be, by key.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let range = |key, value: u64, min, max| {
+            if (min..=max).contains(&value) { Ok(()) } else { Err(ConfigError::Range { key, value, min, max }) }
+        };
+        range("workers", self.workers.into(), 1, 64)?;
+        range("source_ports", self.source_ports.into(), 1, 4096)?;
+        range("tasks_in_flight_max", self.tasks_in_flight_max.into(), 1, 1_000_000)?;
+        if self.resolver.ip().is_unspecified() || self.resolver.ip().is_multicast() || self.resolver.port() == 0 {
+            return Err(ConfigError::Resolver(self.resolver));
+        }
+        let any_source = self.source_ipv4.is_some() || self.source_ipv6.is_some();
+        if any_source && self.source_for(self.resolver.ip()).is_none() {
+            let key = if self.resolver.is_ipv4() { "source_ipv4" } else { "source_ipv6" };
+            return Err(ConfigError::SourceMissing { resolver: self.resolver, key });
+        }
+        Ok(())
+    }
+
+    /// The source address for traffic to `peer`, if one is set for its family.
+    #[must_use]
+    pub fn source_for(&self, peer: IpAddr) -> Option<IpAddr> {
+        match peer {
+            IpAddr::V4(_) => self.source_ipv4.map(IpAddr::V4),
+            IpAddr::V6(_) => self.source_ipv6.map(IpAddr::V6),
+        }
+    }
+
+    /// Which addresses may be connected to.
+    #[must_use]
+    pub fn address_filter(&self) -> AddressFilter {
+        AddressFilter::allowing(self.laboratory.allow_addresses.clone())
+    }
+
+    /// Where a connection to `address` really goes: in a laboratory port 80 is another one.
+    #[must_use]
+    pub fn dialled(&self, address: SocketAddr) -> SocketAddr {
+        match (address.port(), self.laboratory.http_port) {
+            (80, Some(port)) => SocketAddr::new(address.ip(), port),
+            _ => address,
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! A perspective node: looks, and reports what it saw.
+//!
+//! A node is one viewpoint: one resolver, one source address for each family. Its workers share nothing;
+//! each owns its ring, sockets, buffers, timers and tasks. Tasks come in batches over a bounded lock-free
+//! queue and leave as reports in batches; when the queue is full the node says so. The node never judges:
+//! rules live in `validation`, and [`worker`] only carries bytes and time between its cores and the ring.
+
+pub mod config;
+pub mod node;
+mod pool;
+mod timers;
+mod worker;
+
+pub use config::{ConfigError, Laboratory, NodeConfig};
+pub use node::{Full, Node, NodeError, NodeStats};

@@ -1,0 +1,195 @@
+//! A node from outside: batches in, batches out, back-pressure, an orderly stop.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+use crossbeam::{channel::Sender, queue::ArrayQueue};
+use parallax_protocol::{Report, Task};
+use parallax_ring::{RingError, Waker};
+use thiserror::Error;
+
+use crate::{
+    config::{ConfigError, NodeConfig},
+    worker::Worker,
+};
+
+/// Batches waiting for a worker.
+const QUEUED_BATCHES_MAX: usize = 64;
+
+/// The node takes no more for now; the batch comes back.
+#[derive(Debug)]
+pub struct Full(pub Vec<Task>);
+
+/// A node that could not be started.
+#[derive(Debug, Error)]
+pub enum NodeError {
+    /// A setting.
+    #[error("perspective {perspective}: {error}")]
+    Config {
+        /// Which node.
+        perspective: String,
+        /// What is wrong.
+        error: ConfigError,
+    },
+    /// io_uring is missing or shut off; the text says how to enable it.
+    #[error("perspective {perspective}: {error}")]
+    Ring {
+        /// Which node.
+        perspective: String,
+        /// What is wrong.
+        error: RingError,
+    },
+    /// A socket could not be opened.
+    #[error("perspective {perspective}: no socket from {from} to the resolver {resolver}: {error}")]
+    Socket {
+        /// Which node.
+        perspective: String,
+        /// The source address setting.
+        from: String,
+        /// The resolver.
+        resolver: String,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// No thread.
+    #[error("perspective {perspective}: no thread could be started: {error}")]
+    Thread {
+        /// Which node.
+        perspective: String,
+        /// What the kernel said.
+        error: io::Error,
+    },
+}
+
+/// Counters of a node, read at any time.
+#[derive(Debug, Default)]
+pub struct NodeStats {
+    /// Tasks begun.
+    pub tasks: AtomicU64,
+    /// Datagrams sent.
+    pub queries: AtomicU64,
+    /// Datagrams that belong to no query: late, stray or forged (req B14).
+    pub stray_datagrams: AtomicU64,
+    /// Connections made.
+    pub connections: AtomicU64,
+    /// CPU time of the workers, microseconds; kept up to date about once a second and at the end.
+    pub cpu_us: AtomicU64,
+    /// System calls that entered the ring.
+    pub ring_enters: AtomicU64,
+}
+
+/// What a worker shares with the outside.
+pub(crate) struct Shared {
+    pub(crate) queue: ArrayQueue<Vec<Task>>,
+    pub(crate) stop: AtomicBool,
+    pub(crate) stats: Arc<NodeStats>,
+}
+
+struct Handle {
+    shared: Arc<Shared>,
+    waker: Waker,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A running node. Dropping it stops the workers; unfinished tasks are not reported.
+pub struct Node {
+    workers: Vec<Handle>,
+    next: usize,
+    stats: Arc<NodeStats>,
+}
+
+impl Node {
+    /// Starts the workers. Every admitted task ends in exactly one report on `reports`.
+    ///
+    /// # Errors
+    /// A setting that cannot be, or a kernel that will not.
+    pub fn start(config: &NodeConfig, reports: &Sender<Vec<Report>>) -> Result<Self, NodeError> {
+        let perspective = config.perspective.to_string();
+        config.check().map_err(|error| NodeError::Config { perspective: perspective.clone(), error })?;
+        let stats = Arc::new(NodeStats::default());
+        let mut workers = Vec::new();
+        for index in 0..config.workers {
+            let queue = ArrayQueue::new(QUEUED_BATCHES_MAX);
+            let shared = Arc::new(Shared { queue, stop: AtomicBool::new(false), stats: Arc::clone(&stats) });
+            workers.push(start_worker(config, index, shared, reports.clone())?);
+        }
+        Ok(Self { workers, next: 0, stats })
+    }
+
+    /// Hands a batch to the next worker that takes it.
+    ///
+    /// # Errors
+    /// All are full; the batch comes back whole.
+    pub fn submit(&mut self, batch: Vec<Task>) -> Result<(), Full> {
+        let mut batch = batch;
+        for _ in 0..self.workers.len() {
+            self.next = (self.next + 1) % self.workers.len();
+            let worker = &self.workers[self.next];
+            match worker.shared.queue.push(batch) {
+                Ok(()) => {
+                    worker.waker.wake();
+                    return Ok(());
+                }
+                Err(back) => batch = back,
+            }
+        }
+        Err(Full(batch))
+    }
+
+    /// Counters.
+    #[must_use]
+    pub fn stats(&self) -> &Arc<NodeStats> {
+        &self.stats
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        for worker in &self.workers {
+            // Pairs with the load in the worker's loop.
+            worker.shared.stop.store(true, Ordering::Release);
+            worker.waker.wake();
+        }
+        for worker in &mut self.workers {
+            if let Some(thread) = worker.thread.take() {
+                // A worker that panicked has already said so on standard error.
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+/// The ring belongs to the thread that made it, so the thread makes it and tells how that went.
+fn start_worker(config: &NodeConfig, index: u16, shared: Arc<Shared>, reports: Sender<Vec<Report>>) -> Result<Handle, NodeError> {
+    let (started, outcome) = crossbeam::channel::bounded(1);
+    let for_thread = (config.clone(), Arc::clone(&shared));
+    let perspective = config.perspective.to_string();
+    let thread = std::thread::Builder::new()
+        .name(format!("{perspective}/{index}"))
+        .spawn(move || {
+            let (config, shared) = for_thread;
+            match Worker::open(config, shared, reports) {
+                Ok(mut worker) => {
+                    if started.send(Ok(worker.waker())).is_ok() {
+                        worker.run();
+                    }
+                }
+                Err(error) => {
+                    // The starter waits for this; if it is gone nobody wants to know.
+                    let _ = started.send(Err(error));
+                }
+            }
+        })
+        .map_err(|error| NodeError::Thread { perspective: perspective.clone(), error })?;
+    match outcome.recv() {
+        Ok(Ok(waker)) => Ok(Handle { shared, waker, thread: Some(thread) }),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(NodeError::Thread { perspective, error: io::Error::other("the worker ended at once") }),
+    }
+}

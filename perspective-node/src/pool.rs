@@ -1,0 +1,103 @@
+//! The ports a worker asks from: connected sockets, chosen unpredictably, each with its own table of ids.
+//!
+//! A connected socket takes packets from the resolver's address and port only; the kernel checks that.
+//! Ports are exchanged for fresh ones as they are used up, so that no port is in use for long.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use parallax_ring::{DatagramId, Ring};
+use parallax_validation::base::Entropy;
+
+use crate::{config::NodeConfig, timers::TaskKey};
+
+/// Queries after which an idle port is exchanged.
+const PORT_USES_MAX: u32 = 20_000;
+/// Draws of an id before the port counts as full.
+const ID_DRAWS_MAX: usize = 16;
+
+/// Where a query was sent from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    port: u16,
+    pub(crate) id: u16,
+}
+
+struct Port {
+    socket: DatagramId,
+    queries: HashMap<u16, (TaskKey, u16)>,
+    uses: u32,
+}
+
+pub(crate) struct PortPool {
+    ports: Vec<Port>,
+    by_socket: HashMap<DatagramId, usize>,
+    local: SocketAddr,
+    resolver: SocketAddr,
+}
+
+impl PortPool {
+    pub(crate) fn open(config: &NodeConfig, ring: &mut Ring) -> io::Result<Self> {
+        let resolver = config.resolver;
+        let any: IpAddr = if resolver.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let local = SocketAddr::new(config.source_for(resolver.ip()).unwrap_or(any), 0);
+        let mut pool = Self { ports: Vec::new(), by_socket: HashMap::new(), local, resolver };
+        for index in 0..usize::from(config.source_ports) {
+            let socket = ring.open_datagram(local, resolver)?;
+            pool.by_socket.insert(socket, index);
+            pool.ports.push(Port { socket, queries: HashMap::new(), uses: 0 });
+        }
+        Ok(pool)
+    }
+
+    /// Draws a port and an id that no other query there has. None if every draw was taken.
+    pub(crate) fn take(&mut self, key: TaskKey, slot: u16, entropy: &mut dyn Entropy) -> Option<Origin> {
+        for _ in 0..ID_DRAWS_MAX {
+            let bits = entropy.next_u64();
+            let port = (bits >> 16) as usize % self.ports.len();
+            let id = bits as u16;
+            let entry = &mut self.ports[port];
+            if let std::collections::hash_map::Entry::Vacant(free) = entry.queries.entry(id) {
+                free.insert((key, slot));
+                entry.uses += 1;
+                return Some(Origin { port: port as u16, id });
+            }
+        }
+        None
+    }
+
+    /// Gives port and id back.
+    pub(crate) fn release(&mut self, origin: Origin, ring: &mut Ring) {
+        let index = usize::from(origin.port);
+        let port = &mut self.ports[index];
+        port.queries.remove(&origin.id);
+        if port.uses >= PORT_USES_MAX && port.queries.is_empty() {
+            // Without a fresh one the old one serves on.
+            if let Ok(fresh) = ring.open_datagram(self.local, self.resolver) {
+                let old = std::mem::replace(&mut port.socket, fresh);
+                port.uses = 0;
+                self.by_socket.remove(&old);
+                self.by_socket.insert(fresh, index);
+                ring.close_datagram(old);
+            }
+        }
+    }
+
+    pub(crate) fn socket(&self, origin: Origin) -> DatagramId {
+        self.ports[usize::from(origin.port)].socket
+    }
+
+    /// The query a packet with this id on this socket may belong to.
+    pub(crate) fn find(&self, socket: DatagramId, id: u16) -> Option<(TaskKey, u16)> {
+        let port = &self.ports[*self.by_socket.get(&socket)?];
+        port.queries.get(&id).copied()
+    }
+
+    /// All queries waiting on a socket.
+    pub(crate) fn waiting(&self, socket: DatagramId) -> Vec<(TaskKey, u16)> {
+        self.by_socket.get(&socket).map_or_else(Vec::new, |&index| self.ports[index].queries.values().copied().collect())
+    }
+}

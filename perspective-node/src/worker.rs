@@ -1,0 +1,457 @@
+//! A worker: one thread, one ring, many tasks.
+//!
+//! The loop harvests completions first, feeds them to the tasks they belong to, and then does what the
+//! touched tasks ask for. It knows sockets, ids and time; it cannot tell what a question is about.
+//!
+//! Invariant: every admitted task leaves as exactly one report, by its own deadline.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    io,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use crossbeam::channel::Sender;
+use jiff::Timestamp;
+use parallax_protocol::{BATCH_ITEMS_MAX, Report, Task};
+use parallax_ring::{Close, DatagramId, Event, Ring, RingConfig, SendError, StreamId, Waker};
+use parallax_validation::{
+    base::{Entropy, Micros, limits::QUERY_BYTES_MAX},
+    lookup::task::{Command, Stream, Task as Core, TaskSettings},
+    observation::NetworkError,
+};
+use rand::{RngExt as _, rngs::StdRng};
+use slab::Slab;
+
+use crate::{
+    config::NodeConfig,
+    node::{NodeError, Shared},
+    pool::{Origin, PortPool},
+    timers::{TaskKey, Timers},
+};
+
+/// How long the loop sleeps at most.
+const IDLE_WAIT: Duration = Duration::from_secs(1);
+
+/// Unpredictable bits from a generator seeded by the operating system.
+struct Bits(StdRng);
+
+impl Entropy for Bits {
+    fn next_u64(&mut self) -> u64 {
+        self.0.random()
+    }
+}
+
+struct Running {
+    header: (parallax_protocol::AttemptId, u64),
+    core: Core,
+    generation: u64,
+    wakes: Micros,
+    origins: Vec<(u16, Origin)>,
+    streams: Vec<(Stream, StreamId)>,
+    touched: bool,
+}
+
+/// Everything but the ring, so that events can be handled while the ring delivers them.
+struct State {
+    settings: TaskSettings,
+    tasks: Slab<Running>,
+    generation: u64,
+    touched: Vec<TaskKey>,
+    pool: PortPool,
+    streams: HashMap<StreamId, (TaskKey, Stream)>,
+    /// Streams whose octets were taken and that want more.
+    to_receive: Vec<StreamId>,
+    timers: Timers,
+    entropy: Bits,
+    origin: Instant,
+    stray: u64,
+}
+
+pub(crate) struct Worker {
+    config: NodeConfig,
+    shared: Arc<Shared>,
+    reports: Sender<Vec<Report>>,
+    ring: Ring,
+    state: State,
+    waiting: VecDeque<Task>,
+    /// Transmissions that found no send slot.
+    backlog: VecDeque<(TaskKey, u16)>,
+    outgoing: Vec<Report>,
+    cpu: CpuClock,
+}
+
+impl Worker {
+    pub(crate) fn open(config: NodeConfig, shared: Arc<Shared>, reports: Sender<Vec<Report>>) -> Result<Self, NodeError> {
+        let perspective = config.perspective.to_string();
+        let mut ring = Ring::new(RingConfig::default())
+            .map_err(|error| NodeError::Ring { perspective: perspective.clone(), error })?;
+        let pool = PortPool::open(&config, &mut ring).map_err(|error| NodeError::Socket {
+            perspective,
+            from: config.source_for(config.resolver.ip()).map_or_else(|| "any address".to_owned(), |a| a.to_string()),
+            resolver: config.resolver.to_string(),
+            error,
+        })?;
+        let state = State {
+            settings: TaskSettings { resolver: config.resolver, filter: config.address_filter() },
+            tasks: Slab::new(),
+            generation: 0,
+            touched: Vec::new(),
+            pool,
+            streams: HashMap::new(),
+            to_receive: Vec::new(),
+            timers: Timers::default(),
+            entropy: Bits(rand::make_rng()),
+            origin: Instant::now(),
+            stray: 0,
+        };
+        let (waiting, backlog, outgoing) = (VecDeque::new(), VecDeque::new(), Vec::new());
+        Ok(Self { config, shared, reports, ring, state, waiting, backlog, outgoing, cpu: CpuClock::default() })
+    }
+
+    pub(crate) fn waker(&self) -> Waker {
+        self.ring.waker()
+    }
+
+    pub(crate) fn run(&mut self) {
+        // Pairs with the store in `Node::drop`.
+        while !self.shared.stop.load(Ordering::Acquire) {
+            self.admit();
+            self.expire();
+            self.settle();
+            self.flush();
+            self.cpu.publish(&self.shared.stats.cpu_us);
+            let wait = self.next_wait();
+            let state = &mut self.state;
+            if let Err(error) = self.ring.wait(Some(wait), &mut |event| state.handle(event)) {
+                eprintln!("perspective {}: the ring failed: {error}", self.config.perspective);
+                break;
+            }
+            let stray = std::mem::take(&mut self.state.stray);
+            self.shared.stats.stray_datagrams.fetch_add(stray, Ordering::Relaxed);
+        }
+        self.cpu.publish_now(&self.shared.stats.cpu_us);
+        self.shared.stats.ring_enters.fetch_add(self.ring.stats().enters, Ordering::Relaxed);
+    }
+
+    fn next_wait(&self) -> Duration {
+        if !self.state.touched.is_empty() || !self.backlog.is_empty() {
+            return Duration::ZERO;
+        }
+        let now = self.state.now();
+        self.state.timers.next().map_or(IDLE_WAIT, |at| at.until(now).min(IDLE_WAIT))
+    }
+
+    /// Takes tasks while there is room; the rest waits in the queue, where it holds the engine back.
+    fn admit(&mut self) {
+        let room = self.config.tasks_in_flight_max as usize;
+        let mut begun = 0;
+        while self.state.tasks.len() < room {
+            let Some(task) = self.waiting.pop_front() else {
+                match self.shared.queue.pop() {
+                    Some(batch) => self.waiting.extend(batch),
+                    None => break,
+                }
+                continue;
+            };
+            self.state.begin(task);
+            begun += 1;
+        }
+        self.shared.stats.tasks.fetch_add(begun, Ordering::Relaxed);
+    }
+
+    fn expire(&mut self) {
+        let now = self.state.now();
+        while let Some(key) = self.state.timers.expired(now) {
+            self.state.with(key, |core, settings, entropy| core.handle_timeout(settings, now, entropy));
+        }
+    }
+
+    /// Does what touched tasks ask for, until none asks for anything.
+    fn settle(&mut self) {
+        for _ in 0..self.backlog.len() {
+            let Some((key, slot)) = self.backlog.pop_front() else { break };
+            self.transmit(key, slot);
+        }
+        while let Some(key) = self.state.touched.pop() {
+            self.carry_out(key);
+        }
+        for id in std::mem::take(&mut self.state.to_receive) {
+            if self.state.streams.contains_key(&id) {
+                self.ring.receive(id);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, key: TaskKey) {
+        let Some(running) = self.state.get(key) else { return };
+        running.touched = false;
+        let commands = running.core.take_commands();
+        for command in commands {
+            match command {
+                Command::Transmit(slot) => self.transmit(key, slot),
+                Command::Release(slot) => self.release(key, slot),
+                Command::Connect(stream, peer) => self.connect(key, stream, peer),
+                Command::Send(stream, bytes) => self.send(key, stream, bytes),
+                Command::Close(stream) => self.close(key, stream),
+            }
+        }
+        self.reschedule(key);
+    }
+
+    /// Reports a task that has ended, or sets its timer.
+    fn reschedule(&mut self, key: TaskKey) {
+        let now = self.state.now();
+        let Some(running) = self.state.get(key) else { return };
+        if running.touched {
+            return;
+        }
+        if let Some(observation) = running.core.poll_observation(now) {
+            return self.end(key, observation);
+        }
+        let wakes = running.core.timeout();
+        if wakes < running.wakes || running.wakes <= now {
+            running.wakes = wakes;
+            self.state.timers.set(wakes, key);
+        }
+    }
+
+    fn end(&mut self, key: TaskKey, observation: parallax_validation::observation::Observation) {
+        let running = self.state.tasks.remove(key.index);
+        for (_, origin) in running.origins {
+            self.state.pool.release(origin, &mut self.ring);
+        }
+        for (_, id) in running.streams {
+            self.state.streams.remove(&id);
+            self.ring.close(id, Close::Reset);
+        }
+        let (attempt, nonce) = running.header;
+        self.outgoing.push(Report { attempt, nonce, perspective: self.config.perspective.clone(), observation });
+        if self.outgoing.len() >= BATCH_ITEMS_MAX {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        if !self.outgoing.is_empty() {
+            // Nobody listens any more: the engine is stopping.
+            let _ = self.reports.send(std::mem::take(&mut self.outgoing));
+        }
+    }
+
+    fn transmit(&mut self, key: TaskKey, slot: u16) {
+        let Some(origin) = self.origin_of(key, slot) else {
+            return self.state.fail_query(key, slot, "no source port with a free id");
+        };
+        if self.ring.datagram_slots_free() == 0 {
+            return self.backlog.push_back((key, slot));
+        }
+        let socket = self.state.pool.socket(origin);
+        let mut packet = Vec::with_capacity(QUERY_BYTES_MAX);
+        let (tasks, entropy) = (&mut self.state.tasks, &mut self.state.entropy);
+        let Some(running) = tasks.get_mut(key.index).filter(|r| r.generation == key.generation) else { return };
+        if !running.core.compose(slot, origin.id, entropy, &mut packet) {
+            return;
+        }
+        match self.ring.send_datagram(socket, &packet) {
+            Ok(()) => {
+                self.shared.stats.queries.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(error @ (SendError::NoSlot | SendError::TooLong | SendError::Closed)) => {
+                self.state.fail_query(key, slot, &error.to_string());
+            }
+        }
+    }
+
+    /// Port and id of a query: those it has, or fresh ones.
+    fn origin_of(&mut self, key: TaskKey, slot: u16) -> Option<Origin> {
+        let state = &mut self.state;
+        let running = state.tasks.get_mut(key.index).filter(|r| r.generation == key.generation)?;
+        if let Some((_, origin)) = running.origins.iter().find(|(s, _)| *s == slot) {
+            return Some(*origin);
+        }
+        let origin = state.pool.take(key, slot, &mut state.entropy)?;
+        running.origins.push((slot, origin));
+        Some(origin)
+    }
+
+    fn release(&mut self, key: TaskKey, slot: u16) {
+        let Some(running) = self.state.get(key) else { return };
+        if let Some(at) = running.origins.iter().position(|(s, _)| *s == slot) {
+            let (_, origin) = running.origins.swap_remove(at);
+            self.state.pool.release(origin, &mut self.ring);
+        }
+    }
+
+    fn connect(&mut self, key: TaskKey, stream: Stream, peer: SocketAddr) {
+        let dialled = if matches!(stream, Stream::Fetch(_)) { self.config.dialled(peer) } else { peer };
+        match self.ring.connect(self.config.source_for(peer.ip()), dialled) {
+            Ok(id) => {
+                self.shared.stats.connections.fetch_add(1, Ordering::Relaxed);
+                self.state.streams.insert(id, (key, stream));
+                if let Some(running) = self.state.get(key) {
+                    running.streams.push((stream, id));
+                }
+            }
+            Err(error) => {
+                let now = self.state.now();
+                let error = network_error(&error);
+                self.state.with(key, |core, settings, entropy| {
+                    core.handle_stream_failed(settings, now, stream, error, entropy);
+                });
+            }
+        }
+    }
+
+    fn send(&mut self, key: TaskKey, stream: Stream, bytes: Vec<u8>) {
+        if let Some(id) = self.state.stream_id(key, stream) {
+            self.ring.send(id, bytes);
+            self.ring.receive(id);
+        }
+    }
+
+    fn close(&mut self, key: TaskKey, stream: Stream) {
+        let Some(running) = self.state.get(key) else { return };
+        if let Some(at) = running.streams.iter().position(|(s, _)| *s == stream) {
+            let (_, id) = running.streams.swap_remove(at);
+            self.state.streams.remove(&id);
+            self.ring.close(id, Close::Reset);
+        }
+    }
+}
+
+impl State {
+    fn now(&self) -> Micros {
+        Micros(self.origin.elapsed().as_micros() as u64)
+    }
+
+    fn get(&mut self, key: TaskKey) -> Option<&mut Running> {
+        self.tasks.get_mut(key.index).filter(|running| running.generation == key.generation)
+    }
+
+    fn stream_id(&mut self, key: TaskKey, stream: Stream) -> Option<StreamId> {
+        let running = self.get(key)?;
+        running.streams.iter().find(|(s, _)| *s == stream).map(|(_, id)| *id)
+    }
+
+    fn begin(&mut self, task: Task) {
+        let now = self.now();
+        self.generation += 1;
+        let generation = self.generation;
+        let core = Core::new(task.plan, &self.settings, now, Timestamp::now(), &mut self.entropy);
+        let index = self.tasks.insert(Running {
+            header: (task.attempt, task.nonce),
+            core,
+            generation,
+            wakes: Micros(u64::MAX),
+            origins: Vec::new(),
+            streams: Vec::new(),
+            touched: true,
+        });
+        self.touched.push(TaskKey { index, generation });
+    }
+
+    /// Feeds a task and marks it as touched.
+    fn with(&mut self, key: TaskKey, event: impl FnOnce(&mut Core, &TaskSettings, &mut dyn Entropy)) {
+        let Some(running) = self.tasks.get_mut(key.index).filter(|r| r.generation == key.generation) else { return };
+        event(&mut running.core, &self.settings, &mut self.entropy);
+        if !running.touched {
+            running.touched = true;
+            self.touched.push(key);
+        }
+    }
+
+    fn fail_query(&mut self, key: TaskKey, slot: u16, reason: &str) {
+        let now = self.now();
+        self.with(key, |core, settings, entropy| core.handle_local_failure(settings, now, slot, reason, entropy));
+    }
+
+    fn handle(&mut self, event: Event<'_>) {
+        let now = self.now();
+        match event {
+            Event::Datagram { id, bytes } => self.datagram(now, id, bytes),
+            Event::DatagramFailed { id, error } => {
+                let error = network_error(&error);
+                for (key, slot) in self.pool.waiting(id) {
+                    self.with(key, |core, settings, entropy| {
+                        core.handle_datagram_failed(settings, now, slot, error, entropy);
+                    });
+                }
+            }
+            Event::Connected { id } => {
+                if let Some(&(key, stream)) = self.streams.get(&id) {
+                    self.with(key, |core, settings, entropy| core.handle_connected(settings, now, stream, entropy));
+                }
+            }
+            Event::Received { id, bytes } => {
+                if let Some(&(key, stream)) = self.streams.get(&id) {
+                    self.with(key, |core, settings, entropy| core.handle_stream(settings, now, stream, bytes, entropy));
+                    if !bytes.is_empty() {
+                        self.to_receive.push(id);
+                    }
+                }
+            }
+            Event::Failed { id, error, .. } => {
+                if let Some(&(key, stream)) = self.streams.get(&id) {
+                    let error = network_error(&error);
+                    self.with(key, |core, settings, entropy| {
+                        core.handle_stream_failed(settings, now, stream, error, entropy);
+                    });
+                }
+            }
+            Event::Sent { .. } | Event::Woken => {}
+        }
+    }
+
+    fn datagram(&mut self, now: Micros, socket: DatagramId, packet: &[u8]) {
+        let owner = packet.first_chunk::<2>().and_then(|id| self.pool.find(socket, u16::from_be_bytes(*id)));
+        match owner {
+            Some((key, slot)) => {
+                self.with(key, |core, settings, entropy| core.handle_datagram(settings, now, slot, packet, entropy));
+            }
+            None => self.stray += 1,
+        }
+    }
+}
+
+/// What the kernel said, in the words of an observation.
+fn network_error(error: &io::Error) -> NetworkError {
+    use rustix::io::Errno;
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::CONNREFUSED) => NetworkError::Refused,
+        Some(Errno::TIMEDOUT) => NetworkError::Timeout,
+        Some(Errno::CONNRESET | Errno::PIPE | Errno::CONNABORTED) => NetworkError::Reset,
+        Some(Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::HOSTDOWN | Errno::NETDOWN) => NetworkError::Unreachable,
+        Some(
+            Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL | Errno::ADDRINUSE
+            | Errno::ACCESS | Errno::PERM,
+        ) => NetworkError::Local,
+        _ => NetworkError::Other,
+    }
+}
+
+/// The thread's CPU time, published now and then.
+#[derive(Default)]
+struct CpuClock {
+    published_us: u64,
+    turns: u32,
+}
+
+impl CpuClock {
+    fn publish(&mut self, total: &std::sync::atomic::AtomicU64) {
+        self.turns += 1;
+        if self.turns >= 256 {
+            self.publish_now(total);
+        }
+    }
+
+    fn publish_now(&mut self, total: &std::sync::atomic::AtomicU64) {
+        self.turns = 0;
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        let us = time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000;
+        total.fetch_add(us - self.published_us, Ordering::Relaxed);
+        self.published_us = us;
+    }
+}

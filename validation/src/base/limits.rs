@@ -1,0 +1,63 @@
+//! Every bound in one place, with the relations between them asserted at compile time.
+
+/// Octets of a name in presentation form without the final dot (RFC 1035 §2.3.4).
+pub const NAME_OCTETS_MAX: usize = 253;
+/// Octets of a label (RFC 1035 §2.3.4).
+pub const LABEL_OCTETS_MAX: usize = 63;
+/// Labels of a name of [`NAME_OCTETS_MAX`] octets.
+pub const NAME_LABELS_MAX: usize = 127;
+/// Alias hops (CNAME or DNAME) followed within one answer (req B14).
+pub const ALIAS_HOPS_MAX: usize = 16;
+/// UDP payload size advertised in EDNS, octets (req B14).
+pub const EDNS_PAYLOAD_BYTES: u16 = 1232;
+/// Octets of a query: header, longest question, OPT record.
+pub const QUERY_BYTES_MAX: usize = 12 + 255 + 4 + 11;
+/// Octets of a DNS message over TCP.
+pub const DNS_MESSAGE_BYTES_MAX: usize = 65_535;
+/// Replies that do not match a query and are ignored before the query goes to TCP.
+pub const DNS_IGNORED_REPLIES_MAX: u16 = 64;
+/// Extended DNS errors kept per reply.
+pub const EDE_MAX: usize = 4;
+/// Octets of an extended DNS error's text that are kept.
+pub const EDE_TEXT_BYTES_MAX: usize = 200;
+/// Queries one check has in flight at a time.
+pub const CHECK_QUERIES_IN_FLIGHT_MAX: usize = 16;
+/// Queries one check makes in all: every level of a name, two addresses a hop, and hints.
+pub const CHECK_QUERIES_MAX: usize = NAME_LABELS_MAX + 2 * (HTTP_REDIRECTS_MAX + 1) + HINTS_MAX + 4;
+/// Hint lookups after a failure at the primary.
+pub const HINTS_MAX: usize = 2;
+/// Redirects followed (req D16).
+pub const HTTP_REDIRECTS_MAX: usize = 10;
+/// Octets of a response head.
+pub const HTTP_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Header fields of a response head.
+pub const HTTP_HEADERS_MAX: usize = 128;
+/// Octets of a response body that are read and kept as evidence.
+pub const HTTP_BODY_BYTES_MAX: usize = 512;
+/// Octets of one chunk-size or trailer line.
+pub const HTTP_CHUNK_LINE_BYTES_MAX: usize = 1024;
+/// Interim (1xx) responses skipped.
+pub const HTTP_INTERIM_MAX: usize = 4;
+/// Octets of a redirect target.
+pub const URL_BYTES_MAX: usize = 2048;
+/// Octets of a header value kept as evidence.
+pub const HEADER_VALUE_KEPT_BYTES_MAX: usize = 256;
+/// Characters of a token. At least 128 bits in base64url make 22 (RFC 8555 §8.3).
+pub const TOKEN_CHARS_MIN: usize = 22;
+/// Characters of a token.
+pub const TOKEN_CHARS_MAX: usize = 128;
+/// Characters of a key thumbprint: SHA-256 in base64url without padding (RFC 8555 §8.1).
+pub const THUMBPRINT_CHARS: usize = 43;
+/// Characters of a request's id.
+pub const REQUEST_ID_CHARS_MAX: usize = 64;
+/// Characters of an account URI.
+pub const ACCOUNT_URI_CHARS_MAX: usize = 512;
+/// Remote perspectives of one attempt; a bit mask holds them.
+pub const REMOTES_MAX: usize = 15;
+
+const _: () = {
+    assert!(HTTP_BODY_BYTES_MAX > TOKEN_CHARS_MAX + 1 + THUMBPRINT_CHARS + 64);
+    assert!(QUERY_BYTES_MAX < 512);
+    assert!(CHECK_QUERIES_MAX < u16::MAX as usize);
+    assert!(REMOTES_MAX < 16);
+};

@@ -1,0 +1,110 @@
+//! CAA: RFC 8659 and RFC 8657 as the TLS BR 2.3.1 §4.2.2.1 require them (req C).
+//!
+//! * [`property`]: the grammar, from raw octets.
+//! * [`authorize`]: the decision about one relevant set.
+//! * here: finding the relevant set among the levels that were looked at.
+//!
+//! Invariant: a failure at a level stops the climb; it is never "empty here, try the parent" (req C9).
+
+pub mod authorize;
+pub mod property;
+
+use serde::{Deserialize, Serialize};
+
+use self::authorize::{CaaContext, CaaDecision, CaaPolicy, authorize};
+use super::LookupFailure;
+use crate::{
+    observation::{DnsLookup, DnsOutcome, RecordSet},
+    request::{CaaCheck, Identifier},
+};
+
+/// What one perspective's observation means for CAA.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CaaFinding {
+    /// No level up to the top has a set (RFC 8659 §3): permitted.
+    NoSet,
+    /// The relevant set decided.
+    Decided {
+        /// The level it was found at.
+        level: String,
+        /// Where it stands, if an alias led there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        alias_target: Option<String>,
+        /// The decision with its derivation.
+        decision: CaaDecision,
+    },
+    /// A level could not be looked up: forbidden (req B12).
+    Failed(LookupFailure),
+}
+
+impl CaaFinding {
+    /// Whether issuance is permitted.
+    #[must_use]
+    pub fn permits(&self) -> bool {
+        match self {
+            Self::NoSet => true,
+            Self::Decided { decision, .. } => decision.permitted,
+            Self::Failed(_) => false,
+        }
+    }
+}
+
+/// Where the climb ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelevantSet<'a> {
+    /// Nowhere: every level was answered and none has a set.
+    None,
+    /// At this level.
+    Found(&'a DnsLookup, &'a RecordSet),
+    /// At a level that failed.
+    Failed(&'a DnsLookup),
+    /// Levels are missing from the observation.
+    Incomplete,
+}
+
+/// Finds the relevant set (RFC 8659 §3): the first level with a set, from leaf to top-level domain.
+/// `levels` are those of `identifier`'s climb, in order; any other name is no evidence.
+#[must_use]
+pub fn relevant_set<'a>(identifier: &Identifier, levels: &'a [DnsLookup]) -> RelevantSet<'a> {
+    let Some(domain) = identifier.domain() else { return RelevantSet::Incomplete };
+    let mut seen = levels.iter();
+    for name in domain.tree_climb() {
+        let Some(lookup) = seen.next().filter(|lookup| lookup.name == name) else { return RelevantSet::Incomplete };
+        match &lookup.outcome {
+            DnsOutcome::Answer(set) => return RelevantSet::Found(lookup, set),
+            DnsOutcome::Nodata(_) | DnsOutcome::Nxdomain(_) => {}
+            DnsOutcome::Failed(_) => return RelevantSet::Failed(lookup),
+        }
+    }
+    RelevantSet::None
+}
+
+/// Judges a climb.
+#[must_use]
+pub fn judge(identifier: &Identifier, check: &CaaCheck, levels: &[DnsLookup], policy: &CaaPolicy) -> CaaFinding {
+    match relevant_set(identifier, levels) {
+        RelevantSet::None => CaaFinding::NoSet,
+        RelevantSet::Incomplete => CaaFinding::Failed(LookupFailure::NotObserved),
+        RelevantSet::Failed(lookup) => CaaFinding::Failed(LookupFailure::Dns {
+            name: lookup.name.clone(),
+            rtype: lookup.rtype,
+            failure: match &lookup.outcome {
+                DnsOutcome::Failed(failure) => failure.clone(),
+                DnsOutcome::Answer(_) | DnsOutcome::Nodata(_) | DnsOutcome::Nxdomain(_) => {
+                    return CaaFinding::Failed(LookupFailure::NotObserved);
+                }
+            },
+        }),
+        RelevantSet::Found(lookup, set) => {
+            let context = CaaContext {
+                wildcard: identifier.is_wildcard(),
+                account_uri: check.account_uri.as_deref(),
+                method_labels: check.method.map_or(&[], |method| method.caa_labels()),
+            };
+            let rdata: Vec<&[u8]> = set.rdata.iter().map(crate::base::octets::Octets::as_slice).collect();
+            let alias_target = (set.owner != lookup.name).then(|| set.owner.clone());
+            CaaFinding::Decided { level: lookup.name.clone(), alias_target, decision: authorize(&rdata, policy, &context) }
+        }
+    }
+}

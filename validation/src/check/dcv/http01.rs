@@ -1,0 +1,159 @@
+//! http-01: TLS BR 2.3.1 §3.2.2.4.19, RFC 8555 §8.3 (req D15–D19).
+//!
+//! Status 200 is demanded, as the large CAs do (req D19). The body is the key authorization, with white
+//! space allowed after it and nowhere else.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    check::{Contradiction, Finding, LookupFailure},
+    observation::{HttpObservation, HttpOutcome},
+    request::Challenge,
+};
+
+/// How a body differs from the key authorization.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BodyFault {
+    /// Nothing there.
+    Empty,
+    /// It begins with a byte-order mark.
+    ByteOrderMark,
+    /// It is compressed although that was not asked for.
+    Compressed,
+    /// It holds the token, as a page does that prints our URL, but not the key authorization.
+    EchoesToken,
+    /// It begins with the key authorization, and more follows.
+    TrailingText,
+    /// It has the token of the challenge with another account's thumbprint.
+    OtherThumbprint,
+    /// It is longer than what is read.
+    TooLong,
+    /// A page of HTML.
+    Html,
+    /// Anything else.
+    Other,
+}
+
+/// Judges a fetch.
+#[must_use]
+pub fn judge(challenge: &Challenge, seen: &HttpObservation) -> Finding {
+    match &seen.outcome {
+        HttpOutcome::Failed(failure) => Finding::Failed(LookupFailure::Http(failure.clone())),
+        HttpOutcome::Response { status, .. } if *status != 200 => Finding::Contradicted(Contradiction::Status(*status)),
+        HttpOutcome::Response { body, truncated, .. } => {
+            let body = body.as_slice();
+            let encoded = seen.hops.last().and_then(|hop| hop.response.as_ref()).is_some_and(|head| head.content_encoding.is_some());
+            if !*truncated && is_key_authorization(body, &challenge.key_authorization) {
+                Finding::Confirmed
+            } else {
+                Finding::Contradicted(Contradiction::Body(fault(body, *truncated, encoded, challenge)))
+            }
+        }
+    }
+}
+
+/// Exactly the key authorization, white space at the end ignored. Compared without stopping at the first
+/// difference, so that timing tells nothing about it.
+fn is_key_authorization(body: &[u8], key_authorization: &str) -> bool {
+    let end = body.iter().rposition(|b| !matches!(b, b' ' | b'\t' | b'\r' | b'\n' | 0x0b | 0x0c)).map_or(0, |at| at + 1);
+    equal_in_constant_time(&body[..end], key_authorization.as_bytes())
+}
+
+/// Compares without stopping at the first difference; lengths are no secret.
+pub(crate) fn equal_in_constant_time(left: &[u8], right: &[u8]) -> bool {
+    left.len() == right.len() && std::hint::black_box(left.iter().zip(right).fold(0, |acc, (l, r)| acc | (l ^ r))) == 0
+}
+
+fn fault(body: &[u8], truncated: bool, encoded: bool, challenge: &Challenge) -> BodyFault {
+    let holds = |needle: &[u8]| body.windows(needle.len()).any(|window| window == needle);
+    if body.is_empty() {
+        BodyFault::Empty
+    } else if body.starts_with(&[0xef, 0xbb, 0xbf]) || body.starts_with(&[0xff, 0xfe]) || body.starts_with(&[0xfe, 0xff]) {
+        BodyFault::ByteOrderMark
+    } else if encoded || body.starts_with(&[0x1f, 0x8b]) {
+        BodyFault::Compressed
+    } else if body.starts_with(challenge.key_authorization.as_bytes()) {
+        BodyFault::TrailingText
+    } else if body.starts_with(format!("{}.", challenge.token).as_bytes()) {
+        BodyFault::OtherThumbprint
+    } else if holds(challenge.token.as_bytes()) {
+        BodyFault::EchoesToken
+    } else if looks_like_html(body) {
+        BodyFault::Html
+    } else if truncated {
+        BodyFault::TooLong
+    } else {
+        BodyFault::Other
+    }
+}
+
+fn looks_like_html(body: &[u8]) -> bool {
+    let start = body.trim_ascii_start();
+    let start = &start[..start.len().min(15)];
+    start.get(..5).is_some_and(|s| s.eq_ignore_ascii_case(b"<html")) || start.get(..9).is_some_and(|s| s.eq_ignore_ascii_case(b"<!doctype"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{base::octets::Octets, check::dcv::Method};
+
+    fn challenge() -> Challenge {
+        let token = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA".to_owned();
+        let key_authorization = format!("{token}.{}", "T".repeat(43));
+        Challenge { method: Method::Http01, token, key_authorization }
+    }
+
+    fn judged(status: u16, body: &[u8], truncated: bool) -> Finding {
+        let outcome = HttpOutcome::Response { status, body: Octets(body.to_vec()), truncated };
+        judge(&challenge(), &HttpObservation { hops: Vec::new(), outcome })
+    }
+
+    #[test]
+    fn d13_ok_white_space_after_the_text_is_ignored() {
+        let right = challenge().key_authorization;
+        for tail in ["", "\r\n", "\n", "   \n", "\t \r\n\r\n"] {
+            assert_eq!(judged(200, format!("{right}{tail}").as_bytes(), false), Finding::Confirmed, "{tail:?}");
+        }
+    }
+
+    #[test]
+    fn d12_d13_err_bodies_have_their_fault_named() {
+        let right = challenge().key_authorization;
+        let token = challenge().token;
+        let utf16: Vec<u8> = [0xff, 0xfe].into_iter().chain(right.bytes().flat_map(|b| [b, 0])).collect();
+        for (body, fault) in [
+            (Vec::new(), BodyFault::Empty),
+            ([&[0xef, 0xbb, 0xbf], right.as_bytes()].concat(), BodyFault::ByteOrderMark),
+            (utf16, BodyFault::ByteOrderMark),
+            (format!("{right} extra").into_bytes(), BodyFault::TrailingText),
+            (format!("{right}x").into_bytes(), BodyFault::TrailingText),
+            (format!(" {right}").into_bytes(), BodyFault::EchoesToken),
+            (format!("<html>/.well-known/acme-challenge/{token}").into_bytes(), BodyFault::EchoesToken),
+            (token.clone().into_bytes(), BodyFault::EchoesToken),
+            (format!("{token}.{}", "U".repeat(43)).into_bytes(), BodyFault::OtherThumbprint),
+            (vec![0x1f, 0x8b, 8, 0], BodyFault::Compressed),
+            (b"<!DOCTYPE html><p>".to_vec(), BodyFault::Html),
+            (right.to_ascii_lowercase().into_bytes(), BodyFault::Other),
+        ] {
+            let expected = Finding::Contradicted(Contradiction::Body(fault));
+            assert_eq!(judged(200, &body, false), expected, "{}", Octets(body.clone()));
+        }
+    }
+
+    #[test]
+    fn d12_err_other_statuses_are_not_looked_into() {
+        let right = challenge().key_authorization;
+        for status in [201, 204, 206, 302, 303, 403, 404, 500] {
+            let expected = Finding::Contradicted(Contradiction::Status(status));
+            assert_eq!(judged(status, right.as_bytes(), false), expected);
+        }
+    }
+
+    #[test]
+    fn err_a_body_cut_at_the_bound_is_never_right() {
+        let right = challenge().key_authorization;
+        assert_ne!(judged(200, format!("{right}   ").as_bytes(), true), Finding::Confirmed);
+    }
+}

@@ -1,0 +1,224 @@
+//! Lookups in words.
+
+use super::{
+    Blame, Cause, Kind, Retry,
+    text::{list, number, quoted, seconds},
+};
+use crate::{
+    check::dcv::dns01::{TxtFault, TxtHint, joined_strings},
+    base::octets::Octets,
+    observation::{
+        Alias, Denial, DnsFailure, DnsLookup, DnsOutcome, DnsTransport, HintObservation, NetworkError, Observation, Soa,
+    },
+    plan::HintKind,
+    problem::ProblemKind,
+};
+
+/// `www.a.example → b.example → c.example`.
+pub(super) fn chain(aliases: &[Alias]) -> String {
+    let mut names: Vec<&str> = aliases.iter().take(1).map(|alias| alias.owner.as_str()).collect();
+    names.extend(aliases.iter().map(|alias| alias.target.as_str()));
+    names.join(" → ")
+}
+
+/// The denial of a lookup, if that is what it ended with.
+pub(super) fn denial(lookup: &DnsLookup) -> Option<&Denial> {
+    match &lookup.outcome {
+        DnsOutcome::Nodata(denial) | DnsOutcome::Nxdomain(denial) => Some(denial),
+        DnsOutcome::Answer(_) | DnsOutcome::Failed(_) => None,
+    }
+}
+
+/// The failure of a lookup, if that is what it ended with.
+pub(super) fn failure(lookup: &DnsLookup) -> Option<&DnsFailure> {
+    match &lookup.outcome {
+        DnsOutcome::Failed(failure) => Some(failure),
+        DnsOutcome::Answer(_) | DnsOutcome::Nodata(_) | DnsOutcome::Nxdomain(_) => None,
+    }
+}
+
+/// Every zone version that an observation names.
+pub(super) fn versions(observation: &Observation) -> impl Iterator<Item = &Soa> {
+    use crate::observation::ControlObservation;
+    let txt = observation.control.iter().filter_map(|control| match control {
+        ControlObservation::Txt(lookup) => Some(lookup),
+        ControlObservation::Http(_) => None,
+    });
+    txt.chain(&observation.caa).filter_map(|lookup| denial(lookup)?.soa.as_ref())
+}
+
+fn rcode(code: u16) -> String {
+    let name = match code {
+        1 => "FORMERR",
+        2 => "SERVFAIL",
+        4 => "NOTIMP",
+        5 => "REFUSED",
+        9 => "NOTAUTH",
+        _ => return format!("rcode {code}"),
+    };
+    format!("{name} (rcode {code})")
+}
+
+fn network(error: NetworkError) -> &'static str {
+    match error {
+        NetworkError::Timeout => "was not answered",
+        NetworkError::Refused => "was refused",
+        NetworkError::Reset => "was reset",
+        NetworkError::ClosedEarly => "was closed before an answer",
+        NetworkError::Unreachable => "found no route",
+        NetworkError::Local => "could not be opened by us",
+        NetworkError::Other => "failed",
+    }
+}
+
+/// What a failed question met, as a clause.
+fn met(failure: &DnsFailure) -> String {
+    match failure {
+        DnsFailure::Rcode(code) => format!("was answered {}", rcode(*code)),
+        DnsFailure::Timeout => "was never answered".to_owned(),
+        DnsFailure::ResolverUnreachable(error) => format!("did not reach our resolver: the packet {}", network(*error)),
+        DnsFailure::Tcp(error) => format!("needs TCP, and TCP port 53 {}", network(*error)),
+        DnsFailure::Malformed(problem) => format!("was answered with a message that cannot be read ({problem})"),
+        DnsFailure::AliasLoop(aliases) => format!("runs in an alias loop: {}", chain(aliases)),
+        DnsFailure::AliasChainTooLong => "leads through more than 16 aliases".to_owned(),
+        DnsFailure::IncompleteChain(target) => format!("ends at the alias target {target}, about which the reply says nothing"),
+        DnsFailure::DeadlineOfTask => "was still open when the time for the whole check ran out".to_owned(),
+        DnsFailure::Local(reason) => format!("could not be sent by us ({reason})"),
+    }
+}
+
+/// Who was asked, how, and what the resolver adds.
+fn asked(lookup: &DnsLookup) -> String {
+    let transports = match (lookup.transmissions, lookup.transport) {
+        (0, DnsTransport::Udp) => "not sent".to_owned(),
+        (0, DnsTransport::Tcp) => "over TCP".to_owned(),
+        (times, DnsTransport::Udp) => format!("over UDP, sent {} within {}", count_times(times), seconds(lookup.elapsed_us)),
+        (times, DnsTransport::Tcp) => format!("over UDP, sent {}, and TCP, within {}", count_times(times), seconds(lookup.elapsed_us)),
+    };
+    let mut text = format!("Resolver {} was asked {} {} {transports}", lookup.resolver, lookup.name, lookup.rtype);
+    if let Some(failure) = failure(lookup) {
+        text.push_str(&format!("; the question {}", met(failure)));
+    }
+    let added: Vec<String> = lookup.extended_errors.iter().map(|e| format!("EDE {} '{}'", e.code, e.text)).collect();
+    if !added.is_empty() {
+        text.push_str(&format!("; it adds {}", list(&added)));
+    }
+    text.push('.');
+    text
+}
+
+fn count_times(times: u8) -> String {
+    if times == 1 { "once".to_owned() } else { format!("{} times", number(usize::from(times))) }
+}
+
+/// EDE codes by which a resolver says that signatures or keys are at fault (RFC 8914 §4).
+fn is_bogus(lookup: &DnsLookup) -> bool {
+    lookup.extended_errors.iter().any(|e| matches!(e.code, 1 | 2 | 5..=12))
+}
+
+/// Whose fault a failed lookup is, and when to try again.
+fn fault(failure: &DnsFailure, lookup: &DnsLookup) -> (ProblemKind, Blame, Retry) {
+    let is_top_level = !lookup.name.contains('.');
+    match failure {
+        DnsFailure::ResolverUnreachable(_) | DnsFailure::Local(_) | DnsFailure::Tcp(NetworkError::Local) => {
+            (ProblemKind::ServerInternal, Blame::Perspective, Retry::Now)
+        }
+        DnsFailure::Rcode(_) | DnsFailure::Timeout | DnsFailure::Tcp(_) | DnsFailure::Malformed(_) if is_bogus(lookup) => {
+            (ProblemKind::Dns, Blame::Record, Retry::Fix)
+        }
+        DnsFailure::Rcode(_) | DnsFailure::Timeout | DnsFailure::Tcp(_) | DnsFailure::Malformed(_) if is_top_level => {
+            (ProblemKind::Dns, Blame::Parent, Retry::Now)
+        }
+        DnsFailure::Rcode(2) | DnsFailure::Timeout | DnsFailure::DeadlineOfTask => (ProblemKind::Dns, Blame::Dns, Retry::Later),
+        DnsFailure::Rcode(_) | DnsFailure::Tcp(_) | DnsFailure::Malformed(_) => (ProblemKind::Dns, Blame::Dns, Retry::Fix),
+        DnsFailure::AliasLoop(_) | DnsFailure::AliasChainTooLong | DnsFailure::IncompleteChain(_) => {
+            (ProblemKind::Dns, Blame::Record, Retry::Fix)
+        }
+    }
+}
+
+/// Why these lookups, which belong to one step, came to nothing. The first failed one leads.
+pub(super) fn cause(lookups: &[&DnsLookup], kind: Kind) -> Option<Cause> {
+    let failed: Vec<&&DnsLookup> = lookups.iter().filter(|lookup| failure(lookup).is_some()).collect();
+    let first = failed.first()?;
+    let met_first = failure(first)?;
+    let (problem, blame, retry) = fault(met_first, first);
+    let types: Vec<String> = failed.iter().map(|lookup| lookup.rtype.to_string()).collect();
+    let mut details: Vec<String> = failed.iter().map(|lookup| asked(lookup)).collect();
+    if blame == Blame::Parent {
+        details.push("It failed at the top-level domain, above the delegation; nothing is wrong with the domain itself, and trying again is safe.".to_owned());
+    }
+    if is_bogus(first) {
+        details.push("The resolver finds the DNSSEC data of the zone or of its parent's DS at fault.".to_owned());
+    }
+    let did = format!("the lookup of {} {} {}", first.name, types.join(" and "), met(met_first));
+    Some(Cause { problem, blame, retry, kind, subject: None, did, details, is_network: false })
+}
+
+/// A TXT name without records.
+pub(super) fn no_txt(lookup: &DnsLookup, hints: &[HintObservation]) -> Cause {
+    let name = &lookup.name;
+    let denial = denial(lookup).cloned().unwrap_or_default();
+    let exists = if matches!(lookup.outcome, DnsOutcome::Nxdomain(_)) { "the name does not exist" } else { "the name has no TXT" };
+    let version = denial.soa.as_ref().map(|soa| format!(", zone {} serial {}", soa.zone, soa.serial)).unwrap_or_default();
+    let mut details = Vec::new();
+    if let Some(alias) = denial.aliases.first() {
+        details.push(hint_wildcard(alias, hints).unwrap_or_else(|| {
+            format!("The name is an alias: {}. The TXT record must stand at its end.", chain(&denial.aliases))
+        }));
+    }
+    details.extend(hints.iter().filter_map(|hint| hint_doubled(hint, name)));
+    let did = format!("no TXT was found at {name} ({exists}{version})");
+    Cause { problem: ProblemKind::Unauthorized, blame: Blame::Record, retry: Retry::Fix, kind: Kind::Txt, subject: None, did, details, is_network: false }
+}
+
+fn hint_wildcard(alias: &Alias, hints: &[HintObservation]) -> Option<String> {
+    let sibling = hints.iter().find(|hint| hint.kind == HintKind::WildcardSibling)?;
+    let aliases = match &sibling.lookup.outcome {
+        DnsOutcome::Answer(set) => &set.aliases,
+        DnsOutcome::Nodata(denial) | DnsOutcome::Nxdomain(denial) => &denial.aliases,
+        DnsOutcome::Failed(_) => return None,
+    };
+    let same = aliases.first().filter(|other| other.target == alias.target)?;
+    let (_, parent) = same.owner.split_once('.')?;
+    Some(format!(
+        "{} is answered by the wildcard *.{parent} → {}, which has no TXT: {}, a name nobody created, gets the same answer. \
+         Create the TXT record explicitly; it takes precedence over the wildcard.",
+        alias.owner, alias.target, sibling.lookup.name
+    ))
+}
+
+fn hint_doubled(hint: &HintObservation, name: &str) -> Option<String> {
+    let found = matches!(hint.lookup.outcome, DnsOutcome::Answer(_)) && hint.kind == HintKind::DoubledName;
+    found.then(|| {
+        format!("One exists at {}: most panels add the domain themselves, so enter {name} without it.", hint.lookup.name)
+    })
+}
+
+/// TXT records, none of them right.
+pub(super) fn wrong_txt(lookup: &DnsLookup, fault: TxtFault) -> Cause {
+    let found = if fault.found == 1 { "one TXT value was found".to_owned() } else { format!("{} TXT values were found", number(fault.found as usize)) };
+    let hint = match fault.hint {
+        TxtHint::Quoted => "it is the right value within literal quotation marks; enter it without them",
+        TxtHint::WhiteSpace => "it is the right value with white space around it; enter it without",
+        TxtHint::Case => "it is the right value in another case; upper and lower case matter",
+        TxtHint::Sibling => "it belongs to the other authorization in this order. Both values must be present together",
+        TxtHint::NotHashed => "it is the key authorization itself; its SHA-256 in base64url is wanted",
+        TxtHint::OtherDigest => "it has the right form but belongs to no challenge we know: an old one, or another client's",
+        TxtHint::Other => "it does not look like a challenge value",
+    };
+    let joint = if fault.found == 1 { "and" } else { "none of them right; of one" };
+    let did = format!("{found} at {}, {joint} {hint}", lookup.name);
+    let details = shown_values(lookup).into_iter().collect();
+    Cause { problem: ProblemKind::Unauthorized, blame: Blame::Record, retry: Retry::Fix, kind: Kind::Txt, subject: None, did, details, is_network: false }
+}
+
+fn shown_values(lookup: &DnsLookup) -> Option<String> {
+    const SHOWN: usize = 3;
+    let DnsOutcome::Answer(set) = &lookup.outcome else { return None };
+    let values: Vec<String> =
+        set.rdata.iter().take(SHOWN).map(|rdata| quoted(&Octets(joined_strings(rdata.as_slice()).unwrap_or_default()))).collect();
+    let more = if set.rdata.len() > SHOWN { format!(" and {} more", set.rdata.len() - SHOWN) } else { String::new() };
+    let through = if set.aliases.is_empty() { String::new() } else { format!(" (through {})", chain(&set.aliases)) };
+    Some(format!("Found{through}: {}{more}.", values.join(", ")))
+}

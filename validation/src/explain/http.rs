@@ -1,0 +1,384 @@
+//! Fetches in words.
+
+use std::net::IpAddr;
+
+use super::{
+    Blame, Cause, Kind, Retry, dns,
+    text::{address_type, list, quoted, seconds},
+};
+use crate::{
+    base::octets::Octets,
+    check::dcv::http01::BodyFault,
+    observation::{
+        DnsLookup, DnsOutcome, HttpFailure, HttpHop, HttpObservation, HttpOutcome, HttpTry, NetworkError, RedirectReason,
+        RedirectRefusal, TryEnd, UnusedReason,
+    },
+    problem::ProblemKind,
+};
+
+const CHALLENGE_DIRECTORY: &str = "/.well-known/acme-challenge/";
+const OPEN_TO_ALL: &str = "Open port 80 for /.well-known/acme-challenge/ to the whole Internet, or use a DNS method.";
+
+/// The connection that decided.
+pub(super) fn last_try(seen: &HttpObservation) -> Option<&HttpTry> {
+    seen.hops.last().and_then(|hop| hop.tries.last())
+}
+
+/// The addresses a hop's host resolved to, sorted.
+pub(super) fn addresses(hop: &HttpHop) -> Vec<IpAddr> {
+    let tried = hop.tries.iter().map(|t| t.address.ip());
+    let mut all: Vec<IpAddr> = tried.chain(hop.unused.iter().map(|unused| unused.address)).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+fn new(problem: ProblemKind, (blame, retry): (Blame, Retry), seen: &HttpObservation, did: String) -> Cause {
+    let subject = last_try(seen).map(|t| t.address);
+    let mut details = Vec::new();
+    let redirects = seen.hops.len().saturating_sub(1);
+    if let (true, Some(hop)) = (redirects > 0, seen.hops.last()) {
+        details.push(format!("This was after redirect {redirects} of 10, at {}.", shown_url(&hop.url)));
+    }
+    Cause { problem, blame, retry, kind: Kind::Http, subject, did, details, is_network: false }
+}
+
+fn shown_url(url: &str) -> String {
+    Octets(url.as_bytes().to_vec()).shown(200)
+}
+
+/// `server` and the first octets of the body.
+fn evidence(seen: &HttpObservation, body: &Octets) -> String {
+    let head = seen.hops.last().and_then(|hop| hop.response.as_ref());
+    let mut parts: Vec<String> = Vec::new();
+    if let Some(server) = head.and_then(|head| head.server.as_ref()) {
+        parts.push(format!("server: {}", server.shown(60)));
+    }
+    if let Some(encoding) = head.and_then(|head| head.content_encoding.as_ref()) {
+        parts.push(format!("content-encoding: {}", encoding.shown(60)));
+    }
+    if !body.is_empty() {
+        parts.push(format!("it begins {}", quoted(body)));
+    }
+    if parts.is_empty() { String::new() } else { format!(" ({})", parts.join("; ")) }
+}
+
+fn response_body(seen: &HttpObservation) -> Octets {
+    match &seen.outcome {
+        HttpOutcome::Response { body, .. } => body.clone(),
+        HttpOutcome::Failed(_) => Octets::default(),
+    }
+}
+
+fn is_html(seen: &HttpObservation, body: &Octets) -> bool {
+    let head = seen.hops.last().and_then(|hop| hop.response.as_ref());
+    let says_so = head.and_then(|head| head.content_type.as_ref()).is_some_and(|t| contains(t.as_slice(), b"text/html"));
+    says_so || contains(body.as_slice(), b"<html") || contains(body.as_slice(), b"<!doctype")
+}
+
+fn contains(text: &[u8], word: &[u8]) -> bool {
+    text.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word))
+}
+
+/// Firewalls that recognise ACME write this word into their block page (`cases.md` D05).
+fn names_acme_application(body: &Octets) -> bool {
+    contains(body.as_slice(), b"acme-protocol")
+}
+
+const ACME_FIREWALL: &str = "Application-aware firewalls do this; allow the ACME application on it.";
+
+/// A status other than 200.
+pub(super) fn wrong_status(seen: &HttpObservation, status: u16) -> Cause {
+    let body = response_body(seen);
+    let html = is_html(seen, &body);
+    let page = if html { " with an HTML page" } else { "" };
+    let did = format!("returned {status}{page}{}", evidence(seen, &body));
+    let filter = names_acme_application(&body) || matches!(status, 401 | 403 | 406 | 429 | 451) || (html && status == 503);
+    let blame = if filter { Blame::Filter } else { Blame::Web };
+    let mut cause = new(ProblemKind::Unauthorized, (blame, Retry::Fix), seen, did);
+    cause.details.push(match status {
+        301 | 302 | 307 | 308 => "It is a redirect without a usable Location.".to_owned(),
+        300..=399 => format!("Status {status} is not followed; only 301, 302, 307 and 308 are."),
+        _ => "Status 200 with exactly the key authorization as its body is required; the body of another status is not looked at.".to_owned(),
+    });
+    if names_acme_application(&body) {
+        cause.details.push(format!("The page speaks of 'acme-protocol'. {ACME_FIREWALL}"));
+    } else if filter {
+        cause.details.push(format!("Exempt {CHALLENGE_DIRECTORY} from bot protection and access rules."));
+    }
+    other_family(seen, &mut cause);
+    cause
+}
+
+/// A body that is not the key authorization.
+pub(super) fn wrong_body(seen: &HttpObservation, fault: BodyFault) -> Cause {
+    let body = response_body(seen);
+    let what = match fault {
+        BodyFault::Empty => "an empty body",
+        BodyFault::ByteOrderMark => "a body that starts with a byte-order mark",
+        BodyFault::Compressed => "a compressed body although none was asked for",
+        BodyFault::EchoesToken => "a page that echoes our URL: it contains the token but not the full key authorization",
+        BodyFault::TrailingText => "the right text with more text after it",
+        BodyFault::OtherThumbprint => "the token with the thumbprint of another account key",
+        BodyFault::TooLong => "a body far longer than a key authorization",
+        BodyFault::Html => "an HTML page instead of the key authorization",
+        BodyFault::Other => "a body that is not the key authorization",
+    };
+    let did = format!("returned 200 with {what}{}", evidence(seen, &body));
+    let acme = names_acme_application(&body);
+    let blame = if acme { Blame::Filter } else { Blame::Web };
+    let mut cause = new(ProblemKind::Unauthorized, (blame, Retry::Fix), seen, did);
+    let advice = match fault {
+        BodyFault::ByteOrderMark => "The file starts with a byte-order mark; save it as plain ASCII without one.",
+        BodyFault::Compressed => "Serve the file without Content-Encoding.",
+        BodyFault::TrailingText => "Nothing but white space may follow the key authorization.",
+        BodyFault::OtherThumbprint => "The ACME client that wrote the file uses another account.",
+        BodyFault::Html => "A refresh written in HTML is no redirect.",
+        BodyFault::Empty | BodyFault::EchoesToken | BodyFault::TooLong | BodyFault::Other => {
+            "The body must be exactly the key authorization."
+        }
+    };
+    cause.details.push(if acme { format!("The page speaks of 'acme-protocol'. {ACME_FIREWALL}") } else { advice.to_owned() });
+    other_family(seen, &mut cause);
+    cause
+}
+
+/// An answer over IPv6 is final, although IPv4 might be right (`cases.md` D06).
+fn other_family(seen: &HttpObservation, cause: &mut Cause) {
+    let (Some(hop), Some(used)) = (seen.hops.last(), last_try(seen)) else { return };
+    let passed_over: Vec<String> = hop
+        .unused
+        .iter()
+        .filter(|unused| unused.reason == UnusedReason::OtherAnswered && unused.address.is_ipv4() != used.address.is_ipv4())
+        .map(|unused| unused.address.to_string())
+        .collect();
+    if passed_over.is_empty() || cause.blame == Blame::Filter {
+        return;
+    }
+    cause.blame = Blame::Record;
+    cause.details.push(format!(
+        "We connected to {} ({} of {}). The IPv4 address {} was not tried because IPv6 answered. Fix or remove the {} record.",
+        used.address.ip(),
+        address_type(used.address.ip()),
+        host_of(hop),
+        list(&passed_over),
+        address_type(used.address.ip()),
+    ));
+}
+
+fn host_of(hop: &HttpHop) -> String {
+    hop.resolution.first().map_or_else(|| host_in(&hop.url).to_owned(), |lookup| lookup.name.clone())
+}
+
+fn host_in(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split(['/', ':', '?']).next().unwrap_or(rest)
+}
+
+/// A redirect rule without the slash after the host (`cases.md` D11).
+fn missing_slash(url: &str) -> Option<String> {
+    let host = host_in(url);
+    host.ends_with(".well-known").then(|| {
+        format!("The redirect goes to host '{host}'. A '/' is probably missing after the host name in the server's redirect rule.")
+    })
+}
+
+/// A fetch that got no response that could be judged.
+pub(super) fn failed(seen: &HttpObservation, failure: &HttpFailure) -> Cause {
+    let connection = ProblemKind::Connection;
+    match failure {
+        HttpFailure::NoAddress => no_address(seen),
+        HttpFailure::LookupFailed => lookup_failed(seen),
+        HttpFailure::OnlySpecialAddresses => only_special(seen),
+        HttpFailure::NotAnswered => not_answered(seen),
+        HttpFailure::BrokenOff(error) => {
+            let bytes = last_try(seen).map_or(0, |t| t.received_bytes);
+            let did = format!("began a response and {} after {bytes} octets", ending(*error, "stopped sending"));
+            new(connection, (Blame::Web, Retry::Fix), seen, did)
+        }
+        HttpFailure::BadResponse { problem, first } => {
+            let did = format!("sent something that is no usable HTTP response: {problem} (it begins {})", quoted(first));
+            new(connection, (Blame::Web, Retry::Fix), seen, did)
+        }
+        HttpFailure::RedirectRefused(refusal) => redirect_refused(seen, refusal),
+        HttpFailure::TooManyRedirects => {
+            let did = "sent redirect 11; more than 10 redirects are not followed".to_owned();
+            new(connection, (Blame::Web, Retry::Fix), seen, did)
+        }
+        HttpFailure::DeadlineOfTask => out_of_time(seen),
+        HttpFailure::Local(reason) => Cause::ours(format!("our own perspective could not make the request ({reason})")),
+    }
+}
+
+fn no_address(seen: &HttpObservation) -> Cause {
+    let hop = seen.hops.last();
+    let host = hop.map(host_of).unwrap_or_default();
+    let gone = hop.is_some_and(|hop| hop.resolution.iter().any(|l| matches!(l.outcome, DnsOutcome::Nxdomain(_))));
+    let how = if gone { "the name does not exist (NXDOMAIN)" } else { "the name has neither A nor AAAA" };
+    let mut cause = new(ProblemKind::Dns, (Blame::Record, Retry::Fix), seen, format!("no address was found for {host}: {how}"));
+    cause.kind = Kind::Dns;
+    cause.subject = None;
+    if let Some(advice) = hop.filter(|_| seen.hops.len() > 1).and_then(|hop| missing_slash(&hop.url)) {
+        cause.blame = Blame::Web;
+        cause.details.push(advice);
+    }
+    cause
+}
+
+fn lookup_failed(seen: &HttpObservation) -> Cause {
+    let lookups: Vec<&DnsLookup> = seen.hops.last().map(|hop| hop.resolution.iter().collect()).unwrap_or_default();
+    let Some(mut cause) = dns::cause(&lookups, Kind::Dns) else { return Cause::ours("the observation lacks the lookup that failed".to_owned()) };
+    if let Some(advice) = seen.hops.last().filter(|_| seen.hops.len() > 1).and_then(|hop| missing_slash(&hop.url)) {
+        cause.blame = Blame::Web;
+        cause.details.push(advice);
+    }
+    cause.details.push(match seen.hops.len() {
+        0 | 1 => "We never got as far as the web server.".to_owned(),
+        hops => format!("We never got as far as the target of redirect {}.", hops - 1),
+    });
+    cause
+}
+
+fn only_special(seen: &HttpObservation) -> Cause {
+    let hop = seen.hops.last();
+    let named: Vec<String> = hop
+        .iter()
+        .flat_map(|hop| &hop.unused)
+        .map(|unused| match &unused.reason {
+            UnusedReason::Special(block) => format!("{} in {block}", unused.address),
+            UnusedReason::OtherAnswered | UnusedReason::OtherDrawn => unused.address.to_string(),
+        })
+        .collect();
+    let host = hop.map(host_of).unwrap_or_default();
+    let looked_up = hop.is_some_and(|hop| !hop.resolution.is_empty());
+    let problem = if looked_up { ProblemKind::Dns } else { ProblemKind::Connection };
+    let did = format!("{host} has only addresses that may not be connected to: {}", list(&named));
+    let mut cause = new(problem, (Blame::Record, Retry::Fix), seen, did);
+    cause.subject = None;
+    cause
+}
+
+/// How a connection ended, as the end of a clause about the server.
+fn ending(error: NetworkError, silence: &str) -> &str {
+    match error {
+        NetworkError::Timeout => silence,
+        NetworkError::Refused => "refused it",
+        NetworkError::Reset => "reset the connection",
+        NetworkError::ClosedEarly => "closed the connection",
+        NetworkError::Unreachable => "became unreachable",
+        NetworkError::Local => "was given up by our side",
+        NetworkError::Other => "broke the connection",
+    }
+}
+
+/// What an address did in a try that got no response.
+pub(super) fn try_in_words(attempt: &HttpTry) -> String {
+    match attempt.end {
+        TryEnd::Answered => "answered".to_owned(),
+        TryEnd::NotConnected(error) => match error {
+            NetworkError::Timeout => format!("never answered the TCP connection (waited {})", seconds(attempt.elapsed_us)),
+            NetworkError::Refused => "refused the TCP connection".to_owned(),
+            NetworkError::Unreachable => "could not be reached: there is no route to it".to_owned(),
+            NetworkError::Reset | NetworkError::ClosedEarly | NetworkError::Local | NetworkError::Other => {
+                format!("did not let the TCP connection stand: it {}", ending(error, "stayed silent"))
+            }
+        },
+        TryEnd::NoResponse(error) => {
+            let how = match error {
+                NetworkError::Timeout => format!("sent nothing for {}", seconds(attempt.elapsed_us.saturating_sub(attempt.connected_us.unwrap_or(0)))),
+                NetworkError::Reset | NetworkError::ClosedEarly | NetworkError::Refused | NetworkError::Unreachable | NetworkError::Local
+                | NetworkError::Other => {
+                    format!("{} right after our request for the challenge path", ending(error, ""))
+                }
+            };
+            format!("accepted the connection and {how} ({} octets of a response came)", attempt.received_bytes)
+        }
+    }
+}
+
+fn not_answered(seen: &HttpObservation) -> Cause {
+    let Some(last) = last_try(seen) else { return Cause::ours("the observation lacks the connection that failed".to_owned()) };
+    let (whose, firewall) = match last.end {
+        TryEnd::NoResponse(NetworkError::Reset | NetworkError::ClosedEarly) => ((Blame::Filter, Retry::Fix), true),
+        TryEnd::NotConnected(NetworkError::Timeout | NetworkError::Reset | NetworkError::ClosedEarly) => ((Blame::Filter, Retry::Fix), false),
+        TryEnd::NotConnected(NetworkError::Refused) => ((Blame::Web, Retry::Fix), false),
+        TryEnd::NotConnected(NetworkError::Local) | TryEnd::NoResponse(NetworkError::Local) => ((Blame::Perspective, Retry::Now), false),
+        TryEnd::NotConnected(NetworkError::Unreachable | NetworkError::Other)
+        | TryEnd::NoResponse(NetworkError::Timeout | NetworkError::Refused | NetworkError::Unreachable | NetworkError::Other)
+        | TryEnd::Answered => ((Blame::Web, Retry::Later), false),
+    };
+    let problem = if whose.0 == Blame::Perspective { ProblemKind::ServerInternal } else { ProblemKind::Connection };
+    let mut cause = new(problem, whose, seen, try_in_words(last));
+    cause.is_network = true;
+    let redirects = seen.hops.len() - 1;
+    if let (TryEnd::NoResponse(NetworkError::Timeout), true) = (last.end, redirects > 0) {
+        cause.details.insert(0, format!("Timed out reading from {} after redirect {redirects} of 10.", last.address.ip()));
+    }
+    if let Some(hop) = seen.hops.last() {
+        let earlier = &hop.tries[..hop.tries.len() - 1];
+        cause.details.extend(earlier.iter().map(|t| format!("Before that, {} {}.", t.address, try_in_words(t))));
+    }
+    if firewall {
+        cause.details.push(ACME_FIREWALL.to_owned());
+    } else if whose.0 == Blame::Filter {
+        cause.details.push(OPEN_TO_ALL.to_owned());
+    }
+    cause
+}
+
+fn redirect_refused(seen: &HttpObservation, refusal: &RedirectRefusal) -> Cause {
+    let why = match &refusal.reason {
+        RedirectReason::Scheme(scheme) => format!("has the scheme '{}'; only http and https may be used", Octets(scheme.as_bytes().to_vec()).shown(20)),
+        RedirectReason::Port(port) => format!("points at port {port}; only 80 and 443 may be used"),
+        RedirectReason::UserInfo => "holds a user name or password".to_owned(),
+        RedirectReason::NotAUrl(problem) => format!("is no URL that can be followed ({problem})"),
+        RedirectReason::Loop => "leads back to a URL already fetched from the same address: a redirect loop".to_owned(),
+        RedirectReason::HttpsNotOffered => "points at https, which this release does not follow; serve the challenge over http".to_owned(),
+    };
+    let did = format!("answered with a redirect that cannot be followed: redirect {} {why}", refusal.redirect);
+    let mut cause = new(ProblemKind::Connection, (Blame::Web, Retry::Fix), seen, did);
+    cause.subject = seen.hops.iter().rev().find_map(|hop| hop.tries.last()).map(|t| t.address);
+    let target = refusal.target.shown(200);
+    cause.details.push(format!("Its target is '{target}'."));
+    cause.details.extend(missing_slash(&target));
+    cause
+}
+
+fn out_of_time(seen: &HttpObservation) -> Cause {
+    match seen.hops.last() {
+        Some(hop) if hop.tries.is_empty() => {
+            let did = format!("the time for the whole check ran out while {} was looked up", host_of(hop));
+            let mut cause = new(ProblemKind::Dns, (Blame::Dns, Retry::Later), seen, did);
+            cause.kind = Kind::Dns;
+            cause.details.push("We never got as far as the web server.".to_owned());
+            cause
+        }
+        Some(_) | None => {
+            let did = "was still being asked when the time for the whole check ran out".to_owned();
+            new(ProblemKind::Connection, (Blame::Web, Retry::Later), seen, did)
+        }
+    }
+}
+
+/// Fallback from IPv6 to IPv4 (`cases.md` D07).
+pub(super) fn fallback(seen: &HttpObservation) -> Option<String> {
+    seen.hops.iter().find_map(|hop| {
+        let [first, .., last] = hop.tries.as_slice() else { return None };
+        let fell_back = first.address.is_ipv6() && last.address.is_ipv4() && last.end == TryEnd::Answered;
+        fell_back.then(|| {
+            let after = match first.end {
+                TryEnd::NotConnected(NetworkError::Timeout) | TryEnd::NoResponse(NetworkError::Timeout) => {
+                    format!("did not answer within {}", seconds(first.elapsed_us))
+                }
+                TryEnd::Answered | TryEnd::NotConnected(_) | TryEnd::NoResponse(_) => format!("{} after {}", try_in_words(first), seconds(first.elapsed_us)),
+            };
+            format!(
+                "{} was fetched over IPv4 ({}, answered in {} ms) after IPv6 ({}) {after}. Fix or remove the AAAA record.",
+                host_of(hop),
+                last.address.ip(),
+                last.elapsed_us / 1000,
+                first.address.ip(),
+            )
+        })
+    })
+}

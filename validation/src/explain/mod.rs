@@ -1,0 +1,435 @@
+//! What the results of an attempt mean: which variable splits them, whose turn it is, what to say.
+//!
+//! A pure function of what was asked, decided and seen. It changes no verdict. The problem type comes
+//! from the primary if it refused, else from most of the remotes that did not confirm.
+//!
+//! Invariant: no text holds the expected value; text from the network is escaped and cut.
+
+mod caa;
+mod dns;
+mod http;
+mod split;
+mod text;
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use self::{
+    split::{Failing, Split, in_groups, split},
+    text::{number, places, regions, seconds, sentence, without_secret},
+};
+use crate::{
+    base::perspective::{Perspective, Role},
+    check::{Contradiction, Determination, Finding, LookupFailure, caa::CaaFinding},
+    observation::{
+        BudgetExhausted, ControlObservation, DnsFailure, DnsLookup, DnsOutcome, HttpFailure, Observation, TcpReason,
+    },
+    problem::ProblemKind,
+    request::CheckRequest,
+    verdict::{
+        Answer, Figures, PerspectiveState, Refusal, Verdict,
+        quorum::{QuorumResult, QuorumShortfall},
+    },
+};
+
+/// Whose turn it is (`cases.md`, Fields).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Blame {
+    /// The web server.
+    Web,
+    /// The subscriber's name servers.
+    Dns,
+    /// Registry, registrar or root.
+    Parent,
+    /// A firewall, CDN or geographic rule.
+    Filter,
+    /// The data published.
+    Record,
+    /// The domain's own CAA.
+    Policy,
+    /// What was asked of us.
+    Request,
+    /// Our own perspectives.
+    Perspective,
+}
+
+/// Whether and when trying again can help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Retry {
+    /// The engine may try again at once.
+    Now,
+    /// The client should wait.
+    Later,
+    /// Pointless before a change.
+    Fix,
+}
+
+/// What to say about an attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The problem type of RFC 8555 §6.7; none if it passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<ProblemKind>,
+    /// Whose turn it is; none if it passed without remark.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blame: Option<Blame>,
+    /// When trying again can help; none if it passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// For the subscriber: sentences, without the expected value.
+    pub message: String,
+    /// What should be known although it changes nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// One perspective's part, as the explanation sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// Who.
+    pub perspective: &'a Perspective,
+    /// What it saw, if it answered.
+    pub observation: Option<&'a Observation>,
+    /// What that means.
+    pub answer: &'a Answer,
+}
+
+
+/// What a cause is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A fetch that reached, or tried to reach, a server.
+    Http,
+    /// A TXT lookup that was answered.
+    Txt,
+    /// A lookup for control that came to nothing.
+    Dns,
+    /// CAA, looked up or not.
+    Caa,
+    /// Our own side.
+    Ours,
+}
+
+/// Why one perspective did not confirm.
+#[derive(Clone, Debug)]
+struct Cause {
+    problem: ProblemKind,
+    blame: Blame,
+    retry: Retry,
+    kind: Kind,
+    /// The address that did it, if one did.
+    subject: Option<SocketAddr>,
+    /// What it did, or else a whole clause. Network evidence stands in brackets.
+    did: String,
+    /// Sentences.
+    details: Vec<String>,
+    /// Nothing of a response came.
+    is_network: bool,
+}
+
+impl Cause {
+    fn ours(did: String) -> Self {
+        Self {
+            problem: ProblemKind::ServerInternal,
+            blame: Blame::Perspective,
+            retry: Retry::Now,
+            kind: Kind::Ours,
+            subject: None,
+            did,
+            details: Vec::new(),
+            is_network: false,
+        }
+    }
+
+    /// A clause with a subject.
+    fn clause(&self) -> String {
+        match self.subject {
+            Some(address) => format!("{address} {}", self.did),
+            None => self.did.clone(),
+        }
+    }
+
+    /// Whether another met the same, evidence in brackets aside.
+    fn same_as(&self, other: &Self) -> bool {
+        let plain = |cause: &Self| cause.did.split(" (").next().map(str::to_owned);
+        self.subject == other.subject && plain(self) == plain(other)
+    }
+}
+
+/// Explains a verdict. `seen` is the cohort in its order, the primary first.
+#[must_use]
+pub fn explain(request: &CheckRequest, verdict: &Verdict, seen: &[Seen<'_>]) -> Explanation {
+    let mut explanation = match verdict {
+        Verdict::Corroborated(figures) => passed(request, figures, seen),
+        Verdict::Refused { refusal: Refusal::Primary(_), .. } => primary_refused(request, seen),
+        Verdict::Refused { refusal: Refusal::Quorum(shortfall), figures } => {
+            not_corroborated(request, *shortfall, figures.as_ref(), seen)
+        }
+    };
+    explanation.message = without_secret(request, &explanation.message);
+    explanation.warnings.iter_mut().for_each(|warning| *warning = without_secret(request, warning));
+    explanation
+}
+
+/// Why this perspective did not confirm; none if it did, or was not waited for.
+fn cause(request: &CheckRequest, seen: &Seen<'_>) -> Option<Cause> {
+    match seen.answer {
+        Answer::Determined(determination) => determined(request, determination, seen.observation),
+        Answer::None(state) => unanswered(*state),
+    }
+}
+
+fn unanswered(state: PerspectiveState) -> Option<Cause> {
+    let did = match state {
+        PerspectiveState::Confirmed | PerspectiveState::NotAwaited => return None,
+        PerspectiveState::Contradicted | PerspectiveState::Failed => "our perspective's evidence is missing",
+        PerspectiveState::TimedOut => "our perspective did not answer in time",
+        PerspectiveState::Cancelled => "our call to the perspective was given up",
+        PerspectiveState::RejectedReply => "our perspective's reply was not the reply to this attempt",
+        PerspectiveState::NotAsked => "our perspective was not asked",
+    };
+    Some(Cause::ours(did.to_owned()))
+}
+
+/// If both control and CAA fail, control leads and CAA is mentioned.
+fn determined(request: &CheckRequest, determination: &Determination, observation: Option<&Observation>) -> Option<Cause> {
+    let control = determination.control.as_ref().and_then(|finding| control_cause(finding, observation));
+    let caa = determination.caa.as_ref().and_then(|finding| caa::cause(request, finding, observation));
+    let budget = observation.and_then(|o| Some((o, o.budget?)));
+    if let Some((observation, budget)) = budget.filter(|_| is_out_of_time(determination)) {
+        return Some(out_of_budget(observation, budget));
+    }
+    match (control, caa) {
+        (Some(mut control), Some(caa)) => {
+            control.details.push(sentence(&format!("besides, {}", caa.did)));
+            Some(control)
+        }
+        (control, caa) => control.or(caa),
+    }
+}
+
+fn control_cause(finding: &Finding, observation: Option<&Observation>) -> Option<Cause> {
+    let missing = || Some(Cause::ours("the observation holds nothing about what was asked".to_owned()));
+    let Some(control) = observation.and_then(|o| o.control.as_ref()) else {
+        return if *finding == Finding::Confirmed { None } else { missing() };
+    };
+    let hints = observation.map_or(&[][..], |o| o.hints.as_slice());
+    Some(match (finding, control) {
+        (Finding::Confirmed, _) => return None,
+        (Finding::Contradicted(Contradiction::Status(status)), ControlObservation::Http(fetch)) => http::wrong_status(fetch, *status),
+        (Finding::Contradicted(Contradiction::Body(fault)), ControlObservation::Http(fetch)) => http::wrong_body(fetch, *fault),
+        (Finding::Contradicted(Contradiction::NoTxt { .. }), ControlObservation::Txt(lookup)) => dns::no_txt(lookup, hints),
+        (Finding::Contradicted(Contradiction::Txt(fault)), ControlObservation::Txt(lookup)) => dns::wrong_txt(lookup, *fault),
+        (Finding::Failed(LookupFailure::Http(failure)), ControlObservation::Http(fetch)) => http::failed(fetch, failure),
+        (Finding::Failed(LookupFailure::Dns { .. }), ControlObservation::Txt(lookup)) => return dns::cause(&[lookup], Kind::Dns).or_else(missing),
+        (Finding::Contradicted(_) | Finding::Failed(_), ControlObservation::Http(_) | ControlObservation::Txt(_)) => return missing(),
+    })
+}
+
+/// Whether the time of the whole task is what stopped it.
+fn is_out_of_time(determination: &Determination) -> bool {
+    let by_deadline = |failure: &LookupFailure| match failure {
+        LookupFailure::Dns { failure, .. } => *failure == DnsFailure::DeadlineOfTask,
+        LookupFailure::Http(failure) => *failure == HttpFailure::DeadlineOfTask,
+        LookupFailure::NotObserved => true,
+    };
+    let control = match &determination.control {
+        None | Some(Finding::Confirmed) => None,
+        Some(Finding::Contradicted(_)) => Some(false),
+        Some(Finding::Failed(failure)) => Some(by_deadline(failure)),
+    };
+    let caa = matches!(&determination.caa, Some(CaaFinding::Failed(failure)) if by_deadline(failure));
+    control.unwrap_or(caa)
+}
+
+/// The budget ran out; no question in flight is to blame for that (`cases.md` D14).
+fn out_of_budget(observation: &Observation, budget: BudgetExhausted) -> Cause {
+    let mut failed = lookups(observation)
+        .filter(|lookup| matches!(&lookup.outcome, DnsOutcome::Failed(failure) if *failure != DnsFailure::DeadlineOfTask));
+    let mut details = vec![format!("The name servers took {} for each answer (median).", seconds(budget.median_us))];
+    details.push(match failed.next() {
+        None => "No single lookup failed.".to_owned(),
+        Some(lookup) => format!("One lookup failed by itself: {} {}.", lookup.name, lookup.rtype),
+    });
+    let did = format!(
+        "the {} budget for this check ran out after {} of {} lookups",
+        seconds(u64::from(budget.budget_ms) * 1000),
+        budget.lookups_answered,
+        budget.lookups_planned
+    );
+    Cause {
+        problem: ProblemKind::Dns,
+        blame: Blame::Dns,
+        retry: Retry::Later,
+        kind: Kind::Dns,
+        subject: None,
+        did,
+        details,
+        is_network: false,
+    }
+}
+
+/// Every lookup of an observation, hints aside.
+fn lookups(observation: &Observation) -> impl Iterator<Item = &DnsLookup> {
+    let (hops, txt) = match &observation.control {
+        Some(ControlObservation::Http(fetch)) => (fetch.hops.as_slice(), None),
+        Some(ControlObservation::Txt(lookup)) => (&[][..], Some(lookup)),
+        None => (&[][..], None),
+    };
+    hops.iter().flat_map(|hop| &hop.resolution).chain(txt).chain(&observation.caa)
+}
+
+fn refused(cause: &Cause, message: String, warnings: Vec<String>) -> Explanation {
+    Explanation { problem: Some(cause.problem), blame: Some(cause.blame), retry: Some(cause.retry), message, warnings }
+}
+
+fn primary_refused(request: &CheckRequest, seen: &[Seen<'_>]) -> Explanation {
+    let primary = seen.iter().find(|s| s.perspective.role == Role::Primary);
+    let cause = primary.and_then(|s| cause(request, s)).unwrap_or_else(|| Cause::ours("the primary perspective gave no answer".to_owned()));
+    let mut sentences = vec![sentence(&cause.clause())];
+    sentences.extend(cause.details.iter().cloned());
+    refused(&cause, sentences.join(" "), resolver_warnings(seen))
+}
+
+fn failing<'a>(request: &CheckRequest, seen: &'a [Seen<'a>]) -> Vec<Failing<'a>> {
+    let remotes = seen.iter().filter(|s| s.perspective.role == Role::Remote);
+    remotes.filter_map(|s| cause(request, s).map(|cause| Failing { seen: s, cause })).collect()
+}
+
+/// The problem most of them have; of equally many, the one that comes first in the cohort.
+fn commonest(failing: &[Failing<'_>]) -> Option<ProblemKind> {
+    let count = |problem: ProblemKind| failing.iter().filter(|f| f.cause.problem == problem).count();
+    // max_by_key gives the last of equals, so the cohort is read backwards.
+    failing.iter().rev().map(|f| f.cause.problem).max_by_key(|problem| count(*problem))
+}
+
+fn not_corroborated(request: &CheckRequest, shortfall: QuorumShortfall, figures: Option<&Figures>, seen: &[Seen<'_>]) -> Explanation {
+    let failing = failing(request, seen);
+    let Some(figures) = figures else {
+        let cause = Cause::ours("no policy row lets this set of perspectives form a quorum, or no remote was asked".to_owned());
+        return refused(&cause, sentence(&cause.did), resolver_warnings(seen));
+    };
+    let (mut text, problem, split) = told(&failing, seen);
+    let (blame, retry) = match (shortfall, &split) {
+        (QuorumShortfall::TooFewConfirmations, Some(split)) => (split.blame, split.retry),
+        (QuorumShortfall::TooFewConfirmations, None) | (QuorumShortfall::TooFewRegions, _) => (Blame::Perspective, Retry::Now),
+    };
+    let counted = match shortfall {
+        QuorumShortfall::TooFewConfirmations => confirmed_in_words(&figures.joint, seen),
+        QuorumShortfall::TooFewRegions => regions_in_words(&figures.joint),
+    };
+    match shortfall {
+        QuorumShortfall::TooFewConfirmations => text.push(counted),
+        QuorumShortfall::TooFewRegions => text.insert(0, counted),
+    }
+    Explanation {
+        problem: Some(problem.unwrap_or(ProblemKind::ServerInternal)),
+        blame: Some(blame),
+        retry: Some(retry),
+        message: text.join(" "),
+        warnings: resolver_warnings(seen),
+    }
+}
+
+/// What the failing remotes met: the commonest first with what splits it off, then the others.
+fn told(failing: &[Failing<'_>], seen: &[Seen<'_>]) -> (Vec<String>, Option<ProblemKind>, Option<Split>) {
+    let Some(problem) = commonest(failing) else { return (Vec::new(), None, None) };
+    let kind = failing.iter().find(|f| f.cause.problem == problem).map(|f| f.cause.kind);
+    // A server that answers wrongly and one that does not answer may still be told apart by address.
+    let (lead, others): (Vec<&Failing<'_>>, Vec<&Failing<'_>>) =
+        failing.iter().partition(|f| Some(f.cause.kind) == kind && (f.cause.problem == problem || kind == Some(Kind::Http)));
+    let split = split(&lead, seen);
+    let mut text: Vec<String> = split.iter().map(|split| split.text.clone()).collect();
+    if !others.is_empty() {
+        text.push(in_groups(&others));
+    }
+    (text, Some(problem), split)
+}
+
+fn confirmed_in_words(joint: &QuorumResult, seen: &[Seen<'_>]) -> String {
+    let confirmed = seen.iter().filter(|s| s.perspective.role == Role::Remote && s.answer.state() == PerspectiveState::Confirmed);
+    let confirmed: Vec<&Seen<'_>> = confirmed.collect();
+    let who = if confirmed.is_empty() { String::new() } else { format!(": {}", places(confirmed)) };
+    format!("{} of {} remote perspectives confirmed the primary's result{who}.", joint.confirmed, joint.attempted)
+}
+
+fn regions_in_words(joint: &QuorumResult) -> String {
+    let names: Vec<String> = joint.rirs.iter().map(ToString::to_string).collect();
+    format!(
+        "{} of {} remotes agree, but all {} are in the {} region; {} regions are required (TLS BR 2.3.1 §3.2.2.9).",
+        joint.confirmed,
+        joint.attempted,
+        joint.confirmed,
+        text::list(&names),
+        number(names.len() + 1),
+    )
+}
+
+fn passed(request: &CheckRequest, figures: &Figures, seen: &[Seen<'_>]) -> Explanation {
+    let failing = failing(request, seen);
+    let mut warnings = Vec::new();
+    let mut blame = None;
+    if !failing.is_empty() {
+        let (text, _, split) = told(&failing, seen);
+        blame = split.map(|split| split.blame);
+        warnings.push(format!("{} {} {}", margin_in_words(&failing, figures), text.join(" "), second_failure(&figures.joint)));
+    }
+    for warning in fallback_warnings(seen) {
+        blame = blame.or(Some(Blame::Record));
+        warnings.push(warning);
+    }
+    for warning in resolver_warnings(seen) {
+        blame = blame.or(Some(Blame::Perspective));
+        warnings.push(warning);
+    }
+    let message = std::iter::once("Validated.").chain(warnings.iter().map(String::as_str)).collect::<Vec<_>>().join(" ");
+    Explanation { problem: None, blame, retry: None, message, warnings }
+}
+
+fn margin_in_words(failing: &[Failing<'_>], figures: &Figures) -> String {
+    let who = regions(failing.iter().map(|f| f.seen));
+    let count = sentence(&number(failing.len()));
+    let remotes = number(usize::from(figures.joint.attempted));
+    format!("{} of {remotes} remote regions ({who}) did not confirm.", count.trim_end_matches('.'))
+}
+
+fn second_failure(joint: &QuorumResult) -> String {
+    match joint.margin {
+        ..=0 => "A second failure would block issuance.".to_owned(),
+        margin => format!("More than {margin} further failures would block issuance."),
+    }
+}
+
+fn fallback_warnings(seen: &[Seen<'_>]) -> Vec<String> {
+    let fetches = seen.iter().filter_map(|s| match s.observation?.control.as_ref()? {
+        ControlObservation::Http(fetch) => Some((s, http::fallback(fetch)?)),
+        ControlObservation::Txt(_) => None,
+    });
+    let all: Vec<(&Seen<'_>, String)> = fetches.collect();
+    let Some((_, first)) = all.first() else { return Vec::new() };
+    vec![format!("{first} This was so from {}.", places(all.iter().map(|(s, _)| *s)))]
+}
+
+/// What the resolvers did that they should not, although it was got round.
+fn resolver_warnings(seen: &[Seen<'_>]) -> Vec<String> {
+    seen.iter().filter_map(resolver_warning).collect()
+}
+
+fn resolver_warning(seen: &Seen<'_>) -> Option<String> {
+    let (lookup, why) = lookups(seen.observation?).find_map(|lookup| {
+        let why = match lookup.tcp_because? {
+            TcpReason::Truncated => return None,
+            TcpReason::CaseNotCopied => "did not copy the case of the query name",
+            TcpReason::Malformed => "sent a UDP reply that could not be read to its end",
+            TcpReason::TooManyStrayReplies => "was drowned in stray packets",
+        };
+        Some((lookup, why))
+    })?;
+    Some(format!(
+        "For {} the resolver {} {why} ({} {}), or something before it did; we had to repeat the query over TCP.",
+        places([seen]), lookup.resolver, lookup.name, lookup.rtype
+    ))
+}

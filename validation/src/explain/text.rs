@@ -1,0 +1,95 @@
+//! Words: places, lists, times, and the one guard over everything that is said.
+
+use std::net::IpAddr;
+
+use super::Seen;
+use crate::{base::octets::Octets, request::CheckRequest};
+
+/// Octets of network text that a message shows.
+pub(super) const SHOWN_BYTES: usize = 60;
+/// Octets of the expected value that may appear by chance, or cut, without being taken out.
+const TELLING_BYTES: usize = 12;
+
+/// `a, b and c`.
+pub(super) fn list(items: &[String]) -> String {
+    match items {
+        [] => "none".to_owned(),
+        [one] => one.clone(),
+        [front @ .., last] => format!("{} and {last}", front.join(", ")),
+    }
+}
+
+/// `sin1 (APNIC) and gru1 (LACNIC)`.
+pub(super) fn places<'a>(seen: impl IntoIterator<Item = &'a Seen<'a>>) -> String {
+    let names: Vec<String> = seen.into_iter().map(|s| format!("{} ({})", s.perspective.id, s.perspective.rir)).collect();
+    list(&names)
+}
+
+/// `RIPE NCC, APNIC and LACNIC`, each once.
+pub(super) fn regions<'a>(seen: impl IntoIterator<Item = &'a Seen<'a>>) -> String {
+    let mut names: Vec<String> = Vec::new();
+    for s in seen {
+        let name = s.perspective.rir.to_string();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    list(&names)
+}
+
+/// A small number in words.
+pub(super) fn number(count: usize) -> String {
+    const WORDS: [&str; 11] = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
+    WORDS.get(count).map_or_else(|| count.to_string(), |word| (*word).to_owned())
+}
+
+/// Seconds with one decimal, without `.0`.
+pub(super) fn seconds(us: u64) -> String {
+    let tenths = (us + 50_000) / 100_000;
+    if tenths.is_multiple_of(10) { format!("{} s", tenths / 10) } else { format!("{}.{} s", tenths / 10, tenths % 10) }
+}
+
+/// Network text within quotation marks, escaped and cut.
+pub(super) fn quoted(octets: &Octets) -> String {
+    format!("'{}'", octets.shown(SHOWN_BYTES))
+}
+
+/// `AAAA` for an IPv6 address, else `A`.
+pub(super) fn address_type(address: IpAddr) -> &'static str {
+    if address.is_ipv6() { "AAAA" } else { "A" }
+}
+
+/// Makes a clause a sentence.
+pub(super) fn sentence(clause: &str) -> String {
+    let mut chars = clause.chars();
+    let first = chars.next().map(|c| c.to_ascii_uppercase());
+    let text: String = first.into_iter().chain(chars).collect();
+    if text.ends_with('.') { text } else { format!("{text}.") }
+}
+
+/// Takes the expected value out of a text, whatever its case and wherever it was cut. Others may read
+/// messages (`cases.md` D18).
+pub(super) fn without_secret(request: &CheckRequest, text: &str) -> String {
+    let Some(challenge) = &request.control else { return text.to_owned() };
+    let thumbprint = challenge.key_authorization.rsplit('.').next().unwrap_or_default().to_owned();
+    let secrets = [(challenge.digest(), TELLING_BYTES), (thumbprint, TELLING_BYTES)];
+    let mut kept = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(next) = rest.chars().next() {
+        let length = secrets.iter().map(|(secret, telling)| common(rest, secret, *telling)).max().unwrap_or(0);
+        if length > 0 {
+            kept.push_str("[expected value]");
+            rest = &rest[length..];
+        } else {
+            kept.push(next);
+            rest = &rest[next.len_utf8()..];
+        }
+    }
+    kept
+}
+
+/// Octets that `text` begins with and share with the beginning of `secret`; 0 if too few to tell.
+fn common(text: &str, secret: &str, telling: usize) -> usize {
+    let length = text.bytes().zip(secret.bytes()).take_while(|(t, s)| t.eq_ignore_ascii_case(s)).count();
+    if length >= telling { length } else { 0 }
+}

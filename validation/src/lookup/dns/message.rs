@@ -1,0 +1,318 @@
+//! Composing queries and reading replies, on the wire types of the `domain` crate.
+//!
+//! A reply is matched octet by octet against the question as sent, case included: names compare without
+//! case everywhere else. Record data are copied as raw octets; what they mean is judged elsewhere.
+//!
+//! Implements RFC 1035 §4, RFC 6891 §6 (EDNS), RFC 8914, RFC 2308 §2 (denials), and the query-name case
+//! randomisation of draft-vixie-dnsext-dns0x20.
+
+use std::str::FromStr;
+
+use domain::{
+    base::{
+        Message, MessageBuilder, Name, ParsedName, Rtype, ToName, UnknownRecordData,
+        iana::Class,
+        opt::ExtendedError as EdeOption,
+    },
+    rdata::{Cname, Dname, Soa as SoaData},
+};
+
+use crate::{
+    base::{
+        Entropy,
+        limits::{ALIAS_HOPS_MAX, EDE_MAX, EDE_TEXT_BYTES_MAX, EDNS_PAYLOAD_BYTES},
+        octets::Octets,
+    },
+    observation::{Alias, Denial, DnsFailure, DnsOutcome, ExtendedError, RecordSet, RecordType, Soa},
+};
+
+const HEADER_BYTES: usize = 12;
+const RCODE_NOERROR: u16 = 0;
+const RCODE_NXDOMAIN: u16 = 3;
+
+/// A question: a name that was checked, and a type.
+#[derive(Clone, Debug)]
+pub struct Question {
+    name: Name<Vec<u8>>,
+    rtype: RecordType,
+}
+
+impl Question {
+    /// A question about `name`, which is given without final dot.
+    ///
+    /// # Errors
+    /// The name cannot be put on the wire.
+    pub fn new(name: &str, rtype: RecordType) -> Result<Self, String> {
+        Name::<Vec<u8>>::from_str(name).map(|name| Self { name, rtype }).map_err(|error| format!("{name}: {error}"))
+    }
+
+    /// The type asked.
+    #[must_use]
+    pub fn rtype(&self) -> RecordType {
+        self.rtype
+    }
+
+    /// The name asked, lower case, without final dot.
+    #[must_use]
+    pub fn name_text(&self) -> String {
+        text_of(&self.name)
+    }
+}
+
+/// Composes a query into `buffer` and returns the octets of its question section as sent.
+///
+/// RD set, EDNS with a payload size of 1232 octets and DO. The case of each letter of the name is drawn
+/// from `entropy` if `randomise_case` is set.
+pub fn compose(question: &Question, id: u16, randomise_case: bool, entropy: &mut dyn Entropy, buffer: &mut Vec<u8>) -> Vec<u8> {
+    buffer.clear();
+    let mut builder = MessageBuilder::from_target(std::mem::take(buffer)).expect("an empty vector takes a header").question();
+    builder.header_mut().set_id(id);
+    builder.header_mut().set_rd(true);
+    builder
+        .push((&question.name, Rtype::from_int(question.rtype.number()), Class::IN))
+        .expect("a vector grows");
+    let question_end = builder.as_slice().len();
+    let mut builder = builder.additional();
+    builder
+        .opt(|opt| {
+            opt.set_udp_payload_size(EDNS_PAYLOAD_BYTES);
+            opt.set_dnssec_ok(true);
+            Ok(())
+        })
+        .expect("a vector grows");
+    *buffer = builder.finish();
+    if randomise_case {
+        mix_case(&mut buffer[HEADER_BYTES..question_end - 4], entropy);
+    }
+    buffer[HEADER_BYTES..question_end].to_vec()
+}
+
+/// Flips the case of letters in a wire-form name by random bits. Length octets are below 64 and so are
+/// never letters.
+fn mix_case(name: &mut [u8], entropy: &mut dyn Entropy) {
+    let mut bits = 0;
+    let mut left = 0;
+    for octet in name.iter_mut().filter(|octet| octet.is_ascii_alphabetic()) {
+        if left == 0 {
+            bits = entropy.next_u64();
+            left = 64;
+        }
+        if bits & 1 == 1 {
+            *octet ^= 0x20;
+        }
+        bits >>= 1;
+        left -= 1;
+    }
+}
+
+/// Whether a packet is the reply to a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Match {
+    /// It is.
+    Reply,
+    /// It is, but TC is set.
+    Truncated,
+    /// It would be if case did not count.
+    CaseDiffers,
+    /// It is not.
+    Stray,
+}
+
+/// Compares a packet with a query's id and the octets of its question section.
+#[must_use]
+pub fn match_reply(packet: &[u8], id: u16, question: &[u8]) -> Match {
+    let Some(section) = packet.get(HEADER_BYTES..HEADER_BYTES + question.len()) else {
+        return match_headless(packet, id);
+    };
+    let is_response = packet[2] & 0x80 != 0 && packet[2] & 0x78 == 0;
+    let one_question = packet[4] == 0 && packet[5] == 1;
+    if u16::from_be_bytes([packet[0], packet[1]]) != id || !is_response || !one_question {
+        return Match::Stray;
+    }
+    if section != question {
+        return if section.eq_ignore_ascii_case(question) { Match::CaseDiffers } else { Match::Stray };
+    }
+    if packet[2] & 0x02 != 0 { Match::Truncated } else { Match::Reply }
+}
+
+/// A packet too short to hold the question is never a reply; nothing else is said about it.
+fn match_headless(_packet: &[u8], _id: u16) -> Match {
+    Match::Stray
+}
+
+/// What a matched reply says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// What became of the question.
+    pub outcome: DnsOutcome,
+    /// AD was set.
+    pub authenticated: bool,
+    /// Extended errors.
+    pub extended_errors: Vec<ExtendedError>,
+}
+
+/// Reads a matched reply.
+///
+/// # Errors
+/// It cannot be read to its end: the text says where. The caller tries TCP or gives up.
+pub fn read_reply(packet: &[u8], question: &Question) -> Result<Reply, String> {
+    let message = Message::from_slice(packet).map_err(|_| "shorter than a header".to_owned())?;
+    let sections = Sections::read(message, question.rtype)?;
+    let rcode = message.opt_rcode().to_int();
+    let outcome = match rcode {
+        RCODE_NOERROR | RCODE_NXDOMAIN => sections.follow(question, rcode == RCODE_NXDOMAIN),
+        other => DnsOutcome::Failed(DnsFailure::Rcode(other)),
+    };
+    Ok(Reply { outcome, authenticated: message.header().ad(), extended_errors: extended_errors(message) })
+}
+
+type WireName<'a> = ParsedName<&'a [u8]>;
+
+/// The records of a reply that bear on the question, in the order they came.
+struct Sections<'a> {
+    data: Vec<(WireName<'a>, u32, &'a [u8])>,
+    aliases: Vec<(WireName<'a>, u32, WireName<'a>)>,
+    redirections: Vec<(WireName<'a>, u32, WireName<'a>)>,
+    soa: Option<Soa>,
+}
+
+impl<'a> Sections<'a> {
+    /// Reads all sections to their end: a reply cut short is noticed whatever it was about.
+    fn read(message: &'a Message<[u8]>, rtype: RecordType) -> Result<Self, String> {
+        let mut sections = Self { data: Vec::new(), aliases: Vec::new(), redirections: Vec::new(), soa: None };
+        let wanted = Rtype::from_int(rtype.number());
+        let mut answer = message.answer().map_err(|e| format!("question section: {e}"))?;
+        for record in answer.by_ref() {
+            let record = record.map_err(|e| format!("answer section: {e}"))?;
+            if record.class() != Class::IN {
+                continue;
+            }
+            let (owner, ttl) = (record.owner(), record.ttl().as_secs());
+            if record.rtype() == wanted {
+                let raw = record.to_record::<UnknownRecordData<&[u8]>>().map_err(|e| format!("answer section: {e}"))?;
+                if let Some(raw) = raw {
+                    sections.data.push((owner, ttl, *raw.data().data()));
+                }
+            } else if record.rtype() == Rtype::CNAME {
+                let alias = record.to_record::<Cname<_>>().map_err(|e| format!("CNAME: {e}"))?;
+                if let Some(alias) = alias {
+                    sections.aliases.push((owner, ttl, alias.into_data().into_cname()));
+                }
+            } else if record.rtype() == Rtype::DNAME {
+                let alias = record.to_record::<Dname<_>>().map_err(|e| format!("DNAME: {e}"))?;
+                if let Some(alias) = alias {
+                    sections.redirections.push((owner, ttl, alias.into_data().into_dname()));
+                }
+            }
+        }
+        sections.read_rest(answer)?;
+        Ok(sections)
+    }
+
+    fn read_rest(&mut self, answer: domain::base::message::RecordSection<'a, [u8]>) -> Result<(), String> {
+        let cut = |section: &str, e: &dyn std::fmt::Display| format!("{section} section: {e}");
+        let mut authority = answer
+            .next_section()
+            .map_err(|e| cut("answer", &e))?
+            .ok_or_else(|| "no authority section".to_owned())?;
+        for record in authority.by_ref() {
+            let record = record.map_err(|e| cut("authority", &e))?;
+            if record.rtype() == Rtype::SOA && self.soa.is_none() {
+                if let Ok(Some(soa)) = record.to_record::<SoaData<_>>() {
+                    let zone = text_of(soa.owner());
+                    self.soa = Some(Soa { zone, serial: soa.data().serial().into_int() });
+                }
+            }
+        }
+        let additional = authority.next_section().map_err(|e| cut("authority", &e))?;
+        for record in additional.into_iter().flatten() {
+            record.map_err(|e| cut("additional", &e))?;
+        }
+        Ok(())
+    }
+
+    /// Follows aliases from the name asked to the records or to their denial.
+    fn follow(&self, question: &Question, nxdomain: bool) -> DnsOutcome {
+        let mut current: Name<Vec<u8>> = question.name.clone();
+        let mut visited = vec![current.clone()];
+        let mut aliases: Vec<Alias> = Vec::new();
+        let mut ttl = u32::MAX;
+        loop {
+            let set = self.set_at(&current);
+            if let Some((set_ttl, rdata)) = set {
+                let owner = text_of(&current);
+                return DnsOutcome::Answer(RecordSet { owner, ttl: ttl.min(set_ttl), aliases, rdata });
+            }
+            let Some((target, alias_ttl, dname)) = self.alias_at(&current) else { break };
+            ttl = ttl.min(alias_ttl);
+            aliases.push(Alias { owner: text_of(&current), target: text_of(&target), dname });
+            if visited.contains(&target) {
+                return DnsOutcome::Failed(DnsFailure::AliasLoop(aliases));
+            }
+            if aliases.len() > ALIAS_HOPS_MAX {
+                return DnsOutcome::Failed(DnsFailure::AliasChainTooLong);
+            }
+            visited.push(target.clone());
+            current = target;
+        }
+        self.denied(aliases, nxdomain)
+    }
+
+    /// The chain ended without records. After an alias, only a denial that carries its SOA (or NXDOMAIN)
+    /// speaks about the target; silence there is a failure, never "empty".
+    fn denied(&self, aliases: Vec<Alias>, nxdomain: bool) -> DnsOutcome {
+        if nxdomain {
+            return DnsOutcome::Nxdomain(Denial { aliases, soa: self.soa.clone() });
+        }
+        match aliases.last() {
+            Some(last) if self.soa.is_none() => DnsOutcome::Failed(DnsFailure::IncompleteChain(last.target.clone())),
+            _ => DnsOutcome::Nodata(Denial { aliases, soa: self.soa.clone() }),
+        }
+    }
+
+    fn set_at(&self, name: &Name<Vec<u8>>) -> Option<(u32, Vec<Octets>)> {
+        let mut found: Option<(u32, Vec<Octets>)> = None;
+        for (_, ttl, rdata) in self.data.iter().filter(|(owner, ..)| owner.name_eq(name)) {
+            let (lowest, set) = found.get_or_insert((*ttl, Vec::new()));
+            *lowest = (*lowest).min(*ttl);
+            set.push(Octets(rdata.to_vec()));
+        }
+        found
+    }
+
+    fn alias_at(&self, name: &Name<Vec<u8>>) -> Option<(Name<Vec<u8>>, u32, bool)> {
+        let by_dname = self.redirections.iter().find_map(|(owner, ttl, target)| {
+            let owner: Name<Vec<u8>> = owner.to_name();
+            if *name == owner || !name.ends_with(&owner) {
+                return None;
+            }
+            let prefix = name.clone().strip_suffix(&owner).ok()?;
+            let target: Name<Vec<u8>> = domain::base::name::ToRelativeName::chain(prefix, target.to_name::<Vec<u8>>()).ok()?.to_name();
+            Some((target, *ttl))
+        });
+        let by_cname = self.aliases.iter().find(|(owner, ..)| owner.name_eq(name));
+        match (by_cname, by_dname) {
+            (Some((_, ttl, target)), dname) => Some((target.to_name(), *ttl, dname.is_some())),
+            (None, Some((target, ttl))) => Some((target, ttl, true)),
+            (None, None) => None,
+        }
+    }
+}
+
+fn text_of(name: &impl ToName) -> String {
+    let text = name.to_name::<Vec<u8>>().to_string().to_ascii_lowercase();
+    if text.is_empty() { ".".to_owned() } else { text }
+}
+
+fn extended_errors(message: &Message<[u8]>) -> Vec<ExtendedError> {
+    let Some(opt) = message.opt() else { return Vec::new() };
+    opt.opt()
+        .iter::<EdeOption<&[u8]>>()
+        .flatten()
+        .take(EDE_MAX)
+        .map(|ede| ExtendedError {
+            code: ede.code().to_int(),
+            text: ede.text_slice().map(|text| Octets::first(text, EDE_TEXT_BYTES_MAX)).unwrap_or_default(),
+        })
+        .collect()
+}

@@ -1,0 +1,289 @@
+//! One question from first sending to outcome.
+//!
+//! Anything that does not match exactly (id, question with its case, and the peer, which the driver's
+//! connected socket checks) is counted and ignored *without ending the wait*. A truncated reply goes to
+//! TCP, and so does one that does not copy the case or cannot be read; no part of such a reply is used.
+//! There is a bounded number of transmissions, over the same port and with the same id, so that a late
+//! reply to an earlier one still counts.
+//!
+//! Invariant: a query ends exactly once, and always by its deadline.
+
+use std::net::SocketAddr;
+
+use super::message::{Match, Question, compose, match_reply, read_reply};
+use crate::{
+    base::{
+        Entropy, Micros,
+        limits::{DNS_IGNORED_REPLIES_MAX, DNS_MESSAGE_BYTES_MAX},
+    },
+    observation::{DnsFailure, DnsLookup, DnsOutcome, DnsTransport, ExtendedError, NetworkError, TcpReason},
+};
+
+/// What a query wants next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum QueryStep {
+    /// Nothing; wait.
+    Wait,
+    /// A datagram out: call [`Query::compose`].
+    Transmit,
+    /// A TCP connection to the resolver.
+    OpenStream,
+    /// These octets on the connection.
+    SendStream(Vec<u8>),
+    /// It has ended: call [`Query::finish`].
+    Done,
+}
+
+/// Limits of a query.
+#[derive(Clone, Copy, Debug)]
+pub struct QueryLimits {
+    /// From sending to sending again or giving up, milliseconds. TCP has the same time once more.
+    pub try_ms: u32,
+    /// Times it is sent over UDP.
+    pub transmissions: u8,
+    /// It ends by then.
+    pub deadline: Micros,
+}
+
+#[derive(Debug)]
+enum State {
+    Udp,
+    TcpConnecting,
+    TcpWaiting { received: Vec<u8> },
+    Ended,
+}
+
+/// One question on its way.
+#[derive(Debug)]
+pub struct Query {
+    question: Question,
+    limits: QueryLimits,
+    resolver: SocketAddr,
+    state: State,
+    id: u16,
+    /// The question section as sent.
+    sent: Vec<u8>,
+    transmissions: u8,
+    ignored: u16,
+    tcp_because: Option<TcpReason>,
+    started: Micros,
+    try_ends: Micros,
+    outcome: Option<DnsOutcome>,
+    authenticated: bool,
+    extended_errors: Vec<ExtendedError>,
+}
+
+impl Query {
+    /// A query that has not been sent. The next step is [`QueryStep::Transmit`].
+    #[must_use]
+    pub fn new(question: Question, resolver: SocketAddr, limits: QueryLimits, now: Micros) -> Self {
+        let mut query = Self {
+            question,
+            limits,
+            resolver,
+            state: State::Udp,
+            id: 0,
+            sent: Vec::new(),
+            transmissions: 0,
+            ignored: 0,
+            tcp_because: None,
+            started: now,
+            try_ends: now,
+            outcome: None,
+            authenticated: false,
+            extended_errors: Vec::new(),
+        };
+        query.begin_try(now);
+        query
+    }
+
+    fn begin_try(&mut self, now: Micros) {
+        self.try_ends = now.plus_ms(u64::from(self.limits.try_ms)).min(self.limits.deadline);
+    }
+
+    /// Composes the datagram. The first time, `id` is taken and the case of the name is drawn; a
+    /// retransmission is the same packet again.
+    pub fn compose(&mut self, id: u16, entropy: &mut dyn Entropy, buffer: &mut Vec<u8>) {
+        if self.transmissions == 0 {
+            self.id = id;
+            self.sent = compose(&self.question, id, true, entropy, buffer);
+        } else {
+            let mut fixed = NoEntropy;
+            compose(&self.question, self.id, false, &mut fixed, buffer);
+            buffer[12..12 + self.sent.len()].copy_from_slice(&self.sent);
+        }
+        self.transmissions += 1;
+    }
+
+    /// The id it was sent with.
+    #[must_use]
+    pub fn id(&self) -> u16 {
+        self.id
+    }
+
+    /// When it must be woken.
+    #[must_use]
+    pub fn timeout(&self) -> Micros {
+        self.try_ends
+    }
+
+    /// A datagram from the resolver on the query's port with the query's id.
+    pub fn handle_datagram(&mut self, now: Micros, packet: &[u8]) -> QueryStep {
+        if !matches!(self.state, State::Udp) {
+            return QueryStep::Wait;
+        }
+        match match_reply(packet, self.id, &self.sent) {
+            Match::Reply => match read_reply(packet, &self.question) {
+                Ok(reply) => self.end_with(reply.outcome, reply.authenticated, reply.extended_errors),
+                Err(_) => self.go_to_tcp(now, TcpReason::Malformed),
+            },
+            Match::Truncated => self.go_to_tcp(now, TcpReason::Truncated),
+            Match::CaseDiffers => {
+                self.ignored = self.ignored.saturating_add(1);
+                self.go_to_tcp(now, TcpReason::CaseNotCopied)
+            }
+            Match::Stray => self.ignore(now),
+        }
+    }
+
+    fn ignore(&mut self, now: Micros) -> QueryStep {
+        self.ignored = self.ignored.saturating_add(1);
+        if self.ignored > DNS_IGNORED_REPLIES_MAX {
+            return self.go_to_tcp(now, TcpReason::TooManyStrayReplies);
+        }
+        QueryStep::Wait
+    }
+
+    fn go_to_tcp(&mut self, now: Micros, reason: TcpReason) -> QueryStep {
+        self.tcp_because = Some(reason);
+        self.state = State::TcpConnecting;
+        self.begin_try(now);
+        QueryStep::OpenStream
+    }
+
+    /// The connection stands: the query goes out with its name in plain case.
+    pub fn handle_connected(&mut self, id: u16) -> QueryStep {
+        if !matches!(self.state, State::TcpConnecting) {
+            return QueryStep::Wait;
+        }
+        self.id = id;
+        let mut message = Vec::new();
+        self.sent = compose(&self.question, id, false, &mut NoEntropy, &mut message);
+        let mut framed = Vec::with_capacity(message.len() + 2);
+        framed.extend_from_slice(&(message.len() as u16).to_be_bytes());
+        framed.extend_from_slice(&message);
+        self.state = State::TcpWaiting { received: Vec::new() };
+        QueryStep::SendStream(framed)
+    }
+
+    /// Octets on the connection; none means the resolver closed it.
+    pub fn handle_stream(&mut self, bytes: &[u8]) -> QueryStep {
+        let State::TcpWaiting { received } = &mut self.state else { return QueryStep::Wait };
+        if bytes.is_empty() {
+            let error = if received.is_empty() { NetworkError::ClosedEarly } else { NetworkError::Reset };
+            return self.fail(DnsFailure::Tcp(error));
+        }
+        let room = DNS_MESSAGE_BYTES_MAX + 2 - received.len().min(DNS_MESSAGE_BYTES_MAX + 2);
+        received.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        let Some((&[high, low], rest)) = received.split_first_chunk::<2>() else { return QueryStep::Wait };
+        let wanted = usize::from(u16::from_be_bytes([high, low]));
+        if rest.len() < wanted {
+            return QueryStep::Wait;
+        }
+        let packet = rest[..wanted].to_vec();
+        self.read_stream_reply(&packet)
+    }
+
+    fn read_stream_reply(&mut self, packet: &[u8]) -> QueryStep {
+        match match_reply(packet, self.id, &self.sent) {
+            // Over a connection a changed case is no sign of a forged packet.
+            Match::Reply | Match::CaseDiffers => match read_reply(packet, &self.question) {
+                Ok(reply) => self.end_with(reply.outcome, reply.authenticated, reply.extended_errors),
+                Err(problem) => self.fail(DnsFailure::Malformed(problem)),
+            },
+            Match::Truncated => self.fail(DnsFailure::Malformed("truncated although it came over TCP".to_owned())),
+            Match::Stray => self.fail(DnsFailure::Malformed("the reply over TCP is about something else".to_owned())),
+        }
+    }
+
+    /// The connection failed.
+    pub fn handle_stream_failed(&mut self, error: NetworkError) -> QueryStep {
+        match self.state {
+            State::TcpConnecting | State::TcpWaiting { .. } => self.fail(DnsFailure::Tcp(error)),
+            State::Udp | State::Ended => QueryStep::Wait,
+        }
+    }
+
+    /// The socket reported an error, such as a port unreachable. With transmissions left the wait goes
+    /// on: an ICMP message is easily forged.
+    pub fn handle_datagram_failed(&mut self, error: NetworkError) -> QueryStep {
+        if matches!(self.state, State::Udp) && self.transmissions >= self.limits.transmissions {
+            return self.fail(DnsFailure::ResolverUnreachable(error));
+        }
+        QueryStep::Wait
+    }
+
+    /// Our own side could not send.
+    pub fn handle_local_failure(&mut self, reason: &str) -> QueryStep {
+        if matches!(self.state, State::Ended) {
+            return QueryStep::Wait;
+        }
+        self.fail(DnsFailure::Local(reason.to_owned()))
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Micros) -> QueryStep {
+        if now < self.try_ends || matches!(self.state, State::Ended) {
+            return QueryStep::Wait;
+        }
+        let transmissions_left = self.transmissions < self.limits.transmissions;
+        match self.state {
+            State::Udp if transmissions_left && now >= self.limits.deadline => self.fail(DnsFailure::DeadlineOfTask),
+            State::Udp if transmissions_left => {
+                self.begin_try(now);
+                QueryStep::Transmit
+            }
+            State::Udp => self.fail(DnsFailure::Timeout),
+            State::TcpConnecting | State::TcpWaiting { .. } => self.fail(DnsFailure::Tcp(NetworkError::Timeout)),
+            State::Ended => QueryStep::Wait,
+        }
+    }
+
+    fn end_with(&mut self, outcome: DnsOutcome, authenticated: bool, extended_errors: Vec<ExtendedError>) -> QueryStep {
+        self.state = State::Ended;
+        self.outcome = Some(outcome);
+        self.authenticated = authenticated;
+        self.extended_errors = extended_errors;
+        QueryStep::Done
+    }
+
+    fn fail(&mut self, failure: DnsFailure) -> QueryStep {
+        self.end_with(DnsOutcome::Failed(failure), false, Vec::new())
+    }
+
+    /// The evidence. Before its end, a query is cut off by the task's deadline.
+    #[must_use]
+    pub fn finish(self, now: Micros) -> DnsLookup {
+        DnsLookup {
+            name: self.question.name_text(),
+            rtype: self.question.rtype(),
+            resolver: self.resolver,
+            transport: if self.tcp_because.is_some() { DnsTransport::Tcp } else { DnsTransport::Udp },
+            transmissions: self.transmissions,
+            tcp_because: self.tcp_because,
+            ignored_replies: self.ignored,
+            elapsed_us: now.since(self.started),
+            authenticated: self.authenticated,
+            extended_errors: self.extended_errors,
+            outcome: self.outcome.unwrap_or(DnsOutcome::Failed(DnsFailure::DeadlineOfTask)),
+        }
+    }
+}
+
+struct NoEntropy;
+
+impl Entropy for NoEntropy {
+    fn next_u64(&mut self) -> u64 {
+        0
+    }
+}

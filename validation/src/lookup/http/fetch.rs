@@ -1,0 +1,341 @@
+//! One fetch with its hops.
+//!
+//! Each hop is resolved afresh by the same perspective; forbidden addresses are left out before a
+//! connection is made; one IPv6 address is tried first and one IPv4 address after it, each with its
+//! share of the time left, so that a silent one never eats the other's. The first octet of a response is
+//! final: there is no fallback after an answer (`cases.md` D06). A second visit to the same URL over
+//! another address is no loop (D08).
+//!
+//! Invariant: a fetch holds at most one connection at a time.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::{
+    redirect::Target,
+    response::{Progress, Response},
+};
+use crate::{
+    base::{
+        Entropy, Micros,
+        address::AddressFilter,
+        limits::HTTP_REDIRECTS_MAX,
+        octets::Octets,
+    },
+    observation::{
+        DnsLookup, DnsOutcome, HttpFailure, HttpHop, HttpObservation, HttpOutcome, HttpTry, NetworkError, RedirectReason,
+        RedirectRefusal, TryEnd, UnusedAddress, UnusedReason,
+    },
+    plan::{Host, PlanLimits},
+};
+
+/// What a fetch wants next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FetchStep {
+    /// Nothing; wait.
+    Wait,
+    /// A and AAAA of this name: answer with [`Fetch::handle_resolution`].
+    Resolve(String),
+    /// A connection; an earlier one is to be closed.
+    Connect(SocketAddr),
+    /// These octets on the connection, then whatever comes back.
+    Send(Vec<u8>),
+    /// It has ended: close any connection and call [`Fetch::finish`].
+    Done,
+}
+
+#[derive(Debug)]
+enum State {
+    Resolving,
+    Connecting { since: Micros, ends: Micros },
+    Awaiting { since: Micros, connected_us: u64, ends: Micros, response: Response },
+    Ended,
+}
+
+/// A fetch on its way.
+#[derive(Debug)]
+pub struct Fetch {
+    target: Target,
+    limits: PlanLimits,
+    deadline: Micros,
+    hops: Vec<HttpHop>,
+    visited: Vec<(String, SocketAddr)>,
+    /// Addresses of this hop still to be tried, next one last.
+    candidates: Vec<SocketAddr>,
+    current: Option<SocketAddr>,
+    state: State,
+    outcome: Option<HttpOutcome>,
+}
+
+impl Fetch {
+    /// A fetch of `path` at `host`.
+    ///
+    /// # Errors
+    /// The host or path cannot be put into a URL.
+    pub fn new(host: &Host, path: &str, limits: PlanLimits, deadline: Micros) -> Result<Self, String> {
+        Ok(Self {
+            target: Target::first(host, path)?,
+            limits,
+            deadline,
+            hops: Vec::new(),
+            visited: Vec::new(),
+            candidates: Vec::new(),
+            current: None,
+            state: State::Resolving,
+            outcome: None,
+        })
+    }
+
+    /// Begins, or begins a hop.
+    pub fn start(&mut self, now: Micros, filter: &AddressFilter, entropy: &mut dyn Entropy) -> FetchStep {
+        self.hops.push(HttpHop {
+            url: self.target.as_str().to_owned(),
+            resolution: Vec::new(),
+            unused: Vec::new(),
+            tries: Vec::new(),
+            response: None,
+        });
+        match self.target.host().clone() {
+            Host::Name(name) => {
+                self.state = State::Resolving;
+                FetchStep::Resolve(name)
+            }
+            Host::Ip(address) => self.choose(now, vec![address], filter, entropy),
+        }
+    }
+
+    fn hop(&mut self) -> &mut HttpHop {
+        self.hops.last_mut().expect("start pushes a hop before anything else happens")
+    }
+
+    /// When it must be woken.
+    #[must_use]
+    pub fn timeout(&self) -> Micros {
+        match &self.state {
+            State::Connecting { ends, .. } | State::Awaiting { ends, .. } => *ends,
+            State::Resolving | State::Ended => self.deadline,
+        }
+    }
+
+    /// The lookups of this hop's host.
+    pub fn handle_resolution(
+        &mut self,
+        now: Micros,
+        lookups: Vec<DnsLookup>,
+        filter: &AddressFilter,
+        entropy: &mut dyn Entropy,
+    ) -> FetchStep {
+        let addresses: Vec<IpAddr> = lookups.iter().flat_map(addresses_of).collect();
+        let failed = lookups.iter().any(|lookup| matches!(lookup.outcome, DnsOutcome::Failed(_)));
+        self.hop().resolution = lookups;
+        if addresses.is_empty() {
+            return self.fail(if failed { HttpFailure::LookupFailed } else { HttpFailure::NoAddress });
+        }
+        self.choose(now, addresses, filter, entropy)
+    }
+
+    /// Picks one address of each family, IPv6 first.
+    fn choose(&mut self, now: Micros, addresses: Vec<IpAddr>, filter: &AddressFilter, entropy: &mut dyn Entropy) -> FetchStep {
+        let mut allowed = Vec::with_capacity(addresses.len());
+        for address in addresses {
+            match filter.forbids(address) {
+                None => allowed.push(address),
+                Some(block) => {
+                    let reason = UnusedReason::Special(format!("{} ({})", block.prefix, block.purpose));
+                    self.hop().unused.push(UnusedAddress { address, reason });
+                }
+            }
+        }
+        if allowed.is_empty() {
+            return self.fail(HttpFailure::OnlySpecialAddresses);
+        }
+        let port = self.target.port();
+        self.candidates.clear();
+        for family_is_v4 in [true, false] {
+            let family: Vec<IpAddr> = allowed.iter().copied().filter(|a| a.is_ipv4() == family_is_v4).collect();
+            if family.is_empty() {
+                continue;
+            }
+            let drawn = (entropy.next_u64() % family.len() as u64) as usize;
+            self.candidates.push(SocketAddr::new(family[drawn], port));
+            let others = family.iter().enumerate().filter(|(index, _)| *index != drawn);
+            let unused = others.map(|(_, &address)| UnusedAddress { address, reason: UnusedReason::OtherDrawn });
+            self.hops.last_mut().expect("a hop has begun").unused.extend(unused);
+        }
+        self.connect_next(now)
+    }
+
+    /// Connects to the next candidate with its share of the time left, or gives up.
+    fn connect_next(&mut self, now: Micros) -> FetchStep {
+        let left = self.candidates.len() as u64;
+        let Some(address) = self.candidates.pop() else { return self.fail(HttpFailure::NotAnswered) };
+        let visit = (self.target.as_str().to_owned(), address);
+        if self.visited.contains(&visit) {
+            return self.refuse((self.hops.len() - 1) as u8, RedirectReason::Loop);
+        }
+        self.visited.push(visit);
+        self.current = Some(address);
+        let share = Micros(now.0 + self.deadline.since(now) / left);
+        let ends = now.plus_ms(u64::from(self.limits.http_connect_ms)).min(share);
+        self.state = State::Connecting { since: now, ends };
+        FetchStep::Connect(address)
+    }
+
+    fn refuse(&mut self, redirect: u8, reason: RedirectReason) -> FetchStep {
+        let target = Octets(self.target.as_str().as_bytes().to_vec());
+        self.fail(HttpFailure::RedirectRefused(RedirectRefusal { redirect, target, reason }))
+    }
+
+    /// The connection stands.
+    pub fn handle_connected(&mut self, now: Micros) -> FetchStep {
+        let State::Connecting { since, .. } = self.state else { return FetchStep::Wait };
+        let left = self.candidates.len() as u64 + 1;
+        let share = Micros(now.0 + self.deadline.since(now) / left);
+        let ends = now.plus_ms(u64::from(self.limits.http_response_ms)).min(share);
+        self.state = State::Awaiting { since, connected_us: now.since(since), ends, response: Response::default() };
+        FetchStep::Send(self.target.request())
+    }
+
+    /// Octets on the connection; none means the server closed its side.
+    pub fn handle_stream(&mut self, now: Micros, bytes: &[u8], filter: &AddressFilter, entropy: &mut dyn Entropy) -> FetchStep {
+        let State::Awaiting { response, .. } = &mut self.state else { return FetchStep::Wait };
+        let progress = if bytes.is_empty() { response.close() } else { response.push(bytes) };
+        let is_redirect = response.head().is_some_and(|head| is_followed(head.status) && head.location.is_some());
+        match progress {
+            Progress::Bad { problem, first } => {
+                self.note_try(now, TryEnd::Answered);
+                self.fail(HttpFailure::BadResponse { problem: problem.to_owned(), first })
+            }
+            Progress::Head | Progress::Complete if is_redirect => self.redirect(now, filter, entropy),
+            Progress::Complete => self.complete(now),
+            Progress::More if bytes.is_empty() => self.no_response(now, NetworkError::ClosedEarly),
+            Progress::More | Progress::Head => FetchStep::Wait,
+        }
+    }
+
+    fn complete(&mut self, now: Micros) -> FetchStep {
+        self.note_try(now, TryEnd::Answered);
+        let State::Awaiting { response, .. } = std::mem::replace(&mut self.state, State::Ended) else {
+            return FetchStep::Done;
+        };
+        let status = response.head().map_or(0, |head| head.status);
+        let (body, truncated) = response.into_body();
+        self.outcome = Some(HttpOutcome::Response { status, body, truncated });
+        FetchStep::Done
+    }
+
+    /// Follows a redirect (req D16): the head is enough, its body is not read.
+    fn redirect(&mut self, now: Micros, filter: &AddressFilter, entropy: &mut dyn Entropy) -> FetchStep {
+        self.note_try(now, TryEnd::Answered);
+        let location = self.hop().response.as_ref().and_then(|head| head.location.clone()).unwrap_or_default();
+        let number = self.hops.len();
+        if number > HTTP_REDIRECTS_MAX {
+            return self.fail(HttpFailure::TooManyRedirects);
+        }
+        match self.target.redirected(location.as_slice(), number as u8) {
+            Err(refusal) => self.fail(HttpFailure::RedirectRefused(refusal)),
+            Ok(target) => {
+                self.target = target;
+                self.current = None;
+                if self.target.is_https() {
+                    return self.refuse(number as u8, RedirectReason::HttpsNotOffered);
+                }
+                self.start(now, filter, entropy)
+            }
+        }
+    }
+
+    /// The connection failed.
+    pub fn handle_stream_failed(&mut self, now: Micros, error: NetworkError) -> FetchStep {
+        match &self.state {
+            State::Connecting { .. } => {
+                self.note_try(now, TryEnd::NotConnected(error));
+                if error == NetworkError::Local {
+                    return self.fail(HttpFailure::Local("no connection could be opened".to_owned()));
+                }
+                self.connect_next(now)
+            }
+            State::Awaiting { .. } => self.no_response(now, error),
+            State::Resolving | State::Ended => FetchStep::Wait,
+        }
+    }
+
+    /// Before the first octet the next address gets its chance; after it, the answer is final.
+    fn no_response(&mut self, now: Micros, error: NetworkError) -> FetchStep {
+        let State::Awaiting { response, .. } = &self.state else { return FetchStep::Wait };
+        if response.received() == 0 {
+            self.note_try(now, TryEnd::NoResponse(error));
+            return self.connect_next(now);
+        }
+        self.note_try(now, TryEnd::Answered);
+        self.fail(HttpFailure::BrokenOff(error))
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Micros) -> FetchStep {
+        if now < self.timeout() {
+            return FetchStep::Wait;
+        }
+        match self.state {
+            State::Connecting { .. } | State::Awaiting { .. } => self.handle_stream_failed(now, NetworkError::Timeout),
+            State::Resolving => self.fail(HttpFailure::DeadlineOfTask),
+            State::Ended => FetchStep::Wait,
+        }
+    }
+
+    /// Writes down how the current connection went, and the head if there is one.
+    fn note_try(&mut self, now: Micros, end: TryEnd) {
+        let Some(address) = self.current else { return };
+        let (since, connected_us, received_bytes, head) = match &self.state {
+            State::Connecting { since, .. } => (*since, None, 0, None),
+            State::Awaiting { since, connected_us, response, .. } => {
+                (*since, Some(*connected_us), response.received(), response.head().cloned())
+            }
+            State::Resolving | State::Ended => return,
+        };
+        let unused = if end == TryEnd::Answered { std::mem::take(&mut self.candidates) } else { Vec::new() };
+        let hop = self.hop();
+        let elapsed_us = now.since(since);
+        hop.tries.push(HttpTry { address, connected_us, elapsed_us, received_bytes, end });
+        hop.response = head;
+        hop.unused.extend(
+            unused.into_iter().map(|a| UnusedAddress { address: a.ip(), reason: UnusedReason::OtherAnswered }),
+        );
+    }
+
+    fn fail(&mut self, failure: HttpFailure) -> FetchStep {
+        self.state = State::Ended;
+        self.outcome = Some(HttpOutcome::Failed(failure));
+        FetchStep::Done
+    }
+
+    /// The evidence. Before its end, a fetch is cut off by the task's deadline.
+    #[must_use]
+    pub fn finish(mut self, now: Micros) -> HttpObservation {
+        if self.outcome.is_none() {
+            self.note_try(now, TryEnd::NoResponse(NetworkError::Timeout));
+        }
+        HttpObservation {
+            hops: self.hops,
+            outcome: self.outcome.unwrap_or(HttpOutcome::Failed(HttpFailure::DeadlineOfTask)),
+        }
+    }
+}
+
+/// Only these are followed (req D16).
+#[must_use]
+pub fn is_followed(status: u16) -> bool {
+    matches!(status, 301 | 302 | 307 | 308)
+}
+
+/// Addresses in an A or AAAA answer. RDATA of another length is no address.
+fn addresses_of(lookup: &DnsLookup) -> Vec<IpAddr> {
+    let DnsOutcome::Answer(set) = &lookup.outcome else { return Vec::new() };
+    set.rdata
+        .iter()
+        .filter_map(|rdata| match rdata.0.len() {
+            4 => <[u8; 4]>::try_from(rdata.as_slice()).ok().map(IpAddr::from),
+            16 => <[u8; 16]>::try_from(rdata.as_slice()).ok().map(IpAddr::from),
+            _ => None,
+        })
+        .collect()
+}

@@ -1,0 +1,9 @@
+//! Protocol cores without I/O: bytes and time in, bytes and deadlines out.
+//!
+//! [`task::Task`] carries out one plan for one perspective. A driver feeds it events (`handle_*`), does
+//! what it asks for ([`task::Command`]) and wakes it when its deadline comes. The driver knows
+//! transports; it cannot tell CAA from TXT.
+
+pub mod dns;
+pub mod http;
+pub mod task;

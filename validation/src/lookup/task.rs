@@ -1,0 +1,507 @@
+//! One perspective's task: carries out a plan and ends with an observation.
+//!
+//! The driver calls `handle_*` with what happened and then does what [`Task::take_commands`] returns; it
+//! wakes the task at [`Task::timeout`] and asks [`Task::poll_observation`] whether it has ended. The task
+//! makes the CAA climb and the control lookups side by side, with a bounded number of queries in flight.
+//!
+//! Invariants: a task ends by its deadline; ends once; its queries and its stream are ended by commands.
+
+use std::{collections::VecDeque, net::SocketAddr};
+
+use jiff::Timestamp;
+
+use super::{
+    dns::{
+        message::Question,
+        query::{Query, QueryLimits, QueryStep},
+    },
+    http::fetch::{Fetch, FetchStep},
+};
+use crate::{
+    base::{
+        Entropy, Micros,
+        address::AddressFilter,
+        limits::{CHECK_QUERIES_IN_FLIGHT_MAX, CHECK_QUERIES_MAX},
+    },
+    observation::{
+        BudgetExhausted, ControlObservation, DnsFailure, DnsLookup, DnsOutcome, DnsTransport, HintObservation, NetworkError,
+        Observation, RecordType,
+    },
+    plan::{ControlPlan, Plan},
+};
+
+/// Which connection of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stream {
+    /// That of a query which went to TCP.
+    Query(u16),
+    /// A connection of the fetch; each has its own number.
+    Fetch(u16),
+}
+
+/// What the driver is asked to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Send the query's datagram: draw a port and an id that no other query there uses, call
+    /// [`Task::compose`], send. A retransmission uses the port and id of the first.
+    Transmit(u16),
+    /// The query needs its port and id no more.
+    Release(u16),
+    /// Connect to this address.
+    Connect(Stream, SocketAddr),
+    /// Send these octets, and hand over what comes back.
+    Send(Stream, Vec<u8>),
+    /// Close it.
+    Close(Stream),
+}
+
+/// What a query is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Caa(usize),
+    Txt,
+    Address(RecordType),
+    Hint(usize),
+}
+
+#[derive(Debug)]
+enum Slot {
+    Active(Box<Query>, Purpose, bool),
+    Ended,
+}
+
+/// A perspective's settings that a task needs.
+#[derive(Clone, Debug)]
+pub struct TaskSettings {
+    /// The one resolver it asks.
+    pub resolver: SocketAddr,
+    /// Which addresses it may connect to.
+    pub filter: AddressFilter,
+}
+
+/// One perspective's task on its way.
+#[derive(Debug)]
+pub struct Task {
+    plan: Plan,
+    started: Micros,
+    started_utc: Timestamp,
+    deadline: Micros,
+    slots: Vec<Slot>,
+    waiting: VecDeque<(Purpose, String, RecordType)>,
+    in_flight: usize,
+    commands: Vec<Command>,
+    caa: Vec<Option<DnsLookup>>,
+    caa_settled: bool,
+    txt: Option<DnsLookup>,
+    addresses: Vec<DnsLookup>,
+    addresses_wanted: usize,
+    fetch: Option<Fetch>,
+    fetch_stream: u16,
+    http: Option<crate::observation::HttpObservation>,
+    hints: Vec<HintObservation>,
+    hints_asked: bool,
+    answered: Vec<u64>,
+    planned: u32,
+    budget: Option<BudgetExhausted>,
+}
+
+impl Task {
+    /// Begins a plan. `started_utc` is the perspective's clock at `now`.
+    pub fn new(plan: Plan, settings: &TaskSettings, now: Micros, started_utc: Timestamp, entropy: &mut dyn Entropy) -> Self {
+        let deadline = now.plus_ms(u64::from(plan.limits.task_deadline_ms));
+        let levels = plan.caa_levels.len();
+        let mut task = Self {
+            plan,
+            started: now,
+            started_utc,
+            deadline,
+            slots: Vec::with_capacity(levels + 2),
+            waiting: VecDeque::new(),
+            in_flight: 0,
+            commands: Vec::new(),
+            caa: vec![None; levels],
+            caa_settled: levels == 0,
+            txt: None,
+            addresses: Vec::new(),
+            addresses_wanted: 0,
+            fetch: None,
+            fetch_stream: 0,
+            http: None,
+            hints: Vec::new(),
+            hints_asked: false,
+            answered: Vec::new(),
+            planned: 0,
+            budget: None,
+        };
+        task.begin(settings, now, entropy);
+        task
+    }
+
+    fn begin(&mut self, settings: &TaskSettings, now: Micros, entropy: &mut dyn Entropy) {
+        match self.plan.control.clone() {
+            Some(ControlPlan::Txt { name }) => self.ask(settings, now, Purpose::Txt, name, RecordType::Txt),
+            Some(ControlPlan::Http { host, path }) => {
+                match Fetch::new(&host, &path, self.plan.limits, self.deadline) {
+                    Ok(fetch) => {
+                        let fetch = self.fetch.insert(fetch);
+                        let step = fetch.start(now, &settings.filter, entropy);
+                        self.apply_fetch(settings, now, step, entropy);
+                    }
+                    Err(problem) => self.http = Some(local_http_failure(problem)),
+                }
+            }
+            None => {}
+        }
+        for (level, name) in self.plan.caa_levels.clone().into_iter().enumerate() {
+            self.ask(settings, now, Purpose::Caa(level), name, RecordType::Caa);
+        }
+    }
+
+    /// What the driver is to do now.
+    pub fn take_commands(&mut self) -> Vec<Command> {
+        std::mem::take(&mut self.commands)
+    }
+
+    /// When it must be woken.
+    #[must_use]
+    pub fn timeout(&self) -> Micros {
+        let queries = self.slots.iter().filter_map(|slot| match slot {
+            Slot::Active(query, ..) => Some(query.timeout()),
+            Slot::Ended => None,
+        });
+        queries.chain(self.fetch.iter().map(Fetch::timeout)).fold(self.deadline, Micros::min)
+    }
+
+    /// Composes the datagram of query `slot`; false if it has ended.
+    pub fn compose(&mut self, slot: u16, id: u16, entropy: &mut dyn Entropy, buffer: &mut Vec<u8>) -> bool {
+        match self.slots.get_mut(usize::from(slot)) {
+            Some(Slot::Active(query, ..)) => {
+                query.compose(id, entropy, buffer);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn ask(&mut self, settings: &TaskSettings, now: Micros, purpose: Purpose, name: String, rtype: RecordType) {
+        self.planned += 1;
+        if self.in_flight < CHECK_QUERIES_IN_FLIGHT_MAX {
+            self.begin_query(settings, now, purpose, &name, rtype);
+        } else {
+            self.waiting.push_back((purpose, name, rtype));
+        }
+    }
+
+    fn begin_query(&mut self, settings: &TaskSettings, now: Micros, purpose: Purpose, name: &str, rtype: RecordType) {
+        let question = match Question::new(name, rtype) {
+            Ok(question) if self.slots.len() < CHECK_QUERIES_MAX => question,
+            Ok(_) => return self.note(purpose, local_dns_failure(settings, name, rtype, "too many queries in one task")),
+            Err(problem) => return self.note(purpose, local_dns_failure(settings, name, rtype, &problem)),
+        };
+        let limits = QueryLimits {
+            try_ms: self.plan.limits.dns_try_ms,
+            transmissions: self.plan.limits.dns_transmissions,
+            deadline: self.deadline,
+        };
+        let slot = self.slots.len() as u16;
+        self.slots.push(Slot::Active(Box::new(Query::new(question, settings.resolver, limits, now)), purpose, false));
+        self.in_flight += 1;
+        self.commands.push(Command::Transmit(slot));
+    }
+
+    /// A datagram with the port and id of query `slot`.
+    pub fn handle_datagram(&mut self, settings: &TaskSettings, now: Micros, slot: u16, packet: &[u8], entropy: &mut dyn Entropy) {
+        self.with_query(settings, now, slot, entropy, |query| query.handle_datagram(now, packet));
+    }
+
+    /// The port of query `slot` reported an error.
+    pub fn handle_datagram_failed(&mut self, settings: &TaskSettings, now: Micros, slot: u16, error: NetworkError, entropy: &mut dyn Entropy) {
+        self.with_query(settings, now, slot, entropy, |query| query.handle_datagram_failed(error));
+    }
+
+    /// Our own side could not send query `slot`.
+    pub fn handle_local_failure(&mut self, settings: &TaskSettings, now: Micros, slot: u16, reason: &str, entropy: &mut dyn Entropy) {
+        self.with_query(settings, now, slot, entropy, |query| query.handle_local_failure(reason));
+    }
+
+    /// A connection stands.
+    pub fn handle_connected(&mut self, settings: &TaskSettings, now: Micros, stream: Stream, entropy: &mut dyn Entropy) {
+        match stream {
+            Stream::Query(slot) => {
+                let id = entropy.next_u64() as u16;
+                self.with_query(settings, now, slot, entropy, |query| query.handle_connected(id));
+            }
+            Stream::Fetch(number) if number == self.fetch_stream => {
+                let step = self.fetch.as_mut().map_or(FetchStep::Wait, |fetch| fetch.handle_connected(now));
+                self.apply_fetch(settings, now, step, entropy);
+            }
+            Stream::Fetch(_) => {}
+        }
+    }
+
+    /// Octets on a connection; none means the peer closed it.
+    pub fn handle_stream(&mut self, settings: &TaskSettings, now: Micros, stream: Stream, bytes: &[u8], entropy: &mut dyn Entropy) {
+        match stream {
+            Stream::Query(slot) => self.with_query(settings, now, slot, entropy, |query| query.handle_stream(bytes)),
+            Stream::Fetch(number) if number == self.fetch_stream => {
+                let step = self
+                    .fetch
+                    .as_mut()
+                    .map_or(FetchStep::Wait, |fetch| fetch.handle_stream(now, bytes, &settings.filter, entropy));
+                self.apply_fetch(settings, now, step, entropy);
+            }
+            Stream::Fetch(_) => {}
+        }
+    }
+
+    /// A connection failed, or could not be made.
+    pub fn handle_stream_failed(&mut self, settings: &TaskSettings, now: Micros, stream: Stream, error: NetworkError, entropy: &mut dyn Entropy) {
+        match stream {
+            Stream::Query(slot) => self.with_query(settings, now, slot, entropy, |query| query.handle_stream_failed(error)),
+            Stream::Fetch(number) if number == self.fetch_stream => {
+                let step =
+                    self.fetch.as_mut().map_or(FetchStep::Wait, |fetch| fetch.handle_stream_failed(now, error));
+                self.apply_fetch(settings, now, step, entropy);
+            }
+            Stream::Fetch(_) => {}
+        }
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, settings: &TaskSettings, now: Micros, entropy: &mut dyn Entropy) {
+        for slot in 0..self.slots.len() as u16 {
+            self.with_query(settings, now, slot, entropy, |query| query.handle_timeout(now));
+        }
+        let step = self.fetch.as_mut().map_or(FetchStep::Wait, |fetch| fetch.handle_timeout(now));
+        self.apply_fetch(settings, now, step, entropy);
+        if now >= self.deadline && !self.is_complete() {
+            self.cut_off(settings, now);
+        }
+    }
+
+    fn with_query(
+        &mut self,
+        settings: &TaskSettings,
+        now: Micros,
+        slot: u16,
+        entropy: &mut dyn Entropy,
+        event: impl FnOnce(&mut Query) -> QueryStep,
+    ) {
+        let Some(Slot::Active(query, _, streaming)) = self.slots.get_mut(usize::from(slot)) else { return };
+        match event(query) {
+            QueryStep::Wait => {}
+            QueryStep::Transmit => self.commands.push(Command::Transmit(slot)),
+            QueryStep::OpenStream => {
+                *streaming = true;
+                self.commands.push(Command::Release(slot));
+                self.commands.push(Command::Connect(Stream::Query(slot), settings.resolver));
+            }
+            QueryStep::SendStream(bytes) => self.commands.push(Command::Send(Stream::Query(slot), bytes)),
+            QueryStep::Done => self.end_query(settings, now, slot, entropy),
+        }
+    }
+
+    fn end_query(&mut self, settings: &TaskSettings, now: Micros, slot: u16, entropy: &mut dyn Entropy) {
+        let Some((lookup, purpose)) = self.close_query(now, slot) else { return };
+        self.answered.push(lookup.elapsed_us);
+        self.note(purpose, lookup);
+        if let Purpose::Address(_) = purpose {
+            self.resolved(settings, now, entropy);
+        }
+        self.settle_caa(now);
+        self.ask_hints(settings, now);
+        while self.in_flight < CHECK_QUERIES_IN_FLIGHT_MAX {
+            let Some((purpose, name, rtype)) = self.waiting.pop_front() else { break };
+            self.begin_query(settings, now, purpose, &name, rtype);
+        }
+    }
+
+    /// Ends a query whatever its state and gives its evidence.
+    fn close_query(&mut self, now: Micros, slot: u16) -> Option<(DnsLookup, Purpose)> {
+        let ended = std::mem::replace(self.slots.get_mut(usize::from(slot))?, Slot::Ended);
+        let Slot::Active(query, purpose, streaming) = ended else { return None };
+        self.in_flight -= 1;
+        self.commands.push(if streaming { Command::Close(Stream::Query(slot)) } else { Command::Release(slot) });
+        Some((query.finish(now), purpose))
+    }
+
+    fn note(&mut self, purpose: Purpose, lookup: DnsLookup) {
+        match purpose {
+            Purpose::Caa(level) => self.caa[level] = Some(lookup),
+            Purpose::Txt => self.txt = Some(lookup),
+            Purpose::Address(_) => self.addresses.push(lookup),
+            Purpose::Hint(index) => {
+                let kind = self.plan.hints[index].kind;
+                self.hints.push(HintObservation { kind, lookup });
+            }
+        }
+    }
+
+    fn resolved(&mut self, settings: &TaskSettings, now: Micros, entropy: &mut dyn Entropy) {
+        if self.addresses.len() < self.addresses_wanted {
+            return;
+        }
+        self.addresses_wanted = 0;
+        let mut lookups = std::mem::take(&mut self.addresses);
+        lookups.sort_by_key(|lookup| lookup.rtype.number());
+        let step = self
+            .fetch
+            .as_mut()
+            .map_or(FetchStep::Wait, |fetch| fetch.handle_resolution(now, lookups, &settings.filter, entropy));
+        self.apply_fetch(settings, now, step, entropy);
+    }
+
+    fn apply_fetch(&mut self, settings: &TaskSettings, now: Micros, step: FetchStep, entropy: &mut dyn Entropy) {
+        let current = Stream::Fetch(self.fetch_stream);
+        match step {
+            FetchStep::Wait => {}
+            FetchStep::Resolve(name) => {
+                self.drop_stream(current);
+                self.addresses_wanted = 2;
+                for rtype in [RecordType::A, RecordType::Aaaa] {
+                    self.ask(settings, now, Purpose::Address(rtype), name.clone(), rtype);
+                }
+                // A name that cannot be asked for is answered at once.
+                self.resolved(settings, now, entropy);
+            }
+            FetchStep::Connect(address) => {
+                self.drop_stream(current);
+                self.fetch_stream += 1;
+                self.commands.push(Command::Connect(Stream::Fetch(self.fetch_stream), address));
+            }
+            FetchStep::Send(bytes) => self.commands.push(Command::Send(current, bytes)),
+            FetchStep::Done => {
+                self.drop_stream(current);
+                self.http = self.fetch.take().map(|fetch| fetch.finish(now));
+            }
+        }
+    }
+
+    fn drop_stream(&mut self, stream: Stream) {
+        if stream != Stream::Fetch(0) {
+            self.commands.push(Command::Close(stream));
+        }
+    }
+
+    /// The climb is over once a set, or a failure, has only denials below it (req C9); what lies above
+    /// is of no account and is cut off.
+    fn settle_caa(&mut self, now: Micros) {
+        if self.caa_settled {
+            return;
+        }
+        let decided = self.caa.iter().position(|level| {
+            !matches!(level, Some(DnsLookup { outcome: DnsOutcome::Nodata(_) | DnsOutcome::Nxdomain(_), .. }))
+        });
+        match decided {
+            None => self.caa_settled = true,
+            Some(level) if self.caa[level].is_some() => {
+                self.caa_settled = true;
+                self.caa.truncate(level + 1);
+                self.waiting.retain(|(purpose, ..)| !matches!(purpose, Purpose::Caa(_)));
+                for slot in 0..self.slots.len() as u16 {
+                    if matches!(self.slots[usize::from(slot)], Slot::Active(_, Purpose::Caa(_), _)) {
+                        self.close_query(now, slot);
+                    }
+                }
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// After a TXT lookup that found nothing, or nothing of the right form, the plan's hints are asked
+    /// once. The task cannot know the expected value: any answer without a 43-character string counts.
+    fn ask_hints(&mut self, settings: &TaskSettings, now: Micros) {
+        if self.hints_asked || self.plan.hints.is_empty() {
+            return;
+        }
+        let Some(lookup) = &self.txt else { return };
+        if matches!(lookup.outcome, DnsOutcome::Nodata(_) | DnsOutcome::Nxdomain(_)) {
+            self.hints_asked = true;
+            for (index, hint) in self.plan.hints.clone().into_iter().enumerate() {
+                self.ask(settings, now, Purpose::Hint(index), hint.name, RecordType::Txt);
+            }
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        let control = match self.plan.control {
+            None => true,
+            Some(ControlPlan::Txt { .. }) => self.txt.is_some(),
+            Some(ControlPlan::Http { .. }) => self.http.is_some(),
+        };
+        control && self.caa_settled && self.in_flight == 0 && self.waiting.is_empty()
+    }
+
+    /// The deadline came: everything open ends as it is.
+    fn cut_off(&mut self, settings: &TaskSettings, now: Micros) {
+        self.answered.sort_unstable();
+        self.budget = Some(BudgetExhausted {
+            budget_ms: self.plan.limits.task_deadline_ms,
+            lookups_planned: self.planned,
+            lookups_answered: self.answered.len() as u32,
+            median_us: self.answered.get(self.answered.len() / 2).copied().unwrap_or(0),
+        });
+        for slot in 0..self.slots.len() as u16 {
+            if let Some((lookup, purpose)) = self.close_query(now, slot) {
+                self.note(purpose, lookup);
+            }
+        }
+        for (purpose, name, rtype) in std::mem::take(&mut self.waiting) {
+            let lookup = never_asked(settings, &name, rtype, DnsFailure::DeadlineOfTask);
+            self.note(purpose, lookup);
+        }
+        self.settle_caa(now);
+        self.caa_settled = true;
+        if self.fetch.is_some() {
+            self.drop_stream(Stream::Fetch(self.fetch_stream));
+            self.http = self.fetch.take().map(|fetch| fetch.finish(now));
+        }
+    }
+
+    /// The observation, once everything has ended.
+    pub fn poll_observation(&mut self, now: Micros) -> Option<Observation> {
+        if !self.is_complete() {
+            return None;
+        }
+        let control = match self.plan.control {
+            None => None,
+            Some(ControlPlan::Txt { .. }) => self.txt.take().map(ControlObservation::Txt),
+            Some(ControlPlan::Http { .. }) => self.http.take().map(ControlObservation::Http),
+        };
+        Some(Observation {
+            started: self.started_utc,
+            elapsed_us: now.since(self.started),
+            control,
+            caa: std::mem::take(&mut self.caa).into_iter().map_while(|level| level).collect(),
+            hints: std::mem::take(&mut self.hints),
+            budget: self.budget,
+        })
+    }
+}
+
+fn never_asked(settings: &TaskSettings, name: &str, rtype: RecordType, failure: DnsFailure) -> DnsLookup {
+    DnsLookup {
+        name: name.to_owned(),
+        rtype,
+        resolver: settings.resolver,
+        transport: DnsTransport::Udp,
+        transmissions: 0,
+        tcp_because: None,
+        ignored_replies: 0,
+        elapsed_us: 0,
+        authenticated: false,
+        extended_errors: Vec::new(),
+        outcome: DnsOutcome::Failed(failure),
+    }
+}
+
+fn local_dns_failure(settings: &TaskSettings, name: &str, rtype: RecordType, problem: &str) -> DnsLookup {
+    never_asked(settings, name, rtype, DnsFailure::Local(problem.to_owned()))
+}
+
+fn local_http_failure(problem: String) -> crate::observation::HttpObservation {
+    crate::observation::HttpObservation {
+        hops: Vec::new(),
+        outcome: crate::observation::HttpOutcome::Failed(crate::observation::HttpFailure::Local(problem)),
+    }
+}

@@ -1,0 +1,449 @@
+//! `Observation`: what one perspective saw in one attempt. Evidence, never opinion.
+//!
+//! Text from the network is kept as [`Octets`], bounded, and escaped when shown. Times are microseconds
+//! since the perspective began the task.
+
+use std::net::{IpAddr, SocketAddr};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{base::octets::Octets, plan::HintKind};
+
+/// What one perspective saw.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observation {
+    /// When it began, by the perspective's own clock.
+    pub started: Timestamp,
+    /// How long it took.
+    pub elapsed_us: u64,
+    /// For control, if the plan asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<ControlObservation>,
+    /// The levels of the CAA climb that were looked at, leaf first. Shorter than the plan's if a set was
+    /// found with everything below it answered (req C9), or if the time ran out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub caa: Vec<DnsLookup>,
+    /// Lookups that explain a failure of control; never part of a judgement.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hints: Vec<HintObservation>,
+    /// The budget of the whole task, if it ran out (`cases.md` D14).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<BudgetExhausted>,
+}
+
+/// The task's deadline came before everything was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BudgetExhausted {
+    /// The budget, milliseconds.
+    pub budget_ms: u32,
+    /// Lookups planned so far.
+    pub lookups_planned: u32,
+    /// Lookups answered within the budget.
+    pub lookups_answered: u32,
+    /// Median time of those that were answered.
+    pub median_us: u64,
+}
+
+/// Evidence for control.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ControlObservation {
+    /// A fetch with its redirects.
+    Http(HttpObservation),
+    /// A TXT lookup.
+    Txt(DnsLookup),
+}
+
+/// A hint lookup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HintObservation {
+    /// What it would show.
+    pub kind: HintKind,
+    /// The lookup.
+    pub lookup: DnsLookup,
+}
+
+/// One question to the perspective's resolver, and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsLookup {
+    /// The name asked, without final dot.
+    pub name: String,
+    /// The type asked.
+    pub rtype: RecordType,
+    /// The resolver asked.
+    pub resolver: SocketAddr,
+    /// Over what the reply came, or the last try was made.
+    pub transport: DnsTransport,
+    /// Times it was sent over UDP.
+    pub transmissions: u8,
+    /// Why TCP was used, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp_because: Option<TcpReason>,
+    /// Packets on our socket that were not the reply: spoofed, stray or mangled (req B14).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub ignored_replies: u16,
+    /// From first sending to the end.
+    pub elapsed_us: u64,
+    /// Whether the resolver set AD: it validated every record of the reply (RFC 4035 §3.2.3).
+    pub authenticated: bool,
+    /// Extended errors (RFC 8914).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extended_errors: Vec<ExtendedError>,
+    /// What became of it.
+    pub outcome: DnsOutcome,
+}
+
+fn is_zero(count: &u16) -> bool {
+    *count == 0
+}
+
+/// An extended DNS error (RFC 8914 §2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExtendedError {
+    /// Its code.
+    pub code: u16,
+    /// Its text.
+    #[serde(default, skip_serializing_if = "Octets::is_empty")]
+    pub text: Octets,
+}
+
+/// A record type the plans ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum RecordType {
+    /// IPv4 address.
+    A,
+    /// IPv6 address.
+    Aaaa,
+    /// Text.
+    Txt,
+    /// Certification Authority Authorization.
+    Caa,
+}
+
+impl RecordType {
+    /// Its number (RFC 1035 §3.2.2, RFC 3596 §2.1, RFC 8659 §4.1).
+    #[must_use]
+    pub fn number(self) -> u16 {
+        match self {
+            Self::A => 1,
+            Self::Txt => 16,
+            Self::Aaaa => 28,
+            Self::Caa => 257,
+        }
+    }
+}
+
+impl std::fmt::Display for RecordType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::A => "A",
+            Self::Aaaa => "AAAA",
+            Self::Txt => "TXT",
+            Self::Caa => "CAA",
+        })
+    }
+}
+
+/// What carried a DNS message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DnsTransport {
+    /// Datagrams.
+    Udp,
+    /// A stream.
+    Tcp,
+}
+
+/// Why a query went to TCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TcpReason {
+    /// The reply had TC set.
+    Truncated,
+    /// The reply did not copy the case of the name (`cases.md` D23).
+    CaseNotCopied,
+    /// The reply could not be read to its end (`cases.md` D33c).
+    Malformed,
+    /// More stray packets came than a query tolerates.
+    TooManyStrayReplies,
+}
+
+/// What became of a question.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DnsOutcome {
+    /// Records of the type asked.
+    Answer(RecordSet),
+    /// The name exists, the type does not (RFC 2308 §2.2).
+    Nodata(Denial),
+    /// The name does not exist (RFC 2308 §2.1).
+    Nxdomain(Denial),
+    /// No answer that could be used.
+    Failed(DnsFailure),
+}
+
+/// Records of one name and type.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordSet {
+    /// The owner, which is the last alias target if there were aliases.
+    pub owner: String,
+    /// Lowest TTL of the chain and the set, seconds.
+    pub ttl: u32,
+    /// Aliases from the name asked to the owner.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<Alias>,
+    /// RDATA of each record.
+    pub rdata: Vec<Octets>,
+}
+
+/// An answer that says "nothing here".
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Denial {
+    /// Aliases that were followed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<Alias>,
+    /// The SOA of the authority section.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soa: Option<Soa>,
+}
+
+/// The SOA of a denial.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Soa {
+    /// The zone.
+    pub zone: String,
+    /// Its version.
+    pub serial: u32,
+}
+
+/// One alias.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alias {
+    /// Where it stands.
+    pub owner: String,
+    /// Where it points.
+    pub target: String,
+    /// Whether a DNAME made it (RFC 6672).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dname: bool,
+}
+
+/// Why a question got no answer that could be used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DnsFailure {
+    /// The resolver answered with this code: 2 is SERVFAIL, 5 REFUSED.
+    Rcode(u16),
+    /// Nothing came.
+    Timeout,
+    /// The resolver's host said that nobody listens there.
+    ResolverUnreachable(NetworkError),
+    /// TCP was needed and failed.
+    Tcp(NetworkError),
+    /// The reply could not be read.
+    Malformed(String),
+    /// Aliases come back to a name already visited; the chain so far.
+    AliasLoop(Vec<Alias>),
+    /// More than [`crate::base::limits::ALIAS_HOPS_MAX`] aliases.
+    AliasChainTooLong,
+    /// An alias leads to a name about which the reply says nothing.
+    IncompleteChain(String),
+    /// The task's deadline came first.
+    DeadlineOfTask,
+    /// Our own side could not ask: no descriptor, no port, no memory.
+    Local(String),
+}
+
+/// What went wrong with a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NetworkError {
+    /// No reply to our SYN, or silence later.
+    Timeout,
+    /// RST in reply to our SYN, or an ICMP port unreachable.
+    Refused,
+    /// RST later.
+    Reset,
+    /// FIN before anything was said.
+    ClosedEarly,
+    /// No route, or an ICMP unreachable.
+    Unreachable,
+    /// Our own side: no descriptor, no port, no memory.
+    Local,
+    /// Anything else.
+    Other,
+}
+
+/// A fetch with its redirects.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpObservation {
+    /// One for each URL visited.
+    pub hops: Vec<HttpHop>,
+    /// How it ended.
+    pub outcome: HttpOutcome,
+}
+
+/// One URL visited.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpHop {
+    /// The URL.
+    pub url: String,
+    /// A and AAAA of its host; none if the host is an address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resolution: Vec<DnsLookup>,
+    /// Addresses not connected to, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unused: Vec<UnusedAddress>,
+    /// Addresses connected to, in order.
+    pub tries: Vec<HttpTry>,
+    /// The head of the response, if one came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response: Option<ResponseHead>,
+}
+
+/// An address not connected to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnusedAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// Why not.
+    pub reason: UnusedReason,
+}
+
+/// Why an address was not connected to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnusedReason {
+    /// It lies in this special-purpose block (req D17).
+    Special(String),
+    /// Another address answered first; an answer is final (`cases.md` D06).
+    OtherAnswered,
+    /// One address of each family is tried; another one was drawn.
+    OtherDrawn,
+}
+
+/// One connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpTry {
+    /// The address and port of the URL.
+    pub address: SocketAddr,
+    /// From SYN to established; none if it never was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connected_us: Option<u64>,
+    /// From SYN to the end.
+    pub elapsed_us: u64,
+    /// Octets received.
+    pub received_bytes: u64,
+    /// How it ended.
+    pub end: TryEnd,
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TryEnd {
+    /// A response head came.
+    Answered,
+    /// It was never established.
+    NotConnected(NetworkError),
+    /// It was established, the request went out, and then this.
+    NoResponse(NetworkError),
+}
+
+/// The head of a response.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResponseHead {
+    /// Status code.
+    pub status: u16,
+    /// `Location`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<Octets>,
+    /// `Server`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<Octets>,
+    /// `Content-Type`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<Octets>,
+    /// `Content-Encoding`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_encoding: Option<Octets>,
+}
+
+/// How a fetch ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HttpOutcome {
+    /// A response that is no redirect to follow.
+    Response {
+        /// Status code.
+        status: u16,
+        /// The body, up to a bound.
+        body: Octets,
+        /// Whether there was more.
+        truncated: bool,
+    },
+    /// No such response.
+    Failed(HttpFailure),
+}
+
+/// Why a fetch got no response that could be judged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HttpFailure {
+    /// The host has no address; the hop's lookups tell.
+    NoAddress,
+    /// The host's addresses could not be looked up; the hop's lookups tell.
+    LookupFailed,
+    /// All addresses are forbidden.
+    OnlySpecialAddresses,
+    /// No address answered; the last try tells.
+    NotAnswered,
+    /// A response began and broke off.
+    BrokenOff(NetworkError),
+    /// What came is not HTTP, or too large.
+    BadResponse {
+        /// What is wrong.
+        problem: String,
+        /// First octets.
+        first: Octets,
+    },
+    /// A redirect that may not be followed.
+    RedirectRefused(RedirectRefusal),
+    /// The eleventh redirect.
+    TooManyRedirects,
+    /// The task's deadline came first.
+    DeadlineOfTask,
+    /// Our own side failed: no descriptor, no port, no memory.
+    Local(String),
+}
+
+/// A redirect that may not be followed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RedirectRefusal {
+    /// Which redirect, from 1.
+    pub redirect: u8,
+    /// Where it points.
+    pub target: Octets,
+    /// Why not.
+    pub reason: RedirectReason,
+}
+
+/// Why a redirect may not be followed (req D16).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RedirectReason {
+    /// Neither http nor https.
+    Scheme(String),
+    /// Neither 80 nor 443.
+    Port(u16),
+    /// User name or password in it.
+    UserInfo,
+    /// No URL, or too long.
+    NotAUrl(String),
+    /// The same URL over the same address twice in one chain.
+    Loop,
+    /// https, which this release does not speak.
+    HttpsNotOffered,
+}

@@ -1,0 +1,178 @@
+//! `Plan`: the lookups and probes every perspective makes for one attempt, with their limits.
+//!
+//! A plan never holds the expected value: a perspective reports what it saw, and the comparison is the
+//! CA's (req D4).
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    check::dcv::Method,
+    request::{CheckRequest, Identifier},
+};
+
+/// What to look up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// For control.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<ControlPlan>,
+    /// The levels of the CAA climb, leaf first (req C6); empty if CAA is not checked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub caa_levels: Vec<String>,
+    /// Names to ask TXT of once, after control was not shown, to explain why (`cases.md` D19, D22). Only
+    /// the primary's plan has any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hints: Vec<Hint>,
+    /// How long each part may take.
+    pub limits: PlanLimits,
+}
+
+/// What to look up for control.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ControlPlan {
+    /// GET `path` on port 80 (RFC 8555 §8.3).
+    Http {
+        /// Whom to ask.
+        host: Host,
+        /// Path of the first request.
+        path: String,
+    },
+    /// TXT of `name` (RFC 8555 §8.4).
+    Txt {
+        /// With its prefix label.
+        name: String,
+    },
+}
+
+/// A host in a URL.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Host {
+    /// To be resolved.
+    Name(String),
+    /// To be connected to.
+    Ip(IpAddr),
+}
+
+/// A lookup that explains a failure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hint {
+    /// What it would show.
+    pub kind: HintKind,
+    /// The name whose TXT is asked.
+    pub name: String,
+}
+
+/// What a hint lookup would show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HintKind {
+    /// The record was entered with the domain's name twice (`cases.md` D19).
+    DoubledName,
+    /// A name nobody created is answered too, so a wildcard is at work (`cases.md` D22).
+    WildcardSibling,
+}
+
+/// How long each part of a plan may take, milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PlanLimits {
+    /// The whole task of a perspective.
+    pub task_deadline_ms: u32,
+    /// From sending a query to sending it again or giving up.
+    pub dns_try_ms: u32,
+    /// Times a query is sent over UDP, 1 to 3.
+    pub dns_transmissions: u8,
+    /// One TCP connection.
+    pub http_connect_ms: u32,
+    /// From connection to the complete response.
+    pub http_response_ms: u32,
+}
+
+impl Default for PlanLimits {
+    fn default() -> Self {
+        Self {
+            task_deadline_ms: 15_000,
+            dns_try_ms: 4_000,
+            dns_transmissions: 2,
+            http_connect_ms: 3_000,
+            http_response_ms: 5_000,
+        }
+    }
+}
+
+impl PlanLimits {
+    /// Checks the relations between the limits.
+    ///
+    /// # Errors
+    /// A text that names the key and the relation.
+    pub fn check(&self) -> Result<(), String> {
+        let range = |key: &str, value: u32| {
+            if (50..=120_000).contains(&value) { Ok(()) } else { Err(format!("{key}: {value} is not in 50..=120000")) }
+        };
+        range("task_deadline_ms", self.task_deadline_ms)?;
+        range("dns_try_ms", self.dns_try_ms)?;
+        range("http_connect_ms", self.http_connect_ms)?;
+        range("http_response_ms", self.http_response_ms)?;
+        if !(1..=3).contains(&self.dns_transmissions) {
+            return Err(format!("dns_transmissions: {} is not in 1..=3", self.dns_transmissions));
+        }
+        let dns = self.dns_try_ms * u32::from(self.dns_transmissions);
+        if dns > self.task_deadline_ms {
+            return Err(format!(
+                "dns_try_ms: {} times dns_transmissions ({}) exceeds task_deadline_ms ({})",
+                self.dns_try_ms, self.dns_transmissions, self.task_deadline_ms
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Plan {
+    /// The plan of a request. `sibling` is a random label for the wildcard hint; without one the plan
+    /// has no hints, as a remote's.
+    #[must_use]
+    pub fn new(request: &CheckRequest, limits: PlanLimits, sibling: Option<&str>) -> Self {
+        let control = request.control.as_ref().map(|challenge| match challenge.method {
+            Method::Http01 => ControlPlan::Http {
+                host: match &request.identifier {
+                    Identifier::Name(name) | Identifier::Wildcard(name) => Host::Name(name.to_string()),
+                    Identifier::Ip(address) => Host::Ip(*address),
+                },
+                path: format!("/.well-known/acme-challenge/{}", challenge.token),
+            },
+            Method::Dns01 => ControlPlan::Txt {
+                name: request
+                    .identifier
+                    .domain()
+                    .map(|name| format!("_acme-challenge.{name}"))
+                    .expect("a parsed dns-01 request names a domain"),
+            },
+        });
+        let caa_levels = match (&request.caa, request.identifier.domain()) {
+            (Some(_), Some(name)) => name.tree_climb().map(str::to_owned).collect(),
+            _ => Vec::new(),
+        };
+        let hints = match (&control, sibling) {
+            (Some(ControlPlan::Txt { name }), Some(sibling)) => hints(request, name, sibling),
+            _ => Vec::new(),
+        };
+        Self { control, caa_levels, hints, limits }
+    }
+}
+
+fn hints(request: &CheckRequest, name: &str, sibling: &str) -> Vec<Hint> {
+    let Some(domain) = request.identifier.domain() else { return Vec::new() };
+    let candidates = [
+        (HintKind::DoubledName, format!("{name}.{}", domain.base_domain())),
+        (HintKind::WildcardSibling, format!("{sibling}.{domain}")),
+    ];
+    candidates
+        .into_iter()
+        .filter(|(_, name)| name.len() <= crate::base::limits::NAME_OCTETS_MAX)
+        .map(|(kind, name)| Hint { kind, name })
+        .collect()
+}

@@ -1,0 +1,13 @@
+//! Primary and remotes compared under the policy row in force.
+//!
+//! * [`policy`]: dated rows as data.
+//! * [`cohort`]: which perspectives may be asked together.
+//! * [`quorum`]: counting.
+//! * [`decide()`]: the verdict.
+
+pub mod cohort;
+pub mod decide;
+pub mod policy;
+pub mod quorum;
+
+pub use decide::{Answer, Figures, PerspectiveState, Refusal, Verdict, decide};
