@@ -83,7 +83,9 @@ pub enum BulkError {
     #[error("{0}: the journal holds records already; --resume goes on where it ends, or name another directory")]
     NotEmpty(PathBuf),
     /// The journal was made for another file.
-    #[error("the journal holds a record of request '{0}' that differs from the file's; it belongs to another bulk file")]
+    #[error(
+        "the journal holds a record of request '{0}' that differs from the file's; it belongs to another bulk file"
+    )]
     OtherFile(String),
     /// The journal.
     #[error(transparent)]
@@ -212,8 +214,11 @@ impl ExpectedSet {
         let text = std::fs::read_to_string(path).map_err(|error| BulkError::File { path: path.to_owned(), error })?;
         let mut set = Self::default();
         for (index, line) in text.lines().enumerate() {
-            let expected: Expected = serde_json::from_str(line)
-                .map_err(|e| BulkError::Expected { path: path.to_owned(), line: index + 1, problem: e.to_string() })?;
+            let expected: Expected = serde_json::from_str(line).map_err(|e| BulkError::Expected {
+                path: path.to_owned(),
+                line: index + 1,
+                problem: e.to_string(),
+            })?;
             match (expected.line, &expected.id) {
                 (Some(line), _) => {
                     set.by_line.insert(line, expected);
@@ -243,7 +248,10 @@ impl ExpectedSet {
         let got = (result.verdict.as_str(), problem.as_deref(), result.decided_by.as_str());
         let wanted = (expected.verdict.as_str(), expected.problem.as_deref(), expected.decided_by.as_str());
         if got != wanted {
-            self.differ(format!("{name} ({}): {got:?} where {wanted:?} was expected: {}", expected.kind, result.message));
+            self.differ(format!(
+                "{name} ({}): {got:?} where {wanted:?} was expected: {}",
+                expected.kind, result.message
+            ));
         }
         self.kinds.insert(expected.kind);
     }
@@ -570,7 +578,8 @@ impl Results {
             let histogram = self.latency.entry(record.request.method_label().to_owned()).or_insert_with(|| {
                 Histogram::new_with_bounds(1, LATENCY_MAX_US, 3).expect("constant bounds that fit three digits")
             });
-            histogram.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(LATENCY_MAX_US).min(LATENCY_MAX_US));
+            histogram
+                .saturating_record(u64::try_from(latency.as_micros()).unwrap_or(LATENCY_MAX_US).min(LATENCY_MAX_US));
             self.count_states(record);
             self.write(&ResultLine::of_record(record))?;
         }

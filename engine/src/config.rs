@@ -80,7 +80,12 @@ pub struct EngineSection {
 
 impl Default for EngineSection {
     fn default() -> Self {
-        Self { attempts_in_flight: 2000, fan_out: FanOut::PrimaryFirst, await_all_on_refusal: true, reply_grace_ms: 2000 }
+        Self {
+            attempts_in_flight: 2000,
+            fan_out: FanOut::PrimaryFirst,
+            await_all_on_refusal: true,
+            reply_grace_ms: 2000,
+        }
     }
 }
 
@@ -252,8 +257,8 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn parse(text: &str, path: &Path, now: Timestamp) -> Result<Self, ConfigError> {
-        let file: File =
-            toml::from_str(text).map_err(|error| ConfigError::Toml { path: path.to_owned(), error: Box::new(error) })?;
+        let file: File = toml::from_str(text)
+            .map_err(|error| ConfigError::Toml { path: path.to_owned(), error: Box::new(error) })?;
         Checker { path, now }.check(file)
     }
 }
@@ -278,7 +283,10 @@ impl Checker<'_> {
         let rules = self.rules(&file, perspectives)?;
         let mut warnings = self.check_cohort(&rules)?;
         if file.laboratory.is_some() {
-            warnings.push("[laboratory] is set: special-purpose addresses may be connected to; never use this for issuance".to_owned());
+            warnings.push(
+                "[laboratory] is set: special-purpose addresses may be connected to; never use this for issuance"
+                    .to_owned(),
+            );
         }
         Ok(Config { rules, nodes, engine: file.engine, journal: file.journal, warnings })
     }
@@ -342,7 +350,10 @@ impl Checker<'_> {
             .map(|section| {
                 let key = |name: &str| format!("perspective.{}.{name}", section.id);
                 if let Some(other) = resolvers.insert(section.resolver, &section.id) {
-                    let problem = format!("{} is {other}'s too; nothing may be shared between perspectives (req A11)", section.resolver);
+                    let problem = format!(
+                        "{} is {other}'s too; nothing may be shared between perspectives (req A11)",
+                        section.resolver
+                    );
                     return Err(self.value(key("resolver"), problem));
                 }
                 let node = NodeConfig {

@@ -76,6 +76,22 @@ pub enum EngineError {
     Stopped,
 }
 
+/// Why an engine stopped by itself.
+#[derive(Debug)]
+enum Failure {
+    Journal(JournalError),
+    NoQuorum,
+}
+
+impl Failure {
+    fn error(&self) -> EngineError {
+        match self {
+            Self::Journal(error) => EngineError::Journal(error.clone()),
+            Self::NoQuorum => EngineError::NoQuorum,
+        }
+    }
+}
+
 /// A verdict with its record on disk.
 #[derive(Debug)]
 pub struct Released {
@@ -127,7 +143,7 @@ pub struct Corroborator {
     requests: Option<Sender<CheckRequest>>,
     dispatcher: Option<JoinHandle<()>>,
     threads: Vec<JoinHandle<()>>,
-    failure: Arc<OnceLock<JournalError>>,
+    failure: Arc<OnceLock<Failure>>,
     stats: Arc<EngineStats>,
     nodes: Vec<(PerspectiveId, Arc<NodeStats>)>,
 }
@@ -165,7 +181,12 @@ impl Corroborator {
                 stats: Arc::clone(&stats),
             };
             threads.push(spawn(format!("collect {}", node_config.perspective), move || collector.run(&reports_out))?);
-            links.push(Link { node, expect: expect_in, pending: VecDeque::new(), perspective: node_config.perspective.clone() });
+            links.push(Link {
+                node,
+                expect: expect_in,
+                pending: VecDeque::new(),
+                perspective: node_config.perspective.clone(),
+            });
         }
         let nodes = links.iter().map(|l| (l.perspective.clone(), Arc::clone(l.node.stats()))).collect();
         let decider = Decider {
@@ -177,7 +198,13 @@ impl Corroborator {
             stats: Arc::clone(&stats),
         };
         threads.push(spawn("decide".to_owned(), move || decider.run(&ready_out))?);
-        let dispatcher = Dispatcher::new(config, rules, links, Channels { requests: requests_out, fan_out, room: room_out, decider: ready_in }, Arc::clone(&stats));
+        let dispatcher = Dispatcher::new(
+            config,
+            rules,
+            links,
+            Channels { requests: requests_out, fan_out, room: room_out, decider: ready_in },
+            Shared { stats: Arc::clone(&stats), failure: Arc::clone(&failure) },
+        );
         drop(fan_in);
         let dispatcher = spawn("dispatch".to_owned(), move || dispatcher.run())?;
         let engine = Self { requests: Some(requests_in), dispatcher: Some(dispatcher), threads, failure, stats, nodes };
@@ -194,7 +221,7 @@ impl Corroborator {
     }
 
     fn why_stopped(&self) -> EngineError {
-        self.failure.get().map_or(EngineError::Stopped, |error| EngineError::Journal(error.clone()))
+        self.failure.get().map_or(EngineError::Stopped, Failure::error)
     }
 
     /// Says that no request follows.
@@ -225,7 +252,7 @@ impl Corroborator {
             sound &= thread.join().is_ok();
         }
         match self.failure.get() {
-            Some(error) => Err(EngineError::Journal(error.clone())),
+            Some(failure) => Err(failure.error()),
             None if sound => Ok(()),
             None => Err(EngineError::Stopped),
         }
@@ -273,6 +300,11 @@ impl Link {
     }
 }
 
+struct Shared {
+    stats: Arc<EngineStats>,
+    failure: Arc<OnceLock<Failure>>,
+}
+
 struct Channels {
     requests: Receiver<CheckRequest>,
     fan_out: Receiver<Arc<Attempt>>,
@@ -294,10 +326,12 @@ struct Dispatcher {
     deadlines: VecDeque<(Instant, Arc<Attempt>, std::ops::Range<usize>)>,
     random: StdRng,
     stats: Arc<EngineStats>,
+    failure: Arc<OnceLock<Failure>>,
 }
 
 impl Dispatcher {
-    fn new(config: &Config, rules: Arc<Rules>, links: Vec<Link>, channels: Channels, stats: Arc<EngineStats>) -> Self {
+    fn new(config: &Config, rules: Arc<Rules>, links: Vec<Link>, channels: Channels, shared: Shared) -> Self {
+        let Shared { stats, failure } = shared;
         let task_ms = u64::from(rules.setup().limits.task_deadline_ms);
         Self {
             rules,
@@ -311,6 +345,7 @@ impl Dispatcher {
             deadlines: VecDeque::new(),
             random: rand::make_rng(),
             stats,
+            failure,
         }
     }
 
@@ -318,6 +353,9 @@ impl Dispatcher {
         let mut more = true;
         loop {
             let room = self.in_flight < self.in_flight_max;
+            if self.failure.get().is_some() {
+                return;
+            }
             if !more && self.in_flight == 0 && self.stragglers_done() {
                 return;
             }
@@ -371,7 +409,8 @@ impl Dispatcher {
         let started = Timestamp::now();
         // Checked at start and for 24 hours on: only a clock that jumps gets here without a quorum.
         let Some((quorum, _)) = self.rules.quorum(started, started) else {
-            eprintln!("no quorum is possible under the policy row of {started}; {} is not begun", request.id);
+            // Set once unless the journal failed first; either stops the engine.
+            let _ = self.failure.set(Failure::NoQuorum);
             return;
         };
         let readiness =
@@ -477,13 +516,19 @@ impl Collector {
     fn take(&mut self, report: Report) {
         let Some(expected) = self.expected.remove(&report.attempt) else {
             self.stats.rejected_reports.fetch_add(1, Ordering::Relaxed);
-            eprintln!("perspective {}: a report about attempt {}, which was not asked or has been answered", self.perspective, report.attempt);
+            eprintln!(
+                "perspective {}: a report about attempt {}, which was not asked or has been answered",
+                self.perspective, report.attempt
+            );
             return;
         };
         let Expected { nonce, attempt } = expected;
         if report.nonce != nonce || report.perspective != self.perspective {
             self.stats.rejected_reports.fetch_add(1, Ordering::Relaxed);
-            eprintln!("perspective {}: a report about attempt {} with a wrong nonce or name; it does not count", self.perspective, report.attempt);
+            eprintln!(
+                "perspective {}: a report about attempt {} with a wrong nonce or name; it does not count",
+                self.perspective, report.attempt
+            );
             return self.count(&attempt, Evidence::None(PerspectiveState::RejectedReply), false);
         }
         let confirms = determine(&self.rules, &attempt.request, &report.observation).confirms();
@@ -513,7 +558,7 @@ struct Decider {
     journal: Writer,
     released: Sender<Vec<Released>>,
     room: Sender<usize>,
-    failure: Arc<OnceLock<JournalError>>,
+    failure: Arc<OnceLock<Failure>>,
     stats: Arc<EngineStats>,
 }
 
@@ -523,7 +568,7 @@ impl Decider {
             let batch = std::iter::once(first).chain(ready.try_iter().take(COMMIT_RECORDS_MAX - 1)).collect();
             if let Err(error) = self.settle(batch) {
                 // Set once, here. Dropping the channels stops everything; nothing more is released.
-                let _ = self.failure.set(error);
+                let _ = self.failure.set(Failure::Journal(error));
                 return;
             }
         }
@@ -549,7 +594,8 @@ impl Decider {
         self.journal.commit()?;
         self.stats.commits.fetch_add(1, Ordering::Relaxed);
         let count = decided.len();
-        let released = decided.into_iter().map(|(record, begun)| Released { record, latency: begun.elapsed() }).collect();
+        let released =
+            decided.into_iter().map(|(record, begun)| Released { record, latency: begun.elapsed() }).collect();
         // Whoever wanted the outcomes may be gone, as after Ctrl-C; the records are safe all the same.
         let _ = self.released.send(released);
         let _ = self.room.send(count);

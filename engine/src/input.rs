@@ -120,8 +120,9 @@ impl<R: BufRead> Input<R> {
 
     fn parse(&mut self, text: &str) -> Result<CheckRequest, BadLine> {
         let raw = match self.format {
-            Format::JsonLines => serde_json::from_str::<RawRequest>(text)
-                .map_err(|error| self.bad(id_of(text), json_reason(&error)))?,
+            Format::JsonLines => {
+                serde_json::from_str::<RawRequest>(text).map_err(|error| self.bad(id_of(text), json_reason(&error)))?
+            }
             Format::Csv => self.raw_of_csv(text).map_err(|reason| self.bad(None, reason))?,
         };
         let id = raw.id.clone();
@@ -133,7 +134,9 @@ impl<R: BufRead> Input<R> {
             reason: error.to_string(),
         })?;
         if !self.ids.insert(request.id.as_str().to_owned()) {
-            return Err(self.bad(Some(request.id.to_string()), format!("id: '{}' was used on an earlier line", request.id)));
+            return Err(
+                self.bad(Some(request.id.to_string()), format!("id: '{}' was used on an earlier line", request.id))
+            );
         }
         Ok(request)
     }

@@ -276,7 +276,8 @@ fn stop_flag() -> Result<Arc<AtomicBool>, Failed> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         // A second signal ends the program at once; the journal survives that too.
-        signal_hook::flag::register_conditional_shutdown(signal, i32::from(INTERRUPTED), Arc::clone(&stop)).map_err(broken)?;
+        signal_hook::flag::register_conditional_shutdown(signal, i32::from(INTERRUPTED), Arc::clone(&stop))
+            .map_err(broken)?;
         signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(broken)?;
     }
     Ok(stop)
@@ -306,7 +307,11 @@ fn run_bulk(args: &Bulk) -> Result<u8, Failed> {
     })?;
     let text = if args.json { json_line(&summary) } else { show::summary(&summary) };
     // Results may be going to standard output.
-    if args.out.is_some() { print_out(&text) } else { eprint!("{text}") }
+    if args.out.is_some() {
+        print_out(&text)
+    } else {
+        eprint!("{text}")
+    }
     Ok(match (summary.interrupted, summary.difference_count) {
         (true, _) => INTERRUPTED,
         (false, 0) => 0,
@@ -360,7 +365,9 @@ fn run_caa(args: Caa) -> Result<u8, Failed> {
     let check = request.caa.as_ref().ok_or_else(|| unusable("no CAA check"))?;
     let finding = caa::judge(&request.identifier, check, &observation.caa, &caa_policy(args.issuers, true));
     if args.json {
-        print_out(&json_line(&serde_json::json!({ "resolver": resolver, "finding": finding, "levels": observation.caa })));
+        print_out(&json_line(
+            &serde_json::json!({ "resolver": resolver, "finding": finding, "levels": observation.caa }),
+        ));
     } else {
         print_out(&format!("CAA for {} with {resolver}\n", request.identifier));
         print_out(&show::climb(&planned, &observation.caa, &finding));
@@ -391,7 +398,9 @@ fn observe(resolver: SocketAddr, plan: Plan) -> Result<parallax_validation::obse
 
 fn parse_resolver(text: &str) -> Result<SocketAddr, Failed> {
     let address = text.trim_matches(['[', ']']).parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
-    address.or_else(|_| text.parse()).map_err(|_| unusable(format!("--resolver: '{text}' is no address, with or without port")))
+    address
+        .or_else(|_| text.parse())
+        .map_err(|_| unusable(format!("--resolver: '{text}' is no address, with or without port")))
 }
 
 fn system_resolver() -> Result<SocketAddr, Failed> {
@@ -423,10 +432,17 @@ fn run_verify(directory: &Path, json: bool) -> Result<u8, Failed> {
             text += &format!("  {mismatch}\n");
         }
         if !found.repeated.is_empty() {
-            text += &format!("  {} request ids have more than one record, such as {}\n", found.repeated.len(), found.repeated[0]);
+            text += &format!(
+                "  {} request ids have more than one record, such as {}\n",
+                found.repeated.len(),
+                found.repeated[0]
+            );
         }
         if let Some(cut) = found.torn_tail {
-            text += &format!("  the last {} octets were not written to their end; nothing of them was released\n", cut.bytes);
+            text += &format!(
+                "  the last {} octets were not written to their end; nothing of them was released\n",
+                cut.bytes
+            );
         }
         print_out(&text);
     }
@@ -455,7 +471,15 @@ fn run_show(directory: &Path, id: Option<&str>, json: bool) -> Result<u8, Failed
         } else {
             let line = ResultLine::of_record(record);
             let quorum = line.quorum.unwrap_or_else(|| "-".to_owned());
-            print_out(&format!("{}  {:<4}  {:>4}  {:<8}  {}  {}\n", record.started, line.verdict, quorum, record.request.method_label(), record.request.id, record.request.identifier));
+            print_out(&format!(
+                "{}  {:<4}  {:>4}  {:<8}  {}  {}\n",
+                record.started,
+                line.verdict,
+                quorum,
+                record.request.method_label(),
+                record.request.id,
+                record.request.identifier
+            ));
         }
     })?;
     not_found(found, id, directory)
@@ -463,7 +487,9 @@ fn run_show(directory: &Path, id: Option<&str>, json: bool) -> Result<u8, Failed
 
 fn not_found(found: u64, id: Option<&str>, directory: &Path) -> Result<u8, Failed> {
     match id {
-        Some(id) if found == 0 => Err(Failed { status: NEGATIVE, text: format!("{}: no record of '{id}'", directory.display()) }),
+        Some(id) if found == 0 => {
+            Err(Failed { status: NEGATIVE, text: format!("{}: no record of '{id}'", directory.display()) })
+        }
         _ => Ok(0),
     }
 }
@@ -483,7 +509,12 @@ fn run_config_check(file: &Path, json: bool) -> Result<u8, Failed> {
             "primary": config.rules.primary().id, "remotes": remotes, "setup": config.rules.digest(), "warnings": config.warnings,
         })));
     } else {
-        let mut text = format!("{}: primary {} with {remotes} remotes, setup {}\n", file.display(), config.rules.primary().id, config.rules.digest());
+        let mut text = format!(
+            "{}: primary {} with {remotes} remotes, setup {}\n",
+            file.display(),
+            config.rules.primary().id,
+            config.rules.digest()
+        );
         for warning in &config.warnings {
             text += &format!("  warning: {warning}\n");
         }

@@ -20,7 +20,15 @@ const RECORDS_SHOWN_MAX: usize = 20;
 pub fn record(record: &Record) -> String {
     let mut text = String::new();
     let verdict = if record.verdict.permits() { "PASS" } else { "FAIL" };
-    line(&mut text, format_args!("{verdict}  {} by {} (request {})", record.request.identifier, record.request.method_label(), record.request.id));
+    line(
+        &mut text,
+        format_args!(
+            "{verdict}  {} by {} (request {})",
+            record.request.identifier,
+            record.request.method_label(),
+            record.request.id
+        ),
+    );
     line(&mut text, format_args!("      {}", record.explanation.message));
     for warning in &record.explanation.warnings {
         line(&mut text, format_args!("      Note: {warning}"));
@@ -32,7 +40,16 @@ pub fn record(record: &Record) -> String {
         let retry = record.explanation.retry.map_or_else(|| "never".to_owned(), |r| word(&r));
         line(&mut text, format_args!("      problem {problem}, blame {blame}, retry {retry}"));
     }
-    line(&mut text, format_args!("      attempt {} from {} to {}, policy {}", record.attempt, record.started, record.decided, record.policy.as_deref().unwrap_or("none")));
+    line(
+        &mut text,
+        format_args!(
+            "      attempt {} from {} to {}, policy {}",
+            record.attempt,
+            record.started,
+            record.decided,
+            record.policy.as_deref().unwrap_or("none")
+        ),
+    );
     for perspective in &record.perspectives {
         text.push('\n');
         perspective_account(&mut text, perspective);
@@ -47,7 +64,11 @@ fn line(text: &mut String, args: std::fmt::Arguments<'_>) {
 
 fn figures(verdict: &Verdict) -> String {
     let Some(figures) = verdict.figures() else { return "      remotes were not asked".to_owned() };
-    let part = |name: &str, figure: &Option<_>| figure.as_ref().map_or_else(String::new, |f: &parallax_validation::verdict::quorum::QuorumResult| format!(", {name} {f}"));
+    let part = |name: &str, figure: &Option<_>| {
+        figure
+            .as_ref()
+            .map_or_else(String::new, |f: &parallax_validation::verdict::quorum::QuorumResult| format!(", {name} {f}"))
+    };
     let rirs: Vec<String> = figures.joint.rirs.iter().map(ToString::to_string).collect();
     format!(
         "      corroborated by {} remotes{}{}; regions: {}",
@@ -80,7 +101,13 @@ pub fn observation_account(text: &mut String, observation: &Observation) {
         lookup_account(text, &hint.lookup);
     }
     if let Some(budget) = &observation.budget {
-        line(text, format_args!("  the budget of {} ms ran out after {} of {} lookups", budget.budget_ms, budget.lookups_answered, budget.lookups_planned));
+        line(
+            text,
+            format_args!(
+                "  the budget of {} ms ran out after {} of {} lookups",
+                budget.budget_ms, budget.lookups_answered, budget.lookups_planned
+            ),
+        );
     }
 }
 
@@ -94,7 +121,16 @@ fn http_account(text: &mut String, http: &HttpObservation) {
             line(text, format_args!("    {} not used: {:?}", unused.address, unused.reason));
         }
         for attempt in &hop.tries {
-            line(text, format_args!("    {} {:?} after {:.1} ms, {} octets", attempt.address, attempt.end, ms(attempt.elapsed_us), attempt.received_bytes));
+            line(
+                text,
+                format_args!(
+                    "    {} {:?} after {:.1} ms, {} octets",
+                    attempt.address,
+                    attempt.end,
+                    ms(attempt.elapsed_us),
+                    attempt.received_bytes
+                ),
+            );
         }
         if let Some(head) = &hop.response {
             let location = head.location.as_ref().map_or_else(String::new, |l| format!(" to {}", l.shown(200)));
@@ -162,14 +198,23 @@ fn rdata_text(lookup: &DnsLookup, rdata: &parallax_validation::base::octets::Oct
     use parallax_validation::observation::RecordType;
     let octets = rdata.as_slice();
     match lookup.rtype {
-        RecordType::A => <[u8; 4]>::try_from(octets).map_or_else(|_| rdata.shown(80), |o| std::net::IpAddr::from(o).to_string()),
-        RecordType::Aaaa => <[u8; 16]>::try_from(octets).map_or_else(|_| rdata.shown(80), |o| std::net::IpAddr::from(o).to_string()),
+        RecordType::A => {
+            <[u8; 4]>::try_from(octets).map_or_else(|_| rdata.shown(80), |o| std::net::IpAddr::from(o).to_string())
+        }
+        RecordType::Aaaa => {
+            <[u8; 16]>::try_from(octets).map_or_else(|_| rdata.shown(80), |o| std::net::IpAddr::from(o).to_string())
+        }
         RecordType::Txt => match parallax_validation::check::dcv::dns01::joined_strings(octets) {
             Some(joined) => format!("\"{}\"", parallax_validation::base::octets::Octets(joined).shown(80)),
             None => rdata.shown(80),
         },
         RecordType::Caa => match parallax_validation::check::caa::property::parse_rdata(octets) {
-            Ok(property) => format!("{} {} \"{}\"", property.flags, property.tag, parallax_validation::base::octets::Octets(property.value).shown(200)),
+            Ok(property) => format!(
+                "{} {} \"{}\"",
+                property.flags,
+                property.tag,
+                parallax_validation::base::octets::Octets(property.value).shown(200)
+            ),
             Err(error) => format!("{} (cannot be read: {error})", rdata.shown(80)),
         },
     }
@@ -188,10 +233,14 @@ pub fn climb(levels_planned: &[String], levels: &[DnsLookup], finding: &CaaFindi
     match finding {
         CaaFinding::NoSet => line(&mut text, format_args!("PERMITTED: no level has a CAA record (RFC 8659 §3)")),
         CaaFinding::Failed(failure) => {
-            line(&mut text, format_args!("FORBIDDEN: a level could not be looked up, and that is never permission: {failure:?}"));
+            line(
+                &mut text,
+                format_args!("FORBIDDEN: a level could not be looked up, and that is never permission: {failure:?}"),
+            );
         }
         CaaFinding::Decided { level, alias_target, decision } => {
-            let by_alias = alias_target.as_ref().map_or_else(String::new, |target| format!(", at its alias target {target}"));
+            let by_alias =
+                alias_target.as_ref().map_or_else(String::new, |target| format!(", at its alias target {target}"));
             line(&mut text, format_args!("The relevant set stands at {level}{by_alias}:"));
             derivation(&mut text, decision);
         }
@@ -210,26 +259,72 @@ fn derivation(text: &mut String, decision: &CaaDecision) {
 #[must_use]
 pub fn summary(summary: &Summary) -> String {
     let mut text = String::new();
-    line(&mut text, format_args!("Verdicts: {} released in {:.1} s ({:.0} validations/s), {} taken over from the journal, {} lines refused", summary.released, summary.seconds, summary.validations_per_second, summary.resumed, summary.refused_lines));
+    line(
+        &mut text,
+        format_args!(
+            "Verdicts: {} released in {:.1} s ({:.0} validations/s), {} taken over from the journal, {} lines refused",
+            summary.released, summary.seconds, summary.validations_per_second, summary.resumed, summary.refused_lines
+        ),
+    );
     for (kind, count) in &summary.results {
         line(&mut text, format_args!("  {count:>8}  {kind}"));
     }
-    line(&mut text, format_args!("CPU: {:.0} µs per validation for this whole process; journal commits: {}", summary.cpu_us_per_validation, summary.commits));
+    line(
+        &mut text,
+        format_args!(
+            "CPU: {:.0} µs per validation for this whole process; journal commits: {}",
+            summary.cpu_us_per_validation, summary.commits
+        ),
+    );
     line(&mut text, format_args!("Latency (ms)      count       p50       p90       p99       max"));
     for (method, l) in &summary.latency {
-        line(&mut text, format_args!("  {method:<12} {:>8} {:>9.1} {:>9.1} {:>9.1} {:>9.1}", l.count, l.p50_ms, l.p90_ms, l.p99_ms, l.max_ms));
+        line(
+            &mut text,
+            format_args!(
+                "  {method:<12} {:>8} {:>9.1} {:>9.1} {:>9.1} {:>9.1}",
+                l.count, l.p50_ms, l.p90_ms, l.p99_ms, l.max_ms
+            ),
+        );
     }
     line(&mut text, format_args!("Perspective     tasks  CPU µs/task   queries  connections  not corroborated"));
     for p in &summary.perspectives {
-        let against: Vec<String> = p.states.iter().filter(|(state, _)| *state != "confirmed").map(|(state, count)| format!("{count} {state}")).collect();
-        line(&mut text, format_args!("  {:<10} {:>8} {:>12.1} {:>9} {:>12}  {}", p.perspective, p.tasks, p.cpu_us_per_task, p.queries, p.connections, against.join(", ")));
+        let against: Vec<String> = p
+            .states
+            .iter()
+            .filter(|(state, _)| *state != "confirmed")
+            .map(|(state, count)| format!("{count} {state}"))
+            .collect();
+        line(
+            &mut text,
+            format_args!(
+                "  {:<10} {:>8} {:>12.1} {:>9} {:>12}  {}",
+                p.perspective,
+                p.tasks,
+                p.cpu_us_per_task,
+                p.queries,
+                p.connections,
+                against.join(", ")
+            ),
+        );
     }
     if summary.late_answers > 0 {
-        line(&mut text, format_args!("Late answers: {}, of which {} go against a permission", summary.late_answers, summary.late_contradictions));
+        line(
+            &mut text,
+            format_args!(
+                "Late answers: {}, of which {} go against a permission",
+                summary.late_answers, summary.late_contradictions
+            ),
+        );
     }
     if let Some(compared) = summary.compared {
         let kinds = summary.kinds.unwrap_or(0);
-        line(&mut text, format_args!("Compared with the expected answers: {compared} results of {kinds} kinds, {} differ", summary.difference_count));
+        line(
+            &mut text,
+            format_args!(
+                "Compared with the expected answers: {compared} results of {kinds} kinds, {} differ",
+                summary.difference_count
+            ),
+        );
         for difference in &summary.differences {
             line(&mut text, format_args!("  {difference}"));
         }

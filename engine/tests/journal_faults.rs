@@ -38,10 +38,7 @@ fn full_disk() {
     match shell(MOUNT) {
         Ok(output) if output.status.success() => {}
         Ok(output) => {
-            println!(
-                "skipped: no tmpfs: {}",
-                String::from_utf8_lossy(&output.stderr).trim()
-            );
+            println!("skipped: no tmpfs: {}", String::from_utf8_lossy(&output.stderr).trim());
             return;
         }
         Err(error) => {
@@ -53,11 +50,7 @@ fn full_disk() {
     let output = shell(&format!("{MOUNT} && {run}")).unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     print!("{text}");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(text.contains("full disk: done"), "the child did not run");
 }
 
@@ -95,43 +88,26 @@ fn fill_disk(disk: &Path, segment_bytes_max: u64, payload: &[u8]) {
     println!("{error}");
     let last = committed.len() as u64;
     assert!(last > 0);
-    let JournalError::Commit {
-        committed_sequence,
-        rollback,
-        ..
-    } = &error
-    else {
+    let JournalError::Commit { committed_sequence, rollback, .. } = &error else {
         panic!("{error:?}");
     };
     assert_eq!(*committed_sequence, last);
     assert!(rollback.is_none());
     assert_eq!(error.io_error().unwrap().kind(), ErrorKind::StorageFull);
-    assert!(
-        error
-            .to_string()
-            .contains(&format!("nothing after sequence {last} was released"))
-    );
+    assert!(error.to_string().contains(&format!("nothing after sequence {last} was released")));
     assert_eq!(writer.committed_sequence(), last);
 
     // Poisoned for good, even though there is space again.
     fs::remove_file(&ballast).unwrap();
     for later in [writer.append(1, b"x").map(drop), writer.commit()] {
-        let Err(later @ JournalError::Poisoned { .. }) = later else {
-            panic!("{later:?}")
-        };
+        let Err(later @ JournalError::Poisoned { .. }) = later else { panic!("{later:?}") };
         assert_eq!(later.io_error().unwrap().kind(), ErrorKind::StorageFull);
     }
     assert_eq!(entries(&directory), committed);
     drop(writer);
 
     let (mut writer, recovery) = Writer::open(&directory, options).unwrap();
-    assert_eq!(
-        recovery,
-        Recovery {
-            next_sequence: last + 1,
-            cut: None
-        }
-    );
+    assert_eq!(recovery, Recovery { next_sequence: last + 1, cut: None });
     assert_eq!(entries(&directory), committed);
     committed.push((writer.append(1, b"onward").unwrap(), b"onward".to_vec()));
     writer.commit().unwrap();
@@ -174,10 +150,7 @@ fn killed() {
         child.wait().unwrap();
 
         let (writer, recovery) = Writer::open(directory.path(), options()).unwrap();
-        assert!(
-            recovery.next_sequence > released,
-            "{recovery:?}, released {released}"
-        );
+        assert!(recovery.next_sequence > released, "{recovery:?}, released {released}");
         drop(writer);
         let found = entries(directory.path());
         assert_eq!(found.len() as u64, recovery.next_sequence - 1);
@@ -188,9 +161,7 @@ fn killed() {
 }
 
 fn options() -> JournalOptions {
-    JournalOptions {
-        segment_bytes_max: 64 * 1024,
-    }
+    JournalOptions { segment_bytes_max: 64 * 1024 }
 }
 
 fn payload_of(sequence: u64) -> Vec<u8> {

@@ -1,9 +1,6 @@
 //! The servers of the laboratory, asked over real sockets.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a failed step ends the test, which is what a test is for"
-)]
+#![allow(clippy::unwrap_used, reason = "a failed step ends the test, which is what a test is for")]
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -15,10 +12,7 @@ use parallax_perf::lab::{
     kinds::Kind,
     serve::Lab,
     wire::compose_query,
-    world::{
-        ATTACKER, BLACK_HOLE, CLOSED, Perspective, RESETTING, SECOND, Scenario, VICTIM, VICTIM_V6,
-        World,
-    },
+    world::{ATTACKER, BLACK_HOLE, CLOSED, Perspective, RESETTING, SECOND, Scenario, VICTIM, VICTIM_V6, World},
 };
 use socket2::{Domain, Socket, Type};
 
@@ -33,28 +27,19 @@ struct Bench {
 
 impl Bench {
     fn new(dns_port: u16, http_port: u16) -> Self {
-        let world = World {
-            dns_port,
-            http_port,
-            ..World::new(11, 5_000)
-        };
+        let world = World { dns_port, http_port, ..World::new(11, 5_000) };
         let lab = Lab::start(&world).unwrap();
         Self { world, lab }
     }
 
     fn scenario(&self, kind: Kind) -> Scenario {
-        (0..5_000)
-            .map(|i| self.world.scenario(i))
-            .find(|s| s.kind == kind)
-            .unwrap()
+        (0..5_000).map(|i| self.world.scenario(i)).find(|s| s.kind == kind).unwrap()
     }
 
     fn client(&self, perspective: Perspective) -> UdpSocket {
         let socket = UdpSocket::bind((perspective.source(), 0)).unwrap();
         socket.connect(self.world.resolver(perspective)).unwrap();
-        socket
-            .set_read_timeout(Some(Duration::from_millis(500)))
-            .unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
         socket
     }
 
@@ -65,9 +50,7 @@ impl Bench {
         let mut buffer = [0; 4096];
         while let Ok(length) = socket.recv(&mut buffer) {
             all.push(buffer[..length].to_vec());
-            socket
-                .set_read_timeout(Some(Duration::from_millis(100)))
-                .unwrap();
+            socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         }
         all
     }
@@ -80,14 +63,10 @@ impl Bench {
 
     fn tcp(&self, names: &[&str], qtype: u16) -> Vec<Vec<u8>> {
         let mut stream = TcpStream::connect(self.world.resolver(Perspective::PRIMARY)).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(2)))
-            .unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
         for name in names {
             let query = compose_query(78, name, qtype);
-            stream
-                .write_all(&(query.len() as u16).to_be_bytes())
-                .unwrap();
+            stream.write_all(&(query.len() as u16).to_be_bytes()).unwrap();
             stream.write_all(&query).unwrap();
         }
         let mut all = Vec::new();
@@ -103,26 +82,13 @@ impl Bench {
     fn get(&self, from: Ipv4Addr, to: Ipv4Addr, host: &str, path: &str) -> std::io::Result<String> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.bind(&SocketAddr::from((from, 0)).into())?;
-        socket.connect_timeout(
-            &self.world.web_server(to).into(),
-            Duration::from_millis(400),
-        )?;
+        socket.connect_timeout(&self.world.web_server(to).into(), Duration::from_millis(400))?;
         fetch(socket.into(), host, path)
     }
 
-    fn challenge(
-        &self,
-        perspective: Perspective,
-        to: Ipv4Addr,
-        kind: Kind,
-    ) -> std::io::Result<String> {
+    fn challenge(&self, perspective: Perspective, to: Ipv4Addr, kind: Kind) -> std::io::Result<String> {
         let scenario = self.scenario(kind);
-        self.get(
-            perspective.source(),
-            to,
-            &scenario.host(),
-            &challenge_path(&scenario),
-        )
+        self.get(perspective.source(), to, &scenario.host(), &challenge_path(&scenario))
     }
 }
 
@@ -159,48 +125,24 @@ fn dns_kinds() {
     let mixed_case = host.to_uppercase();
     let message = bench.udp(primary, &mixed_case, A);
     assert_eq!((rcode(&message), answers(&message)), (0, 1));
-    assert!(
-        contains(&message, b"LAB\x07EXAMPLE"),
-        "the question comes back as it was asked"
-    );
+    assert!(contains(&message, b"LAB\x07EXAMPLE"), "the question comes back as it was asked");
     assert!(contains(&message, &VICTIM.octets()));
-    assert_eq!(
-        (message[2], message[3] & 0xF0),
-        (0x81, 0x80),
-        "RD and RA, no AD"
-    );
+    assert_eq!((message[2], message[3] & 0xF0), (0x81, 0x80), "RD and RA, no AD");
     let message = bench.udp(primary, &host, CAA);
-    assert_eq!(
-        (rcode(&message), answers(&message), message[9]),
-        (0, 0, 1),
-        "NODATA with SOA"
-    );
+    assert_eq!((rcode(&message), answers(&message), message[9]), (0, 0, 1), "NODATA with SOA");
 
-    assert_eq!(
-        rcode(&bench.udp(primary, &bench.scenario(Kind::HttpNxdomain).host(), A)),
-        3
-    );
-    assert_eq!(
-        rcode(&bench.udp(primary, &bench.scenario(Kind::HttpServfail).host(), A)),
-        2
-    );
-    assert_eq!(
-        answers(&bench.udp(primary, &bench.scenario(Kind::HttpCname5).host(), A)),
-        6
-    );
+    assert_eq!(rcode(&bench.udp(primary, &bench.scenario(Kind::HttpNxdomain).host(), A)), 3);
+    assert_eq!(rcode(&bench.udp(primary, &bench.scenario(Kind::HttpServfail).host(), A)), 2);
+    assert_eq!(answers(&bench.udp(primary, &bench.scenario(Kind::HttpCname5).host(), A)), 6);
 
     let hijacked = bench.scenario(Kind::MpHijack1);
-    let astray = Perspective::ALL
-        .into_iter()
-        .filter(|&p| contains(&bench.udp(p, &hijacked.host(), A), &ATTACKER.octets()));
+    let astray =
+        Perspective::ALL.into_iter().filter(|&p| contains(&bench.udp(p, &hijacked.host(), A), &ATTACKER.octets()));
     assert_eq!(astray.count(), 1);
 
     let challenge = |kind| {
         let scenario = bench.scenario(kind);
-        (
-            format!("_acme-challenge.{}", scenario.host()),
-            scenario.txt_value(),
-        )
+        (format!("_acme-challenge.{}", scenario.host()), scenario.txt_value())
     };
     let (name, value) = challenge(Kind::DnsOk);
     assert!(contains(&bench.udp(primary, &name, TXT), value.as_bytes()));
@@ -210,25 +152,15 @@ fn dns_kinds() {
     assert_eq!((message[2] & 2, answers(&message)), (2, 0), "truncated");
     let messages = bench.tcp(&[&name, &name], TXT);
     assert_eq!(messages.len(), 2);
-    assert!(
-        messages
-            .iter()
-            .all(|m| answers(m) == 61 && contains(m, value.as_bytes()))
-    );
+    assert!(messages.iter().all(|m| answers(m) == 61 && contains(m, value.as_bytes())));
 
     let (name, _) = challenge(Kind::DnsTcClosed);
     assert_eq!(bench.udp(primary, &name, TXT)[2] & 2, 2);
     assert!(bench.tcp(&[&name], TXT).is_empty());
 
     let (name, value) = challenge(Kind::Dns0x20);
-    assert!(!contains(
-        &bench.udp(primary, &name.to_uppercase(), TXT),
-        b"EXAMPLE"
-    ));
-    assert!(contains(
-        &bench.tcp(&[&name.to_uppercase()], TXT)[0],
-        b"EXAMPLE"
-    ));
+    assert!(!contains(&bench.udp(primary, &name.to_uppercase(), TXT), b"EXAMPLE"));
+    assert!(contains(&bench.tcp(&[&name.to_uppercase()], TXT)[0], b"EXAMPLE"));
     assert!(contains(&bench.udp(primary, &name, TXT), value.as_bytes()));
 
     let (name, value) = challenge(Kind::DnsSpoof);
@@ -257,86 +189,46 @@ fn http_kinds() {
     let victim = |kind| bench.challenge(primary, VICTIM, kind);
 
     let right = bench.scenario(Kind::HttpOk).key_authorization();
-    assert!(
-        victim(Kind::HttpOk)
-            .unwrap()
-            .ends_with(&format!("\r\n\r\n{right}"))
-    );
-    assert!(
-        bench
-            .challenge(primary, SECOND, Kind::HttpOk)
-            .unwrap()
-            .ends_with(&right)
-    );
+    assert!(victim(Kind::HttpOk).unwrap().ends_with(&format!("\r\n\r\n{right}")));
+    assert!(bench.challenge(primary, SECOND, Kind::HttpOk).unwrap().ends_with(&right));
     assert!(victim(Kind::HttpWhitespace).unwrap().ends_with("  \r\n"));
     assert!(victim(Kind::HttpChunked).unwrap().ends_with("0\r\n\r\n"));
     let right = bench.scenario(Kind::HttpDrip).key_authorization();
     assert!(victim(Kind::HttpDrip).unwrap().ends_with(&right));
-    assert!(
-        victim(Kind::HttpWrongBody)
-            .unwrap()
-            .starts_with("HTTP/1.1 200")
-    );
-    assert!(
-        victim(Kind::Http404Echo)
-            .unwrap()
-            .starts_with("HTTP/1.1 404")
-    );
+    assert!(victim(Kind::HttpWrongBody).unwrap().starts_with("HTTP/1.1 200"));
+    assert!(victim(Kind::Http404Echo).unwrap().starts_with("HTTP/1.1 404"));
     assert!(victim(Kind::HttpRedirectPort).unwrap().contains(":9443/"));
     assert!(victim(Kind::HttpHuge).unwrap().len() > 1 << 20);
     assert!(victim(Kind::HttpHeadLarge).unwrap().len() > 200_000);
     assert!(victim(Kind::HttpGarbage).unwrap().starts_with("SSH"));
-    assert_eq!(
-        victim(Kind::HttpSlowHead).unwrap_err().kind(),
-        ErrorKind::WouldBlock
-    );
+    assert_eq!(victim(Kind::HttpSlowHead).unwrap_err().kind(), ErrorKind::WouldBlock);
 
     let scenario = bench.scenario(Kind::HttpRedirect10);
     let mut path = challenge_path(&scenario);
     for hop in 0..=10 {
-        let text = bench
-            .get(primary.source(), VICTIM, &scenario.host(), &path)
-            .unwrap();
-        let location = text
-            .lines()
-            .find_map(|line| line.strip_prefix("Location: "));
+        let text = bench.get(primary.source(), VICTIM, &scenario.host(), &path).unwrap();
+        let location = text.lines().find_map(|line| line.strip_prefix("Location: "));
         assert_eq!(location.is_some(), hop < 10);
         path = location.unwrap_or_default().to_owned();
     }
 
-    let refused = bench
-        .challenge(primary, CLOSED, Kind::HttpRefused)
-        .unwrap_err();
+    let refused = bench.challenge(primary, CLOSED, Kind::HttpRefused).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
-    let reset = bench
-        .challenge(primary, RESETTING, Kind::HttpReset)
-        .unwrap_err();
+    let reset = bench.challenge(primary, RESETTING, Kind::HttpReset).unwrap_err();
     assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
-    let silent = bench
-        .challenge(primary, BLACK_HOLE, Kind::HttpBlackHole)
-        .unwrap_err();
+    let silent = bench.challenge(primary, BLACK_HOLE, Kind::HttpBlackHole).unwrap_err();
     assert_eq!(silent.kind(), ErrorKind::TimedOut);
 
     let scenario = bench.scenario(Kind::MpHijack1);
     let text = bench.challenge(primary, ATTACKER, Kind::MpHijack1).unwrap();
     assert!(text.starts_with("HTTP/1.1 200") && !text.contains(&scenario.key_authorization()));
-    let forbidden = Perspective::ALL.into_iter().filter(|&p| {
-        bench
-            .challenge(p, VICTIM, Kind::Mp4033)
-            .unwrap()
-            .starts_with("HTTP/1.1 403")
-    });
+    let forbidden = Perspective::ALL
+        .into_iter()
+        .filter(|&p| bench.challenge(p, VICTIM, Kind::Mp4033).unwrap().starts_with("HTTP/1.1 403"));
     assert_eq!(forbidden.count(), 3);
 
     let scenario = bench.scenario(Kind::HttpIp);
-    let text = bench
-        .get(
-            primary.source(),
-            VICTIM,
-            "127.3.0.1:18082",
-            &challenge_path(&scenario),
-        )
-        .unwrap();
+    let text = bench.get(primary.source(), VICTIM, "127.3.0.1:18082", &challenge_path(&scenario)).unwrap();
     assert!(text.ends_with(&scenario.key_authorization()));
     let scenario = bench.scenario(Kind::HttpDual);
     let stream = TcpStream::connect(bench.world.web_server(VICTIM_V6)).unwrap();
@@ -347,16 +239,9 @@ fn http_kinds() {
 #[test]
 fn err_an_occupied_port_is_named() {
     let _occupant = UdpSocket::bind("127.2.0.3:15303").unwrap();
-    let world = World {
-        dns_port: 15303,
-        http_port: 18083,
-        ..World::new(1, 1)
-    };
+    let world = World { dns_port: 15303, http_port: 18083, ..World::new(1, 1) };
     let error = Lab::start(&world).err().unwrap().to_string();
-    assert!(
-        error.starts_with("cannot listen on UDP 127.2.0.3:15303: "),
-        "{error}"
-    );
+    assert!(error.starts_with("cannot listen on UDP 127.2.0.3:15303: "), "{error}");
 }
 
 /// Run by hand, in release mode: prints queries per second of the DNS thread's processor time and of wall time.
@@ -377,24 +262,17 @@ fn dns_throughput() {
     let mut buffer = [0; 2048];
     for burst in 0..QUERIES / WINDOW {
         for n in 0..WINDOW {
-            socket
-                .send(&messages[(burst * WINDOW + n) % messages.len()])
-                .unwrap();
+            socket.send(&messages[(burst * WINDOW + n) % messages.len()]).unwrap();
         }
-        answered += (0..WINDOW)
-            .take_while(|_| socket.recv(&mut buffer).is_ok())
-            .count();
+        answered += (0..WINDOW).take_while(|_| socket.recv(&mut buffer).is_ok()).count();
     }
     let elapsed = started.elapsed();
-    let ticks = std::fs::read_dir("/proc/self/task")
-        .unwrap()
-        .filter_map(|task| {
-            let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
-            let (name, rest) = stat.rsplit_once(')').unwrap();
-            let fields: Vec<&str> = rest.split_whitespace().collect();
-            name.ends_with("(lab-dns")
-                .then(|| fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap())
-        });
+    let ticks = std::fs::read_dir("/proc/self/task").unwrap().filter_map(|task| {
+        let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
+        let (name, rest) = stat.rsplit_once(')').unwrap();
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        name.ends_with("(lab-dns").then(|| fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap())
+    });
     let processor_s = ticks.sum::<f64>() / 100.0;
     let rate = answered as f64;
     println!(

@@ -113,13 +113,14 @@ impl Node {
         let perspective = config.perspective.to_string();
         config.check().map_err(|error| NodeError::Config { perspective: perspective.clone(), error })?;
         let stats = Arc::new(NodeStats::default());
-        let mut workers = Vec::new();
+        // On an error its drop stops the workers that have started.
+        let mut node = Self { workers: Vec::new(), next: 0, stats: Arc::clone(&stats) };
         for index in 0..config.workers {
             let queue = ArrayQueue::new(QUEUED_BATCHES_MAX);
             let shared = Arc::new(Shared { queue, stop: AtomicBool::new(false), stats: Arc::clone(&stats) });
-            workers.push(start_worker(config, index, shared, reports.clone())?);
+            node.workers.push(start_worker(config, index, shared, reports.clone())?);
         }
-        Ok(Self { workers, next: 0, stats })
+        Ok(node)
     }
 
     /// Hands a batch to the next worker that takes it.
@@ -166,7 +167,12 @@ impl Drop for Node {
 }
 
 /// The ring belongs to the thread that made it, so the thread makes it and tells how that went.
-fn start_worker(config: &NodeConfig, index: u16, shared: Arc<Shared>, reports: Sender<Vec<Report>>) -> Result<Handle, NodeError> {
+fn start_worker(
+    config: &NodeConfig,
+    index: u16,
+    shared: Arc<Shared>,
+    reports: Sender<Vec<Report>>,
+) -> Result<Handle, NodeError> {
     let (started, outcome) = crossbeam::channel::bounded(1);
     let for_thread = (config.clone(), Arc::clone(&shared));
     let perspective = config.perspective.to_string();

@@ -98,6 +98,8 @@ impl PortPool {
 
     /// All queries waiting on a socket.
     pub(crate) fn waiting(&self, socket: DatagramId) -> Vec<(TaskKey, u16)> {
-        self.by_socket.get(&socket).map_or_else(Vec::new, |&index| self.ports[index].queries.values().copied().collect())
+        self.by_socket
+            .get(&socket)
+            .map_or_else(Vec::new, |&index| self.ports[index].queries.values().copied().collect())
     }
 }

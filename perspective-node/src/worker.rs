@@ -84,7 +84,11 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn open(config: NodeConfig, shared: Arc<Shared>, reports: Sender<Vec<Report>>) -> Result<Self, NodeError> {
+    pub(crate) fn open(
+        config: NodeConfig,
+        shared: Arc<Shared>,
+        reports: Sender<Vec<Report>>,
+    ) -> Result<Self, NodeError> {
         let perspective = config.perspective.to_string();
         let mut ring = Ring::new(RingConfig::default())
             .map_err(|error| NodeError::Ring { perspective: perspective.clone(), error })?;
@@ -137,7 +141,10 @@ impl Worker {
     }
 
     fn next_wait(&self) -> Duration {
-        if !self.state.touched.is_empty() || !self.backlog.is_empty() {
+        // Room that tasks left by ending is used at once, not when the next event happens to come.
+        let room = self.state.tasks.len() < self.config.tasks_in_flight_max as usize;
+        let wanted = !self.waiting.is_empty() || !self.shared.queue.is_empty();
+        if (room && wanted) || !self.state.touched.is_empty() || !self.backlog.is_empty() {
             return Duration::ZERO;
         }
         let now = self.state.now();
@@ -253,7 +260,8 @@ impl Worker {
         let (tasks, entropy) = (&mut self.state.tasks, &mut self.state.entropy);
         let Some(running) = tasks.get_mut(key.index).filter(|r| r.generation == key.generation) else { return };
         if !running.core.compose(slot, origin.id, entropy, &mut packet) {
-            return;
+            // It ended, or went to TCP, while it waited for a send slot.
+            return self.release(key, slot);
         }
         match self.ring.send_datagram(socket, &packet) {
             Ok(()) => {
@@ -425,8 +433,14 @@ fn network_error(error: &io::Error) -> NetworkError {
         Some(Errno::CONNRESET | Errno::PIPE | Errno::CONNABORTED) => NetworkError::Reset,
         Some(Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::HOSTDOWN | Errno::NETDOWN) => NetworkError::Unreachable,
         Some(
-            Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL | Errno::ADDRINUSE
-            | Errno::ACCESS | Errno::PERM,
+            Errno::MFILE
+            | Errno::NFILE
+            | Errno::NOBUFS
+            | Errno::NOMEM
+            | Errno::ADDRNOTAVAIL
+            | Errno::ADDRINUSE
+            | Errno::ACCESS
+            | Errno::PERM,
         ) => NetworkError::Local,
         _ => NetworkError::Other,
     }

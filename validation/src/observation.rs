@@ -248,7 +248,7 @@ pub enum DnsFailure {
     AliasLoop(Vec<Alias>),
     /// More than [`crate::base::limits::ALIAS_HOPS_MAX`] aliases.
     AliasChainTooLong,
-    /// An alias leads to a name about which the reply says nothing.
+    /// The reply says nothing about this name: neither records nor a denial with its SOA.
     IncompleteChain(String),
     /// The task's deadline came first.
     DeadlineOfTask,

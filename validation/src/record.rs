@@ -10,7 +10,10 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::{
-    base::{attempt::AttemptId, perspective::{Perspective, PerspectiveId, Rir, Role}},
+    base::{
+        attempt::AttemptId,
+        perspective::{Perspective, PerspectiveId, Rir, Role},
+    },
     check::{Determination, caa::authorize::CaaPolicy, judge},
     explain::{Explanation, Seen, explain},
     observation::Observation,
@@ -71,7 +74,8 @@ impl Setup {
     /// no cohort.
     pub fn rules(self) -> Result<Rules, SetupError> {
         let table = PolicyTable::parse_stricter(&self.policy)?;
-        let roles_fit = self.perspectives.iter().enumerate().all(|(index, p)| (p.role == Role::Primary) == (index == 0));
+        let roles_fit =
+            self.perspectives.iter().enumerate().all(|(index, p)| (p.role == Role::Primary) == (index == 0));
         if self.perspectives.is_empty() || !roles_fit {
             return Err(SetupError::Perspectives);
         }
@@ -160,7 +164,13 @@ pub struct Evaluation {
 /// Decides an attempt: a pure function of (request, replies, policy, clock). `replies` are those of the
 /// cohort in its order; missing ones do not confirm.
 #[must_use]
-pub fn evaluate(rules: &Rules, request: &CheckRequest, started: Timestamp, decided: Timestamp, replies: &[Reply]) -> Evaluation {
+pub fn evaluate(
+    rules: &Rules,
+    request: &CheckRequest,
+    started: Timestamp,
+    decided: Timestamp,
+    replies: &[Reply],
+) -> Evaluation {
     let perspectives = &rules.setup.perspectives;
     let answers: Vec<Answer> = (0..perspectives.len())
         .map(|index| match replies.get(index) {
@@ -314,7 +324,14 @@ pub enum Mismatch {
 impl Record {
     /// Makes the record of an attempt from what was decided and nothing else.
     #[must_use]
-    pub fn new(rules: &Rules, attempt: AttemptId, request: &CheckRequest, started: Timestamp, decided: Timestamp, replies: Vec<Reply>) -> Self {
+    pub fn new(
+        rules: &Rules,
+        attempt: AttemptId,
+        request: &CheckRequest,
+        started: Timestamp,
+        decided: Timestamp,
+        replies: Vec<Reply>,
+    ) -> Self {
         let evaluation = evaluate(rules, request, started, decided, &replies);
         let mut replies = replies.into_iter();
         let perspectives = rules

@@ -190,7 +190,9 @@ pub enum RequestError {
     #[error("identifier: {0}")]
     Name(#[from] NameError),
     /// A reserved address.
-    #[error("identifier: {address} lies in {prefix} ({purpose}); reserved addresses are never certified (TLS BR 2.3.1 §4.2.2)")]
+    #[error(
+        "identifier: {address} lies in {prefix} ({purpose}); reserved addresses are never certified (TLS BR 2.3.1 §4.2.2)"
+    )]
     ReservedAddress {
         /// The address.
         address: IpAddr,
@@ -208,7 +210,9 @@ pub enum RequestError {
         given: String,
     },
     /// A method that proves one name only.
-    #[error("method: {method} proves exactly one name and cannot validate the wildcard {identifier} (TLS BR 2.3.1 §3.2.2.4, req D18); use dns-01")]
+    #[error(
+        "method: {method} proves exactly one name and cannot validate the wildcard {identifier} (TLS BR 2.3.1 §3.2.2.4, req D18); use dns-01"
+    )]
     WildcardMethod {
         /// The method.
         method: Method,
@@ -243,7 +247,9 @@ pub enum RequestError {
     #[error("token: {TOKEN_CHARS_MIN} to {TOKEN_CHARS_MAX} characters of base64url are allowed (RFC 8555 §8.3); {0}")]
     Token(String),
     /// The key authorization.
-    #[error("key_authorization: the token, a dot and a thumbprint of {THUMBPRINT_CHARS} characters of base64url are wanted (RFC 8555 §8.1); {0}")]
+    #[error(
+        "key_authorization: the token, a dot and a thumbprint of {THUMBPRINT_CHARS} characters of base64url are wanted (RFC 8555 §8.1); {0}"
+    )]
     KeyAuthorization(&'static str),
     /// The account URI.
     #[error("account_uri: {0}")]
@@ -321,9 +327,7 @@ fn parse_identifier(text: &str, filter: &AddressFilter) -> Result<Identifier, Re
     if let Ok(address) = text.parse::<IpAddr>() {
         return match filter.forbids(address) {
             None => Ok(Identifier::Ip(address)),
-            Some(block) => {
-                Err(RequestError::ReservedAddress { address, prefix: block.prefix, purpose: block.purpose })
-            }
+            Some(block) => Err(RequestError::ReservedAddress { address, prefix: block.prefix, purpose: block.purpose }),
         };
     }
     Ok(match text.strip_prefix("*.") {
@@ -443,7 +447,11 @@ mod tests {
     fn d39_err_refusals_name_the_field_before_any_packet() {
         let without = |field: &str| {
             let mut request = raw("www.customer.example", "dns-01");
-            if field == "token" { request.token = None } else { request.key_authorization = None }
+            if field == "token" {
+                request.token = None
+            } else {
+                request.key_authorization = None
+            }
             request
         };
         let mut bad_token = raw("www.customer.example", "dns-01");
@@ -454,7 +462,11 @@ mod tests {
         caa_ip.caa = Some(true);
         for (request, wants, problem) in [
             (raw("*.customer.example", "http-01"), "cannot validate the wildcard", ProblemKind::Malformed),
-            (raw("foo_bar.customer.example", "http-01"), "not allowed in a certificate", ProblemKind::RejectedIdentifier),
+            (
+                raw("foo_bar.customer.example", "http-01"),
+                "not allowed in a certificate",
+                ProblemKind::RejectedIdentifier,
+            ),
             (raw("192.0.2.7", "http-01"), "documentation", ProblemKind::RejectedIdentifier),
             (raw("8.8.4.4", "dns-01"), "cannot validate the address", ProblemKind::Malformed),
             (raw("www.customer.example", "tls-sni-01"), "method: 'tls-sni-01'", ProblemKind::Malformed),

@@ -168,9 +168,5 @@ pub(super) fn io_error<E: Into<io::Error>>(
     path: impl Into<PathBuf>,
 ) -> impl FnOnce(E) -> JournalError {
     let path = path.into();
-    move |error| JournalError::Io {
-        action,
-        path,
-        source: Arc::new(error.into()),
-    }
+    move |error| JournalError::Io { action, path, source: Arc::new(error.into()) }
 }

@@ -90,9 +90,7 @@ pub struct JournalOptions {
 
 impl Default for JournalOptions {
     fn default() -> Self {
-        JournalOptions {
-            segment_bytes_max: SEGMENT_BYTES_MAX,
-        }
+        JournalOptions { segment_bytes_max: SEGMENT_BYTES_MAX }
     }
 }
 

@@ -31,13 +31,7 @@ impl Reader {
     /// If the directory cannot be read, or segments are missing or misnamed.
     pub fn open(directory: &Path) -> Result<Reader, JournalError> {
         last_segment(directory)?;
-        Ok(Reader {
-            directory: directory.to_path_buf(),
-            scan: None,
-            superseded: false,
-            torn: None,
-            failure: None,
-        })
+        Ok(Reader { directory: directory.to_path_buf(), scan: None, superseded: false, torn: None, failure: None })
     }
 
     /// The next entry, or `None` at the end of what has been written so far.
@@ -120,11 +114,7 @@ impl Reader {
                 Ok(true)
             }
             Start::Torn(bytes) => {
-                self.torn = (bytes > 0).then_some(Cut {
-                    segment: number,
-                    offset: 0,
-                    bytes,
-                });
+                self.torn = (bytes > 0).then_some(Cut { segment: number, offset: 0, bytes });
                 Ok(false)
             }
         }

@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::{JournalError, io_error};
 use super::frame::{
-    FRAME_HEADER_BYTES, FrameHeader, HeaderFlaw, SEGMENT_HEADER_BYTES, SegmentHeader, VERSION,
-    chain_next, frame_crc,
+    FRAME_HEADER_BYTES, FrameHeader, HeaderFlaw, SEGMENT_HEADER_BYTES, SegmentHeader, VERSION, chain_next, frame_crc,
 };
 use super::{Cut, Entry, FRAME_PAYLOAD_BYTES_MAX};
 
@@ -47,11 +46,7 @@ pub(super) fn last_segment(directory: &Path) -> Result<u64, JournalError> {
     for (found, expected) in numbers.into_iter().zip(1..) {
         if found != expected {
             let path = segment_path(directory, expected);
-            return Err(JournalError::MissingSegment {
-                path,
-                segment: expected,
-                last,
-            });
+            return Err(JournalError::MissingSegment { path, segment: expected, last });
         }
     }
     Ok(last)
@@ -61,9 +56,7 @@ fn segment_number(stem: &[u8]) -> Option<u64> {
     if stem.len() != DIGITS || !stem.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let number = stem
-        .iter()
-        .fold(0, |number, digit| number * 10 + u64::from(digit - b'0'));
+    let number = stem.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0'));
     (number > 0).then_some(number)
 }
 
@@ -79,13 +72,7 @@ struct Source {
 
 impl Source {
     fn new(file: File, path: PathBuf) -> Result<Self, JournalError> {
-        let mut source = Source {
-            file,
-            path,
-            length: 0,
-            window: Vec::new(),
-            window_start: 0,
-        };
+        let mut source = Source { file, path, length: 0, window: Vec::new(), window_start: 0 };
         source.refresh()?;
         Ok(source)
     }
@@ -93,10 +80,7 @@ impl Source {
     /// Forgets what was read and looks at the file's length again.
     fn refresh(&mut self) -> Result<(), JournalError> {
         self.window.clear();
-        let metadata = self
-            .file
-            .metadata()
-            .map_err(io_error("examining", &self.path))?;
+        let metadata = self.file.metadata().map_err(io_error("examining", &self.path))?;
         self.length = metadata.len();
         Ok(())
     }
@@ -109,10 +93,7 @@ impl Source {
         }
         let window_end = self.window_start + self.window.len() as u64;
         if offset < self.window_start || end > window_end {
-            self.load(
-                offset,
-                (count as u64).max(WINDOW_BYTES).min(self.length - offset),
-            )?;
+            self.load(offset, (count as u64).max(WINDOW_BYTES).min(self.length - offset))?;
             if self.window.len() < count {
                 // The file was truncated since its length was taken.
                 self.length = offset + self.window.len() as u64;
@@ -128,10 +109,7 @@ impl Source {
         self.window_start = offset;
         let mut filled = 0;
         while filled < self.window.len() {
-            match self
-                .file
-                .read_at(&mut self.window[filled..], offset + filled as u64)
-            {
+            match self.file.read_at(&mut self.window[filled..], offset + filled as u64) {
                 Ok(0) => break,
                 Ok(count) => filled += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -200,14 +178,7 @@ impl Scan {
         chain: [u8; 32],
     ) -> Result<Self, JournalError> {
         let source = Source::new(file, path)?;
-        Ok(Scan {
-            source,
-            segment,
-            offset: 0,
-            sequence,
-            chain,
-            first_sequence: sequence,
-        })
+        Ok(Scan { source, segment, offset: 0, sequence, chain, first_sequence: sequence })
     }
 
     /// The segment's file.
@@ -242,9 +213,7 @@ impl Scan {
     pub(super) fn header(&mut self) -> Result<Result<SegmentHeader, JournalError>, JournalError> {
         let length = self.source.length;
         let Some(bytes) = self.source.bytes(0, SEGMENT_HEADER_BYTES)? else {
-            let detail = format!(
-                "the segment header is incomplete, {length} of {SEGMENT_HEADER_BYTES} bytes"
-            );
+            let detail = format!("the segment header is incomplete, {length} of {SEGMENT_HEADER_BYTES} bytes");
             return Ok(Err(self.damage(detail)));
         };
         let mut raw = [0; SEGMENT_HEADER_BYTES];
@@ -256,14 +225,10 @@ impl Scan {
                 header.segment, self.segment
             ))),
             Err(HeaderFlaw::Magic) => Err(self.damage("the file does not begin as a segment does")),
-            Err(HeaderFlaw::Checksum) => {
-                Err(self.damage("the checksum of the segment header is wrong"))
+            Err(HeaderFlaw::Checksum) => Err(self.damage("the checksum of the segment header is wrong")),
+            Err(HeaderFlaw::Version(version)) => {
+                Err(JournalError::Version { path: self.source.path.clone(), version, known: VERSION })
             }
-            Err(HeaderFlaw::Version(version)) => Err(JournalError::Version {
-                path: self.source.path.clone(),
-                version,
-                known: VERSION,
-            }),
         })
     }
 
@@ -272,22 +237,16 @@ impl Scan {
     /// In the last segment the header may be torn: a prefix of the right one,
     /// perhaps filled up with zeros, and no frame behind it.
     pub(super) fn start(&mut self, last: bool) -> Result<Start, JournalError> {
-        let expected = SegmentHeader {
-            segment: self.segment,
-            first_sequence: self.sequence,
-            chain: self.chain,
-        };
+        let expected = SegmentHeader { segment: self.segment, first_sequence: self.sequence, chain: self.chain };
         match self.header()? {
             Ok(header) if header == expected => {
                 self.offset = SEGMENT_HEADER_BYTES as u64;
                 Ok(Start::Header)
             }
-            Ok(header) if header.first_sequence != expected.first_sequence => {
-                Err(self.damage(format!(
-                    "the segment begins with sequence {}, which does not follow the segment before",
-                    header.first_sequence
-                )))
-            }
+            Ok(header) if header.first_sequence != expected.first_sequence => Err(self.damage(format!(
+                "the segment begins with sequence {}, which does not follow the segment before",
+                header.first_sequence
+            ))),
             Ok(_) => Err(self.damage("the hash chain does not continue the segment before")),
             Err(flaw) => {
                 if last && self.is_torn_header(&expected)? {
@@ -317,11 +276,7 @@ impl Scan {
         let Some(found) = self.source.bytes(0, length as usize)? else {
             return Ok(false);
         };
-        let same = found
-            .iter()
-            .zip(&expected)
-            .take_while(|(a, b)| a == b)
-            .count();
+        let same = found.iter().zip(&expected).take_while(|(a, b)| a == b).count();
         Ok(found[same..].iter().all(|byte| *byte == 0))
     }
 
@@ -332,41 +287,21 @@ impl Scan {
 
     /// Reads and verifies the frame at the current position.
     pub(super) fn step(&mut self) -> Result<Step, JournalError> {
-        let torn = |detail: String| {
-            Ok(Step::Flaw(Flaw {
-                detail,
-                whole: false,
-            }))
-        };
-        let whole = |detail: String| {
-            Ok(Step::Flaw(Flaw {
-                detail,
-                whole: true,
-            }))
-        };
+        let torn = |detail: String| Ok(Step::Flaw(Flaw { detail, whole: false }));
+        let whole = |detail: String| Ok(Step::Flaw(Flaw { detail, whole: true }));
         let Some(bytes) = self.source.bytes(self.offset, FRAME_HEADER_BYTES)? else {
             return match self.source.length.checked_sub(self.offset) {
-                None => whole(format!(
-                    "the file has shrunk to {} bytes while it was read",
-                    self.source.length
-                )),
+                None => whole(format!("the file has shrunk to {} bytes while it was read", self.source.length)),
                 Some(0) => Ok(Step::End),
-                Some(rest) => torn(format!(
-                    "the frame header is incomplete, {rest} of {FRAME_HEADER_BYTES} bytes"
-                )),
+                Some(rest) => torn(format!("the frame header is incomplete, {rest} of {FRAME_HEADER_BYTES} bytes")),
             };
         };
         let header = FrameHeader::decode(bytes);
         let length = header.length as usize;
         if length > FRAME_PAYLOAD_BYTES_MAX {
-            return torn(format!(
-                "the frame's payload length {length} exceeds the limit"
-            ));
+            return torn(format!("the frame's payload length {length} exceeds the limit"));
         }
-        let Some(bytes) = self
-            .source
-            .bytes(self.offset, FRAME_HEADER_BYTES + length)?
-        else {
+        let Some(bytes) = self.source.bytes(self.offset, FRAME_HEADER_BYTES + length)? else {
             return torn(format!(
                 "the frame needs {} bytes, the file has {}",
                 FRAME_HEADER_BYTES + length,
@@ -412,11 +347,7 @@ impl Scan {
             )));
         }
         let bytes = self.source.length.saturating_sub(self.offset);
-        Ok(Cut {
-            segment: self.segment,
-            offset: self.offset,
-            bytes,
-        })
+        Ok(Cut { segment: self.segment, offset: self.offset, bytes })
     }
 
     /// Looks for a valid frame at any byte behind the current position.

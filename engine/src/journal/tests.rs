@@ -3,9 +3,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use super::frame::{
-    FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader, chain_next, frame_crc,
-};
+use super::frame::{FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader, chain_next, frame_crc};
 use super::segment::segment_path;
 use super::*;
 
@@ -20,11 +18,7 @@ fn open(directory: &Path, segment_bytes_max: u64) -> (Writer, Recovery) {
 }
 
 fn payload(number: u64) -> Vec<u8> {
-    format!(
-        "{{\"n\":{number},\"pad\":\"{}\"}}",
-        "x".repeat((number * 7 % 40) as usize)
-    )
-    .into_bytes()
+    format!("{{\"n\":{number},\"pad\":\"{}\"}}", "x".repeat((number * 7 % 40) as usize)).into_bytes()
 }
 
 /// Writes `count` entries, `batch` to a commit.
@@ -57,9 +51,7 @@ fn read(directory: &Path) -> Result<(Written, Option<Cut>), JournalError> {
 
 /// Copies a journal, to memory if possible: thousands of copies are synced.
 fn copy(from: &Path) -> TempDir {
-    let to = tempfile::tempdir_in("/dev/shm")
-        .or_else(|_| tempfile::tempdir())
-        .unwrap();
+    let to = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         fs::copy(entry.path(), to.path().join(entry.file_name())).unwrap();
@@ -68,19 +60,11 @@ fn copy(from: &Path) -> TempDir {
 }
 
 fn truncate(path: &Path, length: u64) {
-    OpenOptions::new()
-        .write(true)
-        .open(path)
-        .unwrap()
-        .set_len(length)
-        .unwrap();
+    OpenOptions::new().write(true).open(path).unwrap().set_len(length).unwrap();
 }
 
 fn is_damage<T>(result: &Result<T, JournalError>) -> bool {
-    matches!(
-        result,
-        Err(JournalError::Damaged { .. } | JournalError::Version { .. })
-    )
+    matches!(result, Err(JournalError::Damaged { .. } | JournalError::Version { .. }))
 }
 
 /// The frames of a segment: offset and length.
@@ -89,10 +73,7 @@ fn frames(directory: &Path, segment: u64) -> Vec<(usize, usize)> {
     let mut frames = Vec::new();
     while let Some(entry) = reader.next_entry().unwrap() {
         if entry.segment == segment {
-            frames.push((
-                entry.offset as usize,
-                FRAME_HEADER_BYTES + entry.payload.len(),
-            ));
+            frames.push((entry.offset as usize, FRAME_HEADER_BYTES + entry.payload.len()));
         }
     }
     frames
@@ -103,13 +84,7 @@ fn round_trip_over_segments_and_reopenings() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a/b/journal");
     let (mut writer, recovery) = open(&path, 1000);
-    assert_eq!(
-        recovery,
-        Recovery {
-            next_sequence: 1,
-            cut: None
-        }
-    );
+    assert_eq!(recovery, Recovery { next_sequence: 1, cut: None });
     assert_eq!(writer.committed_sequence(), 0);
     writer.commit().unwrap();
     let mut all = fill(&mut writer, 50, 3);
@@ -121,13 +96,7 @@ fn round_trip_over_segments_and_reopenings() {
     drop(writer);
 
     let (mut writer, recovery) = open(&path, 1000);
-    assert_eq!(
-        recovery,
-        Recovery {
-            next_sequence: 51,
-            cut: None
-        }
-    );
+    assert_eq!(recovery, Recovery { next_sequence: 51, cut: None });
     assert_eq!(writer.committed_chain(), chain);
     assert_eq!(writer.append(7, b"").unwrap(), 51);
     all.push((51, 7, Vec::new()));
@@ -144,18 +113,12 @@ fn large_payloads_and_bounds() {
     let directory = tempfile::tempdir().unwrap();
     let (mut writer, _) = open(directory.path(), SEGMENT_BYTES_MAX);
     let large = vec![0xa5; FRAME_PAYLOAD_BYTES_MAX];
-    assert!(matches!(
-        writer.append(1, &[&large[..], b"x"].concat()),
-        Err(JournalError::PayloadTooLarge { .. })
-    ));
+    assert!(matches!(writer.append(1, &[&large[..], b"x"].concat()), Err(JournalError::PayloadTooLarge { .. })));
     let mut count = 0;
     while writer.append(1, &large).is_ok() {
         count += 1;
     }
-    assert!(matches!(
-        writer.append(1, &large),
-        Err(JournalError::BatchFull { .. })
-    ));
+    assert!(matches!(writer.append(1, &large), Err(JournalError::BatchFull { .. })));
     writer.commit().unwrap();
     assert_eq!(writer.append(1, b"small").unwrap(), count + 1);
     writer.commit().unwrap();
@@ -179,40 +142,23 @@ fn a_kill_at_any_byte_loses_nothing_before_it() {
     for segment in [last, last - 1] {
         let file = segment_path(directory.path(), segment);
         let frames = frames(directory.path(), segment);
-        let before = written.len()
-            - (segment..=last)
-                .map(|s| self::frames(directory.path(), s).len())
-                .sum::<usize>();
+        let before = written.len() - (segment..=last).map(|s| self::frames(directory.path(), s).len()).sum::<usize>();
         for length in (0..=fs::metadata(&file).unwrap().len()).rev() {
             let copy = copy(directory.path());
             for later in segment + 1..=last {
                 fs::remove_file(segment_path(copy.path(), later)).unwrap();
             }
             truncate(&segment_path(copy.path(), segment), length);
-            let complete: Vec<_> = frames
-                .iter()
-                .filter(|(at, bytes)| (at + bytes) as u64 <= length)
-                .collect();
+            let complete: Vec<_> = frames.iter().filter(|(at, bytes)| (at + bytes) as u64 <= length).collect();
             let mut expected = written[..before + complete.len()].to_vec();
-            let clean = complete.last().map_or(
-                if length >= SEGMENT_HEADER_BYTES as u64 {
-                    SEGMENT_HEADER_BYTES
-                } else {
-                    0
-                },
-                |(at, bytes)| at + bytes,
-            ) as u64;
-            let cut = (length > clean).then_some(Cut {
-                segment,
-                offset: clean,
-                bytes: length - clean,
-            });
+            let clean = complete
+                .last()
+                .map_or(if length >= SEGMENT_HEADER_BYTES as u64 { SEGMENT_HEADER_BYTES } else { 0 }, |(at, bytes)| {
+                    at + bytes
+                }) as u64;
+            let cut = (length > clean).then_some(Cut { segment, offset: clean, bytes: length - clean });
 
-            assert_eq!(
-                read(copy.path()).unwrap(),
-                (expected.clone(), cut),
-                "{segment} {length}"
-            );
+            assert_eq!(read(copy.path()).unwrap(), (expected.clone(), cut), "{segment} {length}");
             let (mut writer, recovery) = open(copy.path(), 1000);
             let next_sequence = expected.len() as u64 + 1;
             assert_eq!(recovery, Recovery { next_sequence, cut });
@@ -239,46 +185,19 @@ fn a_zero_filled_tail_is_torn() {
     let file = segment_path(directory.path(), 1);
     let offset = fs::metadata(&file).unwrap().len();
     truncate(&file, offset + 5000);
-    let cut = Some(Cut {
-        segment: 1,
-        offset,
-        bytes: 5000,
-    });
+    let cut = Some(Cut { segment: 1, offset, bytes: 5000 });
     assert_eq!(read(directory.path()).unwrap(), (written, cut));
-    assert_eq!(
-        open(directory.path(), 100_000).1,
-        Recovery {
-            next_sequence: 5,
-            cut
-        }
-    );
+    assert_eq!(open(directory.path(), 100_000).1, Recovery { next_sequence: 5, cut });
 
     // A successor whose header never reached the disk.
     fs::write(segment_path(directory.path(), 2), [0; SEGMENT_HEADER_BYTES]).unwrap();
-    let cut = Some(Cut {
-        segment: 2,
-        offset: 0,
-        bytes: SEGMENT_HEADER_BYTES as u64,
-    });
+    let cut = Some(Cut { segment: 2, offset: 0, bytes: SEGMENT_HEADER_BYTES as u64 });
     assert_eq!(read(directory.path()).unwrap().1, cut);
-    assert_eq!(
-        open(directory.path(), 100_000).1,
-        Recovery {
-            next_sequence: 5,
-            cut
-        }
-    );
+    assert_eq!(open(directory.path(), 100_000).1, Recovery { next_sequence: 5, cut });
     // One with frames cannot be.
-    fs::write(
-        segment_path(directory.path(), 2),
-        [0; SEGMENT_HEADER_BYTES + 1],
-    )
-    .unwrap();
+    fs::write(segment_path(directory.path(), 2), [0; SEGMENT_HEADER_BYTES + 1]).unwrap();
     assert!(is_damage(&read(directory.path())));
-    assert!(is_damage(&Writer::open(
-        directory.path(),
-        JournalOptions::default()
-    )));
+    assert!(is_damage(&Writer::open(directory.path(), JournalOptions::default())));
 }
 
 #[test]
@@ -337,23 +256,13 @@ fn damage_names_the_place() {
     assert_eq!(reader.next_entry().unwrap().unwrap().sequence, 1);
     assert_eq!(reader.next_entry().unwrap().unwrap().sequence, 2);
     let error = reader.next_entry().unwrap_err();
-    let JournalError::Damaged {
-        offset,
-        sequence,
-        segment,
-        path,
-        ..
-    } = &error
-    else {
+    let JournalError::Damaged { offset, sequence, segment, path, .. } = &error else {
         panic!("{error}");
     };
     assert_eq!((*offset, *sequence, *segment), (frames[2].0 as u64, 3, 1));
     assert_eq!(path, &file);
     let text = error.to_string();
-    assert!(
-        text.contains(&format!("follows at byte {}", frames[3].0)),
-        "{text}"
-    );
+    assert!(text.contains(&format!("follows at byte {}", frames[3].0)), "{text}");
     assert_eq!(reader.next_entry().unwrap_err().to_string(), text);
 }
 
@@ -375,9 +284,7 @@ fn a_valid_checksum_does_not_hide_a_forgery() {
             frame[16..20].copy_from_slice(&crc.to_le_bytes());
             fs::write(&file, &bytes).unwrap();
             assert!(is_damage(&read(directory.path())), "{at} {changed}");
-            assert!(is_damage(
-                &Writer::open(directory.path(), options(100_000)).map(drop)
-            ));
+            assert!(is_damage(&Writer::open(directory.path(), options(100_000)).map(drop)));
         }
     }
 }
@@ -398,9 +305,7 @@ fn swapped_frames_are_noticed() {
     head[frames[2].0..].swap_with_slice(&mut tail[..frames[3].1]);
     fs::write(&file, &bytes).unwrap();
     assert!(is_damage(&read(directory.path())));
-    assert!(is_damage(
-        &Writer::open(directory.path(), options(100_000)).map(drop)
-    ));
+    assert!(is_damage(&Writer::open(directory.path(), options(100_000)).map(drop)));
 }
 
 #[test]
@@ -415,15 +320,8 @@ fn missing_swapped_and_shortened_segments_are_noticed() {
     for missing in [1, 2] {
         let work = copy(directory.path());
         fs::remove_file(segment_path(work.path(), missing)).unwrap();
-        for error in [
-            read(work.path()).unwrap_err(),
-            Writer::open(work.path(), options(400))
-                .map(drop)
-                .unwrap_err(),
-        ] {
-            let JournalError::MissingSegment { segment, .. } = error else {
-                panic!("{error}")
-            };
+        for error in [read(work.path()).unwrap_err(), Writer::open(work.path(), options(400)).map(drop).unwrap_err()] {
+            let JournalError::MissingSegment { segment, .. } = error else { panic!("{error}") };
             assert_eq!(segment, missing);
         }
     }
@@ -434,9 +332,7 @@ fn missing_swapped_and_shortened_segments_are_noticed() {
     fs::write(&a, &bytes.1).unwrap();
     fs::write(&b, &bytes.0).unwrap();
     assert!(is_damage(&read(work.path())));
-    assert!(is_damage(
-        &Writer::open(work.path(), options(400)).map(drop)
-    ));
+    assert!(is_damage(&Writer::open(work.path(), options(400)).map(drop)));
 
     // Whole and partial frames missing at the end of a segment in the middle.
     for length in SEGMENT_HEADER_BYTES..two.last().map(|(at, bytes)| at + bytes).unwrap() {
@@ -450,11 +346,7 @@ fn missing_swapped_and_shortened_segments_are_noticed() {
     let file = segment_path(work.path(), 2);
     let mut bytes = fs::read(&file).unwrap();
     let first_sequence = frames(directory.path(), 1).len() as u64 + 1;
-    let header = SegmentHeader {
-        segment: 2,
-        first_sequence,
-        chain: [7; 32],
-    };
+    let header = SegmentHeader { segment: 2, first_sequence, chain: [7; 32] };
     bytes[..SEGMENT_HEADER_BYTES].copy_from_slice(&header.encode());
     fs::write(&file, &bytes).unwrap();
     let error = read(work.path()).unwrap_err().to_string();
@@ -462,10 +354,7 @@ fn missing_swapped_and_shortened_segments_are_noticed() {
 
     let work = copy(directory.path());
     File::create(work.path().join("12.journal")).unwrap();
-    assert!(matches!(
-        read(work.path()),
-        Err(JournalError::StrayFile { .. })
-    ));
+    assert!(matches!(read(work.path()), Err(JournalError::StrayFile { .. })));
 }
 
 #[test]
@@ -478,24 +367,17 @@ fn a_torn_header_behind_a_damaged_segment_is_not_repaired() {
     truncate(&file, fs::metadata(&file).unwrap().len() - 1);
     File::create(segment_path(directory.path(), 2)).unwrap();
     assert!(is_damage(&read(directory.path())));
-    assert!(is_damage(
-        &Writer::open(directory.path(), options(100_000)).map(drop)
-    ));
+    assert!(is_damage(&Writer::open(directory.path(), options(100_000)).map(drop)));
 }
 
 #[test]
 fn a_second_writer_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let (writer, _) = open(directory.path(), 1000);
-    let error = Writer::open(directory.path(), options(1000))
-        .map(drop)
-        .unwrap_err();
+    let error = Writer::open(directory.path(), options(1000)).map(drop).unwrap_err();
     assert!(matches!(error, JournalError::Locked { .. }));
     let text = error.to_string();
-    assert!(
-        text.contains(&directory.path().display().to_string()),
-        "{text}"
-    );
+    assert!(text.contains(&directory.path().display().to_string()), "{text}");
     assert!(text.contains("another process has it"), "{text}");
     drop(writer);
     open(directory.path(), 1000);
@@ -524,14 +406,7 @@ fn a_reader_follows_a_writer() {
     let length = fs::metadata(&file).unwrap().len();
     truncate(&file, length + 10);
     assert_eq!(reader.next_entry().unwrap(), None);
-    assert_eq!(
-        reader.torn_tail(),
-        Some(Cut {
-            segment: last,
-            offset: length,
-            bytes: 10
-        })
-    );
+    assert_eq!(reader.torn_tail(), Some(Cut { segment: last, offset: length, bytes: 10 }));
     let (mut writer, _) = open(directory.path(), 300);
     writer.append(3, b"on").unwrap();
     writer.commit().unwrap();
@@ -548,36 +423,19 @@ fn a_failed_sync_poisons() {
     writer.replace_file(OpenOptions::new().write(true).open("/dev/null").unwrap());
     writer.append(1, b"lost").unwrap();
     let error = writer.commit().unwrap_err();
-    let JournalError::Commit {
-        action: "syncing",
-        committed_sequence: 3,
-        rollback: Some(_),
-        ..
-    } = &error
-    else {
+    let JournalError::Commit { action: "syncing", committed_sequence: 3, rollback: Some(_), .. } = &error else {
         panic!("{error:?}");
     };
     let text = error.to_string();
-    assert!(
-        text.contains("nothing after sequence 3 was released"),
-        "{text}"
-    );
+    assert!(text.contains("nothing after sequence 3 was released"), "{text}");
     for later in [writer.append(1, b"x").map(drop), writer.commit()] {
-        let Err(JournalError::Poisoned { cause }) = later else {
-            panic!("{later:?}")
-        };
+        let Err(JournalError::Poisoned { cause }) = later else { panic!("{later:?}") };
         assert_eq!(cause.to_string(), text);
     }
     assert_eq!((writer.committed_sequence(), writer.buffered()), (3, 0));
     drop(writer);
     assert_eq!(read(directory.path()).unwrap(), (written, None));
-    assert_eq!(
-        open(directory.path(), 100_000).1,
-        Recovery {
-            next_sequence: 4,
-            cut: None
-        }
-    );
+    assert_eq!(open(directory.path(), 100_000).1, Recovery { next_sequence: 4, cut: None });
 }
 
 #[test]
@@ -588,24 +446,10 @@ fn a_successor_that_exists_already_poisons() {
     fs::write(segment_path(directory.path(), 2), b"not ours").unwrap();
     writer.append(1, b"lost").unwrap();
     let error = writer.commit().unwrap_err();
-    assert!(
-        matches!(
-            error,
-            JournalError::Commit {
-                action: "creating",
-                ..
-            }
-        ),
-        "{error:?}"
-    );
-    assert!(matches!(
-        writer.commit(),
-        Err(JournalError::Poisoned { .. })
-    ));
+    assert!(matches!(error, JournalError::Commit { action: "creating", .. }), "{error:?}");
+    assert!(matches!(writer.commit(), Err(JournalError::Poisoned { .. })));
     drop(writer);
-    assert!(is_damage(
-        &Writer::open(directory.path(), options(100)).map(drop)
-    ));
+    assert!(is_damage(&Writer::open(directory.path(), options(100)).map(drop)));
 }
 
 #[test]

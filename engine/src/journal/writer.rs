@@ -12,10 +12,7 @@ use rustix::io::Errno;
 use super::error::{JournalError, io_error};
 use super::frame::{FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader, encode_frame};
 use super::segment::{SEGMENT_NUMBER_MAX, Scan, Start, Step, last_segment, segment_path};
-use super::{
-    BATCH_BYTES_MAX, CHAIN_START, Cut, FRAME_PAYLOAD_BYTES_MAX, JournalOptions, Recovery,
-    SEQUENCE_FIRST,
-};
+use super::{BATCH_BYTES_MAX, CHAIN_START, Cut, FRAME_PAYLOAD_BYTES_MAX, JournalOptions, Recovery, SEQUENCE_FIRST};
 
 const HEADER_BYTES: u64 = SEGMENT_HEADER_BYTES as u64;
 const FILE_MODE: u32 = 0o640;
@@ -68,18 +65,12 @@ impl Writer {
     ///
     /// If another writer is open, a file operation fails, or the journal is damaged.
     /// A damaged journal is left as it is.
-    pub fn open(
-        directory: &Path,
-        options: JournalOptions,
-    ) -> Result<(Writer, Recovery), JournalError> {
+    pub fn open(directory: &Path, options: JournalOptions) -> Result<(Writer, Recovery), JournalError> {
         create_directory(directory)?;
         let lock = lock(directory)?;
         let (tail, cut) = recover(directory)?;
         let appended = tail.position;
-        let recovery = Recovery {
-            next_sequence: appended.sequence + 1,
-            cut,
-        };
+        let recovery = Recovery { next_sequence: appended.sequence + 1, cut };
         let writer = Writer {
             directory: directory.to_path_buf(),
             options,
@@ -103,33 +94,16 @@ impl Writer {
     pub fn append(&mut self, kind: u8, payload: &[u8]) -> Result<u64, JournalError> {
         self.check_poison()?;
         if payload.len() > FRAME_PAYLOAD_BYTES_MAX {
-            return Err(JournalError::PayloadTooLarge {
-                bytes: payload.len(),
-                limit: FRAME_PAYLOAD_BYTES_MAX,
-            });
+            return Err(JournalError::PayloadTooLarge { bytes: payload.len(), limit: FRAME_PAYLOAD_BYTES_MAX });
         }
         if self.buffer.len() + FRAME_HEADER_BYTES + payload.len() > BATCH_BYTES_MAX {
-            return Err(JournalError::BatchFull {
-                bytes: self.buffer.len(),
-                limit: BATCH_BYTES_MAX,
-            });
+            return Err(JournalError::BatchFull { bytes: self.buffer.len(), limit: BATCH_BYTES_MAX });
         }
         // One is kept back, so that the sequence expected next always exists.
-        let Some(sequence) = self
-            .appended
-            .sequence
-            .checked_add(1)
-            .filter(|s| *s < u64::MAX)
-        else {
+        let Some(sequence) = self.appended.sequence.checked_add(1).filter(|s| *s < u64::MAX) else {
             return Err(self.exhausted("sequence", self.appended.sequence));
         };
-        let chain = encode_frame(
-            &mut self.buffer,
-            &self.appended.chain,
-            sequence,
-            kind,
-            payload,
-        );
+        let chain = encode_frame(&mut self.buffer, &self.appended.chain, sequence, kind, payload);
         self.appended = Position { sequence, chain };
         Ok(sequence)
     }
@@ -188,18 +162,12 @@ impl Writer {
     fn check_poison(&self) -> Result<(), JournalError> {
         match &self.poison {
             None => Ok(()),
-            Some(cause) => Err(JournalError::Poisoned {
-                cause: Box::new(cause.clone()),
-            }),
+            Some(cause) => Err(JournalError::Poisoned { cause: Box::new(cause.clone()) }),
         }
     }
 
     fn exhausted(&self, what: &'static str, last: u64) -> JournalError {
-        JournalError::Exhausted {
-            directory: self.directory.clone(),
-            what,
-            last,
-        }
+        JournalError::Exhausted { directory: self.directory.clone(), what, last }
     }
 
     fn write_out(&mut self) -> Result<(), JournalError> {
@@ -216,10 +184,7 @@ impl Writer {
         written.map_err(|(action, error)| {
             // That the truncation is synced is hoped for, never relied upon: what it
             // fails to remove is found by the next recovery, valid or torn.
-            let rollback = tail
-                .file
-                .set_len(tail.length)
-                .and_then(|()| fsync(&tail.file).map_err(io::Error::from));
+            let rollback = tail.file.set_len(tail.length).and_then(|()| fsync(&tail.file).map_err(io::Error::from));
             JournalError::Commit {
                 action,
                 path: tail.path.clone(),
@@ -238,11 +203,7 @@ impl Writer {
             return Err(self.exhausted("segment number", tail.segment));
         }
         let fail = |error: JournalError| match error {
-            JournalError::Io {
-                action,
-                path,
-                source,
-            } => JournalError::Commit {
+            JournalError::Io { action, path, source } => JournalError::Commit {
                 action,
                 offset: if path == tail.path { tail.length } else { 0 },
                 path,
@@ -252,9 +213,7 @@ impl Writer {
             },
             other => other,
         };
-        fsync(&tail.file)
-            .map_err(io_error("syncing", &tail.path))
-            .map_err(fail)?;
+        fsync(&tail.file).map_err(io_error("syncing", &tail.path)).map_err(fail)?;
         let segment = tail.segment + 1;
         let next = Tail::create(&self.directory, segment, tail.position).map_err(fail)?;
         self.tail = next;
@@ -284,11 +243,7 @@ impl Tail {
         segment: u64,
         position: Position,
     ) -> Result<Self, JournalError> {
-        let header = SegmentHeader {
-            segment,
-            first_sequence: position.sequence + 1,
-            chain: position.chain,
-        };
+        let header = SegmentHeader { segment, first_sequence: position.sequence + 1, chain: position.chain };
         if let Err(error) = file.write_all_at(&header.encode(), 0) {
             // An empty file is as good as an incomplete header; the first error matters.
             let _ = file.set_len(0);
@@ -296,22 +251,13 @@ impl Tail {
         }
         fsync(&file).map_err(io_error("syncing", &path))?;
         sync_directory(directory)?;
-        Ok(Tail {
-            file,
-            path,
-            segment,
-            length: HEADER_BYTES,
-            position,
-        })
+        Ok(Tail { file, path, segment, length: HEADER_BYTES, position })
     }
 }
 
 /// Finds the end of the journal, and makes it clean and durable.
 fn recover(directory: &Path) -> Result<(Tail, Option<Cut>), JournalError> {
-    let start = Position {
-        sequence: SEQUENCE_FIRST - 1,
-        chain: CHAIN_START,
-    };
+    let start = Position { sequence: SEQUENCE_FIRST - 1, chain: CHAIN_START };
     let last = last_segment(directory)?;
     if last == 0 {
         return Ok((Tail::create(directory, 1, start)?, None));
@@ -334,11 +280,7 @@ fn recover(directory: &Path) -> Result<(Tail, Option<Cut>), JournalError> {
         };
         let mut scan = open_scan(directory, last, before)?;
         let cut = match scan.start(true)? {
-            Start::Torn(bytes) => (bytes > 0).then_some(Cut {
-                segment: last,
-                offset: 0,
-                bytes,
-            }),
+            Start::Torn(bytes) => (bytes > 0).then_some(Cut { segment: last, offset: 0, bytes }),
             Start::Header => return Err(scan.damage("the segment header changed meanwhile")),
         };
         let path = scan.path().to_path_buf();
@@ -352,48 +294,28 @@ fn recover(directory: &Path) -> Result<(Tail, Option<Cut>), JournalError> {
     let path = scan.path().to_path_buf();
     let file = scan.into_file();
     if cut.is_some() {
-        file.set_len(length)
-            .map_err(io_error("truncating", &path))?;
+        file.set_len(length).map_err(io_error("truncating", &path))?;
     }
     // Whoever wrote the entries found may have died before syncing them.
     fsync(&file).map_err(io_error("syncing", &path))?;
     sync_directory(directory)?;
-    Ok((
-        Tail {
-            file,
-            path,
-            segment: last,
-            length,
-            position,
-        },
-        cut,
-    ))
+    Ok((Tail { file, path, segment: last, length, position }, cut))
 }
 
 /// Where a scan has come to.
 fn position(scan: &Scan) -> Position {
-    Position {
-        sequence: scan.sequence.saturating_sub(1),
-        chain: scan.chain,
-    }
+    Position { sequence: scan.sequence.saturating_sub(1), chain: scan.chain }
 }
 
 fn open_scan(directory: &Path, segment: u64, before: Position) -> Result<Scan, JournalError> {
     let path = segment_path(directory, segment);
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(&path)
-        .map_err(io_error("opening", &path))?;
+    let file = OpenOptions::new().read(true).write(true).open(&path).map_err(io_error("opening", &path))?;
     Scan::new(file, path, segment, before.sequence + 1, before.chain)
 }
 
 /// Checks the headers of all segments up to `last`, without their frames.
 fn check_headers(directory: &Path, last: u64) -> Result<(), JournalError> {
-    let mut before = Position {
-        sequence: SEQUENCE_FIRST - 1,
-        chain: CHAIN_START,
-    };
+    let mut before = Position { sequence: SEQUENCE_FIRST - 1, chain: CHAIN_START };
     for segment in 1..=last {
         let mut scan = open_scan(directory, segment, before)?;
         if segment == 1 {
@@ -416,15 +338,8 @@ fn check_headers(directory: &Path, last: u64) -> Result<(), JournalError> {
 }
 
 /// Scans the frames of one segment, its header believed, up to its end or torn tail.
-fn scan_frames(
-    directory: &Path,
-    segment: u64,
-    last: bool,
-) -> Result<(Scan, Option<Cut>), JournalError> {
-    let unknown = Position {
-        sequence: 0,
-        chain: CHAIN_START,
-    };
+fn scan_frames(directory: &Path, segment: u64, last: bool) -> Result<(Scan, Option<Cut>), JournalError> {
+    let unknown = Position { sequence: 0, chain: CHAIN_START };
     let mut scan = open_scan(directory, segment, unknown)?;
     let header = scan.header()??;
     scan.start_at(&header);
@@ -452,9 +367,7 @@ fn lock(directory: &Path) -> Result<File, JournalError> {
         .map_err(io_error("opening", &path))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
-        Err(Errno::WOULDBLOCK) => Err(JournalError::Locked {
-            directory: directory.to_path_buf(),
-        }),
+        Err(Errno::WOULDBLOCK) => Err(JournalError::Locked { directory: directory.to_path_buf() }),
         Err(error) => Err(io_error("locking", path)(error)),
     }
 }

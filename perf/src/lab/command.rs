@@ -100,13 +100,8 @@ impl Description {
 pub fn run(command: LabCommand) -> Result<ExitCode, LabError> {
     match command {
         LabCommand::Generate(description) => description.generate().map(|_| ExitCode::SUCCESS),
-        LabCommand::Serve { dir, seconds } => {
-            serve(&read_world(&dir)?, Duration::from_secs(seconds))
-        }
-        LabCommand::Run {
-            description,
-            command,
-        } => run_command(&description, &command),
+        LabCommand::Serve { dir, seconds } => serve(&read_world(&dir)?, Duration::from_secs(seconds)),
+        LabCommand::Run { description, command } => run_command(&description, &command),
     }
 }
 
@@ -120,11 +115,7 @@ fn serve(world: &World, longest: Duration) -> Result<ExitCode, LabError> {
         std::thread::sleep(STOP_CHECK);
     }
     eprintln!("{}", lab.counters().summary());
-    Ok(if lab.has_broken_down() {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(if lab.has_broken_down() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn run_command(description: &Description, command: &[OsString]) -> Result<ExitCode, LabError> {
@@ -132,33 +123,22 @@ fn run_command(description: &Description, command: &[OsString]) -> Result<ExitCo
     // The command gets signals of the terminal too; we stay until it has ended.
     let _stop = stop_flag()?;
     let lab = Lab::start(&world)?;
-    let (program, arguments) = command
-        .split_first()
-        .map_or_else(Default::default, |(p, a)| (p.clone(), a));
+    let (program, arguments) = command.split_first().map_or_else(Default::default, |(p, a)| (p.clone(), a));
     let status = Command::new(&program)
         .args(arguments)
         .env(DIRECTORY_VARIABLE, &description.dir)
         .status()
-        .map_err(|source| LabError::Command {
-            command: program.to_string_lossy().into_owned(),
-            source,
-        })?;
+        .map_err(|source| LabError::Command { command: program.to_string_lossy().into_owned(), source })?;
     eprintln!("{}", lab.counters().summary());
-    let code = status
-        .code()
-        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
     Ok(u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 fn stop_flag() -> Result<Arc<AtomicBool>, LabError> {
     let flag = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&flag)).map_err(|source| {
-            LabError::Start {
-                thread: "signal",
-                source,
-            }
-        })?;
+        signal_hook::flag::register(signal, Arc::clone(&flag))
+            .map_err(|source| LabError::Start { thread: "signal", source })?;
     }
     Ok(flag)
 }

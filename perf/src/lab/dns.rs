@@ -29,17 +29,8 @@ pub(super) struct ResolverSockets {
 
 /// Starts the tasks of all resolvers on the current runtime.
 pub(super) fn spawn(world: &Rc<World>, counters: &Arc<Counters>, sockets: Vec<ResolverSockets>) {
-    for ResolverSockets {
-        perspective,
-        udp,
-        tcp,
-    } in sockets
-    {
-        let resolver = Rc::new(Resolver {
-            perspective,
-            world: Rc::clone(world),
-            counters: Arc::clone(counters),
-        });
+    for ResolverSockets { perspective, udp, tcp } in sockets {
+        let resolver = Rc::new(Resolver { perspective, world: Rc::clone(world), counters: Arc::clone(counters) });
         let udp = Rc::new(UdpSocket::from_std(udp));
         for _ in 0..LOOPS_PER_SOCKET {
             tokio_uring::spawn(Rc::clone(&resolver).receive(Rc::clone(&udp)));
@@ -135,21 +126,8 @@ impl Resolver {
                 add(&self.counters.dns_tcp[self.perspective.index()]);
                 let mut out = Vec::new();
                 match self.look_up(message) {
-                    Ok((
-                        _,
-                        Answer {
-                            delivery: Delivery::TcpClosed,
-                            ..
-                        },
-                    ))
-                    | Err(QueryError::Unanswerable) => return,
-                    Ok((
-                        _,
-                        Answer {
-                            delivery: Delivery::Silent,
-                            ..
-                        },
-                    )) => add(&self.counters.dns_silent),
+                    Ok((_, Answer { delivery: Delivery::TcpClosed, .. })) | Err(QueryError::Unanswerable) => return,
+                    Ok((_, Answer { delivery: Delivery::Silent, .. })) => add(&self.counters.dns_silent),
                     Ok((query, answer)) => query.compose(message, &answer, &mut out),
                     Err(QueryError::Answerable(rcode)) => {
                         add(&self.counters.dns_malformed);

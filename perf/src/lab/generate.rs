@@ -63,11 +63,7 @@ pub fn request_line(scenario: &Scenario) -> String {
             Kind::BadTrailingDot => format!("{host}."),
             _ => host,
         },
-        method: if kind == Kind::BadMethod {
-            "http-02"
-        } else {
-            kind.method().name()
-        },
+        method: if kind == Kind::BadMethod { "http-02" } else { kind.method().name() },
         token: None,
         key_authorization: None,
         relied_on_method: None,
@@ -107,8 +103,7 @@ pub fn request_line(scenario: &Scenario) -> String {
 pub fn expected_line(scenario: &Scenario) -> String {
     let kind = scenario.kind;
     let outcome = kind.outcome();
-    let line_number =
-        matches!(kind, Kind::BadSyntax | Kind::BadDuplicate).then_some(scenario.index + 1);
+    let line_number = matches!(kind, Kind::BadSyntax | Kind::BadDuplicate).then_some(scenario.index + 1);
     let line = ExpectedLine {
         id: (kind != Kind::BadSyntax).then(|| scenario.id()),
         line: line_number,
@@ -136,15 +131,15 @@ pub fn settings(world: &World) -> String {
         r#"issuer_domains = ["{ISSUER_DOMAIN}"]
 
 [engine]
-attempts_in_flight = 2000
+attempts_in_flight = 400
 fan_out = "primary-first"
 
 [lookup]
-task_deadline_ms = 4000
-dns_try_ms = 700
+task_deadline_ms = 10000
+dns_try_ms = 2000
 dns_transmissions = 2
-http_connect_ms = 1000
-http_response_ms = 2000
+http_connect_ms = 2500
+http_response_ms = 4000
 
 [laboratory]
 allow_addresses = ["127.0.0.0/8", "::1/128"]
@@ -152,14 +147,8 @@ http_port = {}
 "#,
         world.http_port
     );
-    for (perspective, (id, rir, latitude, longitude, provider)) in
-        Perspective::ALL.into_iter().zip(PERSPECTIVES)
-    {
-        let role = if perspective == Perspective::PRIMARY {
-            "primary"
-        } else {
-            "remote"
-        };
+    for (perspective, (id, rir, latitude, longitude, provider)) in Perspective::ALL.into_iter().zip(PERSPECTIVES) {
+        let role = if perspective == Perspective::PRIMARY { "primary" } else { "remote" };
         text += &format!(
             r#"
 [[perspective]]
@@ -188,21 +177,15 @@ resolver = "{}"
 ///
 /// A file or the directory cannot be written.
 pub fn generate(directory: &Path, world: &World) -> Result<(), LabError> {
-    fs::create_dir_all(directory).map_err(|source| LabError::File {
-        path: directory.to_owned(),
-        source,
-    })?;
+    fs::create_dir_all(directory).map_err(|source| LabError::File { path: directory.to_owned(), source })?;
     write(directory.join("lab.json"), |file| {
         serde_json::to_writer_pretty(&mut *file, world)?;
         file.write_all(b"\n")
     })?;
-    write(directory.join("parallax.toml"), |file| {
-        file.write_all(settings(world).as_bytes())
-    })?;
+    write(directory.join("parallax.toml"), |file| file.write_all(settings(world).as_bytes()))?;
     let lines = |line: fn(&Scenario) -> String| {
         move |file: &mut BufWriter<File>| {
-            (0..world.requests)
-                .try_for_each(|index| writeln!(file, "{}", line(&world.scenario(index))))
+            (0..world.requests).try_for_each(|index| writeln!(file, "{}", line(&world.scenario(index))))
         }
     };
     write(directory.join("bulk.jsonl"), lines(request_line))?;
@@ -216,28 +199,18 @@ pub fn generate(directory: &Path, world: &World) -> Result<(), LabError> {
 /// The file is missing, or not what [`generate`] writes.
 pub fn read_world(directory: &Path) -> Result<World, LabError> {
     let path = directory.join("lab.json");
-    let text = fs::read(&path).map_err(|source| LabError::File {
-        path: path.clone(),
-        source,
-    })?;
-    let world: World =
-        serde_json::from_slice(&text).map_err(|source| LabError::Description { path, source })?;
+    let text = fs::read(&path).map_err(|source| LabError::File { path: path.clone(), source })?;
+    let world: World = serde_json::from_slice(&text).map_err(|source| LabError::Description { path, source })?;
     world.checked()
 }
 
-fn write(
-    path: PathBuf,
-    content: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
-) -> Result<(), LabError> {
+fn write(path: PathBuf, content: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<(), LabError> {
     let written = || {
         let mut file = BufWriter::new(File::create(&path)?);
         content(&mut file)?;
         file.flush()
     };
-    written().map_err(|source| LabError::File {
-        path: path.clone(),
-        source,
-    })
+    written().map_err(|source| LabError::File { path: path.clone(), source })
 }
 
 #[cfg(test)]
@@ -253,10 +226,7 @@ mod tests {
         let read = |seed| {
             let directory = tempfile::tempdir().unwrap();
             generate(directory.path(), &World::new(seed, 3_000)).unwrap();
-            assert_eq!(
-                read_world(directory.path()).unwrap(),
-                World::new(seed, 3_000)
-            );
+            assert_eq!(read_world(directory.path()).unwrap(), World::new(seed, 3_000));
             ["bulk.jsonl", "expected.jsonl", "parallax.toml", "lab.json"]
                 .map(|name| fs::read_to_string(directory.path().join(name)).unwrap())
         };
@@ -271,9 +241,7 @@ mod tests {
             let scenarios = || (0..5_000).map(|i| world.scenario(i));
             let kinds: HashSet<Kind> = scenarios().map(|s| s.kind).collect();
             assert_eq!(kinds.len(), Kind::ALL.len());
-            let passing = scenarios()
-                .filter(|s| s.kind.outcome().verdict == Verdict::Pass)
-                .count();
+            let passing = scenarios().filter(|s| s.kind.outcome().verdict == Verdict::Pass).count();
             assert!((2_250..3_250).contains(&passing), "{passing}");
         }
     }
@@ -301,29 +269,13 @@ mod tests {
     #[test]
     fn ok_lines() {
         let world = World::new(1, 5_000);
-        let of = |kind| {
-            (0..5_000)
-                .map(|i| world.scenario(i))
-                .find(|s| s.kind == kind)
-                .unwrap()
-        };
+        let of = |kind| (0..5_000).map(|i| world.scenario(i)).find(|s| s.kind == kind).unwrap();
         let line = expected_line(&of(Kind::MpHijack2));
-        assert!(
-            line.ends_with(r#""verdict":"fail","problem":"unauthorized","decided_by":"quorum"}"#),
-            "{line}"
-        );
+        assert!(line.ends_with(r#""verdict":"fail","problem":"unauthorized","decided_by":"quorum"}"#), "{line}");
         let line = expected_line(&of(Kind::BadULabel));
-        assert!(line.contains(
-            r#""verdict":"refused","problem":"rejectedIdentifier","decided_by":"request""#
-        ));
-        assert!(
-            request_line(&of(Kind::HttpIp))
-                .contains(r#""identifier":"127.3.0.1","method":"http-01""#)
-        );
+        assert!(line.contains(r#""verdict":"refused","problem":"rejectedIdentifier","decided_by":"request""#));
+        assert!(request_line(&of(Kind::HttpIp)).contains(r#""identifier":"127.3.0.1","method":"http-01""#));
         let line = request_line(&of(Kind::CaaNone));
-        assert!(
-            line.contains(r#""method":"caa","relied_on_method":"dns-01""#),
-            "{line}"
-        );
+        assert!(line.contains(r#""method":"caa","relied_on_method":"dns-01""#), "{line}");
     }
 }

@@ -22,17 +22,9 @@ const NEVER: Duration = Duration::from_secs(30);
 const AFTER_ERROR: Duration = Duration::from_millis(10);
 
 /// Starts the tasks of all web servers on the current runtime.
-pub(super) fn spawn(
-    world: &Rc<World>,
-    counters: &Arc<Counters>,
-    sockets: Vec<(Server, std::net::TcpListener)>,
-) {
+pub(super) fn spawn(world: &Rc<World>, counters: &Arc<Counters>, sockets: Vec<(Server, std::net::TcpListener)>) {
     for (server, listener) in sockets {
-        let site = Rc::new(WebServer {
-            server,
-            world: Rc::clone(world),
-            counters: Arc::clone(counters),
-        });
+        let site = Rc::new(WebServer { server, world: Rc::clone(world), counters: Arc::clone(counters) });
         tokio_uring::spawn(site.accept(TcpListener::from_std(listener)));
     }
 }
@@ -82,10 +74,7 @@ impl WebServer {
             }
             Response::Never => {
                 add(&self.counters.http_unanswered);
-                if timeout(NEVER, stream.read(Vec::with_capacity(64)))
-                    .await
-                    .is_err()
-                {
+                if timeout(NEVER, stream.read(Vec::with_capacity(64))).await.is_err() {
                     let _ = stream.shutdown(Shutdown::Both);
                 }
             }
@@ -109,10 +98,7 @@ async fn read_head(stream: &TcpStream) -> Option<Vec<u8>> {
         if head.len() > HEAD_BYTES_MAX {
             return None;
         }
-        if let Some(end) = head[searched..]
-            .windows(4)
-            .position(|four| four == b"\r\n\r\n")
-        {
+        if let Some(end) = head[searched..].windows(4).position(|four| four == b"\r\n\r\n") {
             head.truncate(searched + end + 4);
             return Some(head);
         }

@@ -57,26 +57,14 @@ pub struct Outcome {
     pub decided_by: DecidedBy,
 }
 
-const PASS: Outcome = Outcome {
-    verdict: Verdict::Pass,
-    problem: None,
-    decided_by: DecidedBy::Quorum,
-};
+const PASS: Outcome = Outcome { verdict: Verdict::Pass, problem: None, decided_by: DecidedBy::Quorum };
 
 const fn fail(problem: Problem, decided_by: DecidedBy) -> Outcome {
-    Outcome {
-        verdict: Verdict::Fail,
-        problem: Some(problem),
-        decided_by,
-    }
+    Outcome { verdict: Verdict::Fail, problem: Some(problem), decided_by }
 }
 
 const fn refused(problem: Problem) -> Outcome {
-    Outcome {
-        verdict: Verdict::Refused,
-        problem: Some(problem),
-        decided_by: DecidedBy::Request,
-    }
+    Outcome { verdict: Verdict::Refused, problem: Some(problem), decided_by: DecidedBy::Request }
 }
 
 /// What a request asks for.
@@ -181,13 +169,13 @@ kinds! {
     HttpHuge "http-huge" 6 Http01 Quick fail(Unauthorized, Primary), "One megabyte of something else.";
     HttpRedirect11 "http-redirect-11" 12 Http01 Quick fail(Connection, Primary), "Eleven redirects: one too many.";
     HttpRedirectPort "http-redirect-port" 16 Http01 Quick fail(Connection, Primary), "Redirect to port 9443.";
-    Http303 "http-303" 12 Http01 Quick fail(Connection, Primary), "303 See Other.";
+    Http303 "http-303" 12 Http01 Quick fail(Unauthorized, Primary), "303 See Other is not followed, so its status is the answer.";
     HttpRedirectFtp "http-redirect-ftp" 12 Http01 Quick fail(Connection, Primary), "Redirect to an ftp URL.";
     HttpRedirectLoop "http-redirect-loop" 12 Http01 Quick fail(Connection, Primary), "Redirects to itself.";
     HttpRefused "http-refused" 50 Http01 Quick fail(Connection, Primary), "Nothing listens.";
     HttpReset "http-reset" 20 Http01 Quick fail(Connection, Primary), "The connection is reset after the request.";
     HttpBlackHole "http-black-hole" 9 Http01 Slow fail(Connection, Primary), "SYNs go unanswered.";
-    HttpPrivate "http-private" 20 Http01 Quick fail(Connection, Primary), "A is 10.1.2.3, never to be connected to.";
+    HttpPrivate "http-private" 20 Http01 Quick fail(Dns, Primary), "A is 10.1.2.3, never to be connected to.";
     HttpSlowHead "http-slow-head" 9 Http01 Slow fail(Connection, Primary), "The head never comes.";
     HttpHeadLarge "http-head-large" 6 Http01 Quick fail(Connection, Primary), "200 kB of header lines.";
     HttpGarbage "http-garbage" 12 Http01 Quick fail(Connection, Primary), "No status line.";
@@ -335,11 +323,7 @@ mod tests {
 
     #[test]
     fn shares_are_as_promised() {
-        let passing: u64 = Kind::ALL
-            .iter()
-            .filter(|k| k.outcome().verdict == Verdict::Pass)
-            .map(|k| k.weight())
-            .sum();
+        let passing: u64 = Kind::ALL.iter().filter(|k| k.outcome().verdict == Verdict::Pass).map(|k| k.weight()).sum();
         let share = passing as f64 / WEIGHTS_TOTAL as f64;
         assert!((0.53..0.58).contains(&share), "{share}");
         const { assert!(SLOW_SHARE <= 0.03) };
@@ -350,11 +334,7 @@ mod tests {
     fn ok_every_slug_is_a_part_of_a_label() {
         for kind in Kind::ALL {
             assert!(format!("h0000000-{}", kind.slug()).len() < 63);
-            assert!(
-                kind.slug()
-                    .bytes()
-                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-            );
+            assert!(kind.slug().bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'));
         }
     }
 }

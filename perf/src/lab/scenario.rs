@@ -8,8 +8,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use super::{
     kinds::Kind,
     world::{
-        ACCOUNT_URI, ATTACKER, BLACK_HOLE, CLOSED, ISSUER_DOMAIN, Perspective, RESETTING, SECOND,
-        Scenario, VICTIM, VICTIM_V6, World, ZONE, index_of_name,
+        ACCOUNT_URI, ATTACKER, BLACK_HOLE, CLOSED, ISSUER_DOMAIN, Perspective, RESETTING, SECOND, Scenario, VICTIM,
+        VICTIM_V6, World, ZONE, index_of_name,
     },
 };
 
@@ -127,12 +127,7 @@ pub struct Answer {
 
 impl Answer {
     fn negative(rcode: Rcode, soa: Option<&'static str>) -> Self {
-        Self {
-            rcode,
-            records: Vec::new(),
-            soa,
-            delivery: Delivery::Plain,
-        }
+        Self { rcode, records: Vec::new(), soa, delivery: Delivery::Plain }
     }
 }
 
@@ -159,16 +154,13 @@ pub fn resolve(world: &World, perspective: Perspective, qname: &str, qtype: Qtyp
             "example" => Answer::negative(Rcode::NoError, Some("example")),
             ZONE => Answer::negative(Rcode::NoError, Some(ZONE)),
             name if name.ends_with(".lab.example") => Answer::negative(Rcode::NxDomain, Some(ZONE)),
-            name if name.ends_with(".example") => {
-                Answer::negative(Rcode::NxDomain, Some("example"))
-            }
+            name if name.ends_with(".example") => Answer::negative(Rcode::NxDomain, Some("example")),
             _ => Answer::negative(Rcode::NxDomain, Some("")),
         };
     };
     // The label below the zone must be the scenario's own, to the last letter.
     let scenario = (index < world.requests).then(|| world.scenario(index));
-    match scenario.filter(|s| qname[start..].strip_suffix(ZONE) == Some(&format!("{}.", s.label())))
-    {
+    match scenario.filter(|s| qname[start..].strip_suffix(ZONE) == Some(&format!("{}.", s.label()))) {
         Some(scenario) => answer(&scenario, perspective, qname, qtype),
         None => Answer::negative(Rcode::NxDomain, Some(ZONE)),
     }
@@ -194,56 +186,31 @@ pub fn answer(scenario: &Scenario, perspective: Perspective, qname: &str, qtype:
             Node::Alias(target) => {
                 let to = absolute(target);
                 let looped = records.iter().any(|r: &Record| r.owner == to) || to == owner;
-                records.push(Record {
-                    owner,
-                    data: Rdata::Cname(to.clone()),
-                });
+                records.push(Record { owner, data: Rdata::Cname(to.clone()) });
                 if looped {
-                    return Answer {
-                        rcode: Rcode::NoError,
-                        records,
-                        soa: None,
-                        delivery,
-                    };
+                    return Answer { rcode: Rcode::NoError, records, soa: None, delivery };
                 }
                 (owner, name) = (to, target);
                 continue;
             }
             Node::Below(from, to, target) => {
-                records.push(Record {
-                    owner: absolute(from),
-                    data: Rdata::Dname(absolute(to)),
-                });
-                records.push(Record {
-                    owner,
-                    data: Rdata::Cname(absolute(target)),
-                });
+                records.push(Record { owner: absolute(from), data: Rdata::Dname(absolute(to)) });
+                records.push(Record { owner, data: Rdata::Cname(absolute(target)) });
                 (owner, name) = (absolute(target), target);
                 continue;
             }
             Node::Records(data) => {
-                records.extend(data.into_iter().map(|data| Record {
-                    owner: owner.clone(),
-                    data,
-                }));
+                records.extend(data.into_iter().map(|data| Record { owner: owner.clone(), data }));
                 (Rcode::NoError, None)
             }
             Node::Nodata => (Rcode::NoError, Some(ZONE)),
             Node::Nxdomain => (Rcode::NxDomain, Some(ZONE)),
             Node::Fails(rcode) => return Answer::negative(rcode, None),
             Node::Silent => {
-                return Answer {
-                    delivery: Delivery::Silent,
-                    ..Answer::negative(Rcode::ServFail, None)
-                };
+                return Answer { delivery: Delivery::Silent, ..Answer::negative(Rcode::ServFail, None) };
             }
         };
-        return Answer {
-            rcode,
-            records,
-            soa,
-            delivery,
-        };
+        return Answer { rcode, records, soa, delivery };
     }
     Answer::negative(Rcode::ServFail, None)
 }
@@ -319,9 +286,7 @@ fn ipv4(scenario: &Scenario, perspective: Perspective, name: &str) -> Node {
 fn ipv6(kind: Kind, name: &str) -> Node {
     match (name, kind) {
         ("www", Kind::HttpDual) => Node::Records(vec![Rdata::Aaaa(VICTIM_V6)]),
-        ("www", Kind::HttpUlaSkipped) => Node::Records(vec![Rdata::Aaaa(Ipv6Addr::new(
-            0xfc00, 0, 0, 0, 0, 0, 0, 1,
-        ))]),
+        ("www", Kind::HttpUlaSkipped) => Node::Records(vec![Rdata::Aaaa(Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 1))]),
         ("www", Kind::HttpAaaaServfail | Kind::HttpServfail) => Node::Fails(Rcode::ServFail),
         _ => Node::Nodata,
     }
@@ -357,80 +322,44 @@ fn txt(scenario: &Scenario, perspective: Perspective) -> Node {
 }
 
 fn swap_case(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_ascii_lowercase() {
-                c.to_ascii_uppercase()
-            } else {
-                c.to_ascii_lowercase()
-            }
-        })
-        .collect()
+    text.chars().map(|c| if c.is_ascii_lowercase() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() }).collect()
 }
 
 fn caa(scenario: &Scenario, perspective: Perspective, name: &str) -> Node {
     let odd = scenario.is_odd(perspective);
-    let property = |flags, tag, value: &str| Rdata::Caa {
-        flags,
-        tag,
-        value: value.to_owned(),
-    };
+    let property = |flags, tag, value: &str| Rdata::Caa { flags, tag, value: value.to_owned() };
     let issue = |value: &str| vec![property(0, "issue", value)];
     let ours = || issue(ISSUER_DOMAIN);
     let others = || issue("other.example");
     Node::Records(match (name, scenario.kind) {
-        (
-            "www",
-            Kind::CaaIssue
-            | Kind::CaaLeafOverParent
-            | Kind::CaaParentServfail
-            | Kind::JointCaaIssue,
-        ) => ours(),
+        ("www", Kind::CaaIssue | Kind::CaaLeafOverParent | Kind::CaaParentServfail | Kind::JointCaaIssue) => ours(),
         ("www", Kind::CaaOther | Kind::JointCaaOther) => others(),
         ("", Kind::CaaLeafOverParent | Kind::CaaInherited) => others(),
         ("", Kind::CaaParentServfail) => return Node::Fails(Rcode::ServFail),
         ("www", Kind::CaaWildPlain | Kind::CaaWildForbidden) => {
-            vec![
-                property(0, "issue", ISSUER_DOMAIN),
-                property(0, "issuewild", ";"),
-            ]
+            vec![property(0, "issue", ISSUER_DOMAIN), property(0, "issuewild", ";")]
         }
         ("www", Kind::CaaNobody) => issue(";"),
         ("www", Kind::CaaNoncritical) => vec![property(0, "tbs", "unknown")],
-        ("www", Kind::CaaCritical128) => vec![
-            property(0, "issue", ISSUER_DOMAIN),
-            property(128, "tbs", "unknown"),
-        ],
-        ("www", Kind::CaaCritical130) => vec![
-            property(0, "issue", ISSUER_DOMAIN),
-            property(130, "tbs", "unknown"),
-        ],
+        ("www", Kind::CaaCritical128) => vec![property(0, "issue", ISSUER_DOMAIN), property(128, "tbs", "unknown")],
+        ("www", Kind::CaaCritical130) => vec![property(0, "issue", ISSUER_DOMAIN), property(130, "tbs", "unknown")],
         ("www", Kind::CaaUpperTag) => vec![property(0, "ISSUE", "other.example")],
         ("www", Kind::CaaQuotes) => issue("'ca.example'"),
         ("www", Kind::CaaTrailingDot) => issue("ca.example."),
-        ("www", Kind::CaaAccountRight) => {
-            issue(&format!("{ISSUER_DOMAIN}; accounturi={ACCOUNT_URI}"))
-        }
+        ("www", Kind::CaaAccountRight) => issue(&format!("{ISSUER_DOMAIN}; accounturi={ACCOUNT_URI}")),
         ("www", Kind::CaaAccountWrong) => issue("ca.example; accounturi=https://ca.example/acct/8"),
-        ("www", Kind::CaaValidationRight) => {
-            issue("ca.example; validationmethods=tls-alpn-01,http-01")
-        }
+        ("www", Kind::CaaValidationRight) => issue("ca.example; validationmethods=tls-alpn-01,http-01"),
         ("www", Kind::CaaValidationWrong) => issue("ca.example; validationmethods=dns-01"),
         ("www", Kind::CaaIodef) => vec![property(0, "iodef", "mailto:security@lab.example")],
         ("t.cdn", Kind::CaaAliasTarget) | ("cdn", Kind::CaaAliasParent) => others(),
         ("www", Kind::CaaServfail) => return Node::Fails(Rcode::ServFail),
         ("www", Kind::CaaSilent) => return Node::Silent,
-        ("www", Kind::Caa1001) => (0..1001)
-            .map(|n| property(0, "issue", &format!("o{n:04}.example")))
-            .collect(),
+        ("www", Kind::Caa1001) => (0..1001).map(|n| property(0, "issue", &format!("o{n:04}.example"))).collect(),
         ("www", Kind::MpCaaDiffers1 | Kind::MpCaaDiffers2) if odd => others(),
         ("www", Kind::MpCaaDiffers1 | Kind::MpCaaDiffers2) => ours(),
         ("www", Kind::MpMixed2) if odd && !scenario.is_first_odd(perspective) => others(),
         ("www", Kind::MpCaaBytes1) if odd => {
-            vec![
-                property(0, "issue", "other.example"),
-                property(0, "issue", ISSUER_DOMAIN),
-            ]
+            vec![property(0, "issue", "other.example"), property(0, "issue", ISSUER_DOMAIN)]
         }
         ("www", Kind::MpCaaBytes1) => ours(),
         _ => return Node::Nodata,
@@ -442,10 +371,7 @@ mod tests {
     use super::*;
 
     fn first(world: &World, kind: Kind) -> Scenario {
-        (0..world.requests)
-            .map(|i| world.scenario(i))
-            .find(|s| s.kind == kind)
-            .unwrap()
+        (0..world.requests).map(|i| world.scenario(i)).find(|s| s.kind == kind).unwrap()
     }
 
     #[test]
@@ -471,40 +397,24 @@ mod tests {
     #[test]
     fn only_the_odd_perspectives_see_something_else() {
         let world = World::new(1, 5_000);
-        for (kind, count) in [
-            (Kind::MpHijack1, 1),
-            (Kind::MpHijack2, 2),
-            (Kind::MpMixed2, 1),
-        ] {
+        for (kind, count) in [(Kind::MpHijack1, 1), (Kind::MpHijack2, 2), (Kind::MpMixed2, 1)] {
             let scenario = first(&world, kind);
-            let led_astray = Perspective::ALL.into_iter().filter(|&p| {
-                resolve(&world, p, &scenario.host(), Qtype::A).records[0].data == Rdata::A(ATTACKER)
-            });
+            let led_astray = Perspective::ALL
+                .into_iter()
+                .filter(|&p| resolve(&world, p, &scenario.host(), Qtype::A).records[0].data == Rdata::A(ATTACKER));
             assert_eq!(led_astray.count(), count, "{kind:?}");
         }
         let scenario = first(&world, Kind::MpMixed2);
-        let forbidden = Perspective::ALL.into_iter().filter(|&p| {
-            answer(&scenario, p, &scenario.host(), Qtype::Caa)
-                .soa
-                .is_none()
-        });
+        let forbidden =
+            Perspective::ALL.into_iter().filter(|&p| answer(&scenario, p, &scenario.host(), Qtype::Caa).soa.is_none());
         assert_eq!(forbidden.count(), 1);
     }
 
     #[test]
     fn names_of_no_scenario_do_not_exist() {
         let world = World::new(1, 10);
-        for name in [
-            "h000010-http-ok.lab.example",
-            "h000001-nonsense.lab.example",
-            "x.example",
-            "com",
-        ] {
-            assert_eq!(
-                resolve(&world, Perspective::PRIMARY, name, Qtype::A).rcode,
-                Rcode::NxDomain,
-                "{name}"
-            );
+        for name in ["h000010-http-ok.lab.example", "h000001-nonsense.lab.example", "x.example", "com"] {
+            assert_eq!(resolve(&world, Perspective::PRIMARY, name, Qtype::A).rcode, Rcode::NxDomain, "{name}");
         }
         for name in ["example", "lab.example"] {
             let answer = resolve(&world, Perspective::PRIMARY, name, Qtype::Caa);

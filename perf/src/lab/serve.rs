@@ -21,9 +21,7 @@ use super::{
     error::LabError,
     http,
     web::Server,
-    world::{
-        ATTACKER, BLACK_HOLE, CLOSED, Perspective, RESETTING, SECOND, VICTIM, VICTIM_V6, World,
-    },
+    world::{ATTACKER, BLACK_HOLE, CLOSED, Perspective, RESETTING, SECOND, VICTIM, VICTIM_V6, World},
 };
 
 const BACKLOG: i32 = 4096;
@@ -100,15 +98,8 @@ impl Lab {
         let mut resolvers = Vec::new();
         for perspective in Perspective::ALL {
             let address = world.resolver(perspective);
-            let (udp, tcp) = (
-                bind_udp(address)?,
-                listen(address, BACKLOG, Closing::Orderly)?,
-            );
-            resolvers.push(ResolverSockets {
-                perspective,
-                udp,
-                tcp,
-            });
+            let (udp, tcp) = (bind_udp(address)?, listen(address, BACKLOG, Closing::Orderly)?);
+            resolvers.push(ResolverSockets { perspective, udp, tcp });
         }
         let mut sites = Vec::new();
         for (address, server, closing) in [
@@ -125,18 +116,10 @@ impl Lab {
         if TcpStream::connect_timeout(&closed, CONNECT_WAIT).is_ok() {
             return Err(LabError::NotClosed(closed));
         }
-        let mut lab = Self {
-            stop: Arc::default(),
-            counters: Arc::default(),
-            threads: Vec::new(),
-            _black_hole: black_hole,
-        };
-        lab.spawn("dns", world, move |world, counters| {
-            dns::spawn(world, counters, resolvers)
-        })?;
-        lab.spawn("http", world, move |world, counters| {
-            http::spawn(world, counters, sites)
-        })?;
+        let mut lab =
+            Self { stop: Arc::default(), counters: Arc::default(), threads: Vec::new(), _black_hole: black_hole };
+        lab.spawn("dns", world, move |world, counters| dns::spawn(world, counters, resolvers))?;
+        lab.spawn("http", world, move |world, counters| http::spawn(world, counters, sites))?;
         Ok(lab)
     }
 
@@ -158,31 +141,21 @@ impl Lab {
         world: &World,
         start: impl FnOnce(&Rc<World>, &Arc<Counters>) + Send + 'static,
     ) -> Result<(), LabError> {
-        let failed = |source| LabError::Start {
-            thread: name,
-            source,
-        };
-        let (world, counters, stop) = (
-            world.clone(),
-            Arc::clone(&self.counters),
-            Arc::clone(&self.stop),
-        );
+        let failed = |source| LabError::Start { thread: name, source };
+        let (world, counters, stop) = (world.clone(), Arc::clone(&self.counters), Arc::clone(&self.stop));
         let (report, started) = mpsc::sync_channel(1);
         let body = move || {
             let mut ring = tokio_uring::uring_builder();
             // One thread submits and reaps: no need for the kernel to interrupt it.
             ring.setup_coop_taskrun();
-            let runtime = match tokio_uring::Runtime::new(
-                tokio_uring::builder()
-                    .uring_builder(&ring)
-                    .entries(RING_ENTRIES),
-            ) {
-                Ok(runtime) => runtime,
-                Err(error) => {
-                    let _ = report.send(Err(error));
-                    return;
-                }
-            };
+            let runtime =
+                match tokio_uring::Runtime::new(tokio_uring::builder().uring_builder(&ring).entries(RING_ENTRIES)) {
+                    Ok(runtime) => runtime,
+                    Err(error) => {
+                        let _ = report.send(Err(error));
+                        return;
+                    }
+                };
             runtime.block_on(async {
                 start(&Rc::new(world), &counters);
                 let _ = report.send(Ok(()));
@@ -191,10 +164,7 @@ impl Lab {
                 }
             });
         };
-        let thread = std::thread::Builder::new()
-            .name(format!("lab-{name}"))
-            .spawn(body)
-            .map_err(failed)?;
+        let thread = std::thread::Builder::new().name(format!("lab-{name}")).spawn(body).map_err(failed)?;
         self.threads.push(thread);
         match started.recv() {
             Ok(outcome) => outcome.map_err(failed),
@@ -222,11 +192,7 @@ enum Closing {
 
 fn listen(address: SocketAddr, backlog: i32, closing: Closing) -> Result<TcpListener, LabError> {
     let bound = || {
-        let socket = Socket::new(
-            Domain::for_address(address),
-            Type::STREAM,
-            Some(Protocol::TCP),
-        )?;
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
         }
@@ -240,22 +206,13 @@ fn listen(address: SocketAddr, backlog: i32, closing: Closing) -> Result<TcpList
         socket.listen(backlog)?;
         Ok(socket.into())
     };
-    bound().map_err(|source| LabError::Bind {
-        transport: "TCP",
-        address,
-        source,
-    })
+    bound().map_err(|source| LabError::Bind { transport: "TCP", address, source })
 }
 
 fn bind_udp(address: SocketAddr) -> Result<UdpSocket, LabError> {
-    let socket = UdpSocket::bind(address).map_err(|source| LabError::Bind {
-        transport: "UDP",
-        address,
-        source,
-    })?;
+    let socket = UdpSocket::bind(address).map_err(|source| LabError::Bind { transport: "UDP", address, source })?;
     // Bursts of thousands of queries must fit; beyond the system's limit only with privilege, so each may fail.
-    if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, UDP_RECEIVE_BYTES).is_err()
-    {
+    if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, UDP_RECEIVE_BYTES).is_err() {
         let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, UDP_RECEIVE_BYTES);
     }
     Ok(socket)
@@ -278,11 +235,5 @@ fn open_black_hole(address: SocketAddr) -> Result<(TcpListener, Vec<TcpStream>),
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     // Without more descriptors the laboratory still works, for fewer connections.
-    let _ = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        },
-    );
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }

@@ -69,12 +69,7 @@ impl<'a> Request<'a> {
 
 /// Answers a request of this world.
 #[must_use]
-pub fn respond(
-    world: &World,
-    server: Server,
-    perspective: Option<Perspective>,
-    head: &[u8],
-) -> Response {
+pub fn respond(world: &World, server: Server, perspective: Option<Perspective>, head: &[u8]) -> Response {
     if server == Server::Resetting {
         return Response::Reset;
     }
@@ -84,28 +79,16 @@ pub fn respond(
     let token = request.path.rsplit('/').next().unwrap_or_default();
     if server == Server::Attacker {
         // The attacker has an account and a challenge of its own.
-        return Response::Whole(page(
-            200,
-            "OK",
-            &format!("{token}.attackerattackerattackerattackerattackeratt"),
-        ));
+        return Response::Whole(page(200, "OK", &format!("{token}.attackerattackerattackerattackerattackeratt")));
     }
     let index = index_of_token(token).filter(|&index| index < world.requests);
-    let Some(scenario) = index
-        .map(|index| world.scenario(index))
-        .filter(|s| s.token() == token)
-    else {
+    let Some(scenario) = index.map(|index| world.scenario(index)).filter(|s| s.token() == token) else {
         return Response::Whole(page(404, "Not Found", "Not found\n"));
     };
     respond_in(&scenario, perspective, request, token)
 }
 
-fn respond_in(
-    scenario: &Scenario,
-    perspective: Option<Perspective>,
-    request: Request<'_>,
-    token: &str,
-) -> Response {
+fn respond_in(scenario: &Scenario, perspective: Option<Perspective>, request: Request<'_>, token: &str) -> Response {
     let kind = scenario.kind;
     let Request { path, host } = request;
     let host = host.to_ascii_lowercase();
@@ -120,15 +103,8 @@ fn respond_in(
     let ok = || Response::Whole(page(200, "OK", &right));
     let site = scenario.host();
     let hops = if kind == Kind::HttpRedirect11 { 11 } else { 10 };
-    if let Some(hop) = path
-        .strip_prefix("/hop/")
-        .and_then(|rest| rest.split('/').next()?.parse::<u32>().ok())
-    {
-        return if hop == hops {
-            ok()
-        } else {
-            redirect(301, &format!("/hop/{}/{token}", hop + 1))
-        };
+    if let Some(hop) = path.strip_prefix("/hop/").and_then(|rest| rest.split('/').next()?.parse::<u32>().ok()) {
+        return if hop == hops { ok() } else { redirect(301, &format!("/hop/{}/{token}", hop + 1)) };
     }
     if path.starts_with("/elsewhere/") {
         return ok();
@@ -145,66 +121,40 @@ fn respond_in(
             let head = whole.len() - right.len();
             let (head, body) = whole.split_at(head);
             let drops = body.chunks(body.len().div_ceil(6)).map(<[u8]>::to_vec);
-            Response::Parts(
-                std::iter::once(head.to_vec()).chain(drops).collect(),
-                Duration::from_millis(45),
-            )
+            Response::Parts(std::iter::once(head.to_vec()).chain(drops).collect(), Duration::from_millis(45))
         }
         Kind::HttpRedirectPath => redirect(302, &format!("/elsewhere/{token}")),
-        Kind::HttpRedirectName if host == site => redirect(
-            308,
-            &format!("http://other.{}{CHALLENGE_PATH}{token}", scenario.base()),
-        ),
+        Kind::HttpRedirectName if host == site => {
+            redirect(308, &format!("http://other.{}{CHALLENGE_PATH}{token}", scenario.base()))
+        }
         Kind::HttpRedirect10 | Kind::HttpRedirect11 => redirect(301, &format!("/hop/1/{token}")),
         Kind::HttpRedirectPort => redirect(302, &format!("http://{site}:9443{path}")),
         Kind::Http303 => redirect(303, &format!("/elsewhere/{token}")),
         Kind::HttpRedirectFtp => redirect(302, &format!("ftp://{site}{path}")),
         Kind::HttpRedirectLoop => redirect(302, &format!("http://{site}{path}")),
-        Kind::HttpWrongBody => Response::Whole(page(
-            200,
-            "OK",
-            &format!("{token}.wrongwrongwrongwrongwrongwrongwrongwrongwro"),
-        )),
-        Kind::Http404Echo => Response::Whole(page(
-            404,
-            "Not Found",
-            &format!("<p>http://{site}{path} was not found</p>\n"),
-        )),
-        Kind::Http200Echo => Response::Whole(page(
-            200,
-            "OK",
-            &format!("<p>Sorry, there is no {path} here.</p>\n"),
-        )),
-        Kind::Http403 => Response::Whole(page(
-            403,
-            "Forbidden",
-            "<p>Checking your browser before you go on</p>\n",
-        )),
+        Kind::HttpWrongBody => {
+            Response::Whole(page(200, "OK", &format!("{token}.wrongwrongwrongwrongwrongwrongwrongwrongwro")))
+        }
+        Kind::Http404Echo => {
+            Response::Whole(page(404, "Not Found", &format!("<p>http://{site}{path} was not found</p>\n")))
+        }
+        Kind::Http200Echo => Response::Whole(page(200, "OK", &format!("<p>Sorry, there is no {path} here.</p>\n"))),
+        Kind::Http403 => Response::Whole(page(403, "Forbidden", "<p>Checking your browser before you go on</p>\n")),
         Kind::HttpEmpty => Response::Whole(page(200, "OK", "")),
         Kind::HttpHuge => Response::Whole(page(200, "OK", &"a".repeat(1 << 20))),
         Kind::HttpSlowHead => Response::Never,
         Kind::HttpHeadLarge => {
             let mut head = b"HTTP/1.1 200 OK\r\n".to_vec();
             for n in 0..2_000 {
-                head.extend(bytes(format_args!(
-                    "X-Filler-{n:04}: {}\r\n",
-                    "f".repeat(84)
-                )));
+                head.extend(bytes(format_args!("X-Filler-{n:04}: {}\r\n", "f".repeat(84))));
             }
-            head.extend(bytes(format_args!(
-                "Content-Length: {}\r\nConnection: close\r\n\r\n{right}",
-                right.len()
-            )));
+            head.extend(bytes(format_args!("Content-Length: {}\r\nConnection: close\r\n\r\n{right}", right.len())));
             Response::Whole(head)
         }
-        Kind::HttpGarbage => {
-            Response::Whole(b"SSH-2.0-OpenSSH_9.9\r\n\0\x01\x02not a web server\r\n\r\n".to_vec())
+        Kind::HttpGarbage => Response::Whole(b"SSH-2.0-OpenSSH_9.9\r\n\0\x01\x02not a web server\r\n\r\n".to_vec()),
+        Kind::Mp4031 | Kind::Mp4033 if turned_away => {
+            Response::Whole(page(403, "Forbidden", "<p>Not available in your region</p>\n"))
         }
-        Kind::Mp4031 | Kind::Mp4033 if turned_away => Response::Whole(page(
-            403,
-            "Forbidden",
-            "<p>Not available in your region</p>\n",
-        )),
         _ => ok(),
     }
 }
@@ -224,8 +174,7 @@ fn redirect(status: u16, location: &str) -> Response {
 
 /// Chunks of odd sizes, sent in segments that end anywhere but at a chunk's end.
 fn chunked(body: &str) -> Vec<Vec<u8>> {
-    let mut all =
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n".to_vec();
+    let mut all = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n".to_vec();
     let mut rest = body.as_bytes();
     for size in [1, 7, 3, 29, 13, usize::MAX] {
         let (chunk, later) = rest.split_at(size.min(rest.len()));

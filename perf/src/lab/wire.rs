@@ -79,11 +79,7 @@ impl Query {
             for &byte in message.get(at..at + length)? {
                 // Bytes no laboratory name has become one that no laboratory name has either.
                 let plain = byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-                name.push(if plain {
-                    byte.to_ascii_lowercase().into()
-                } else {
-                    '?'
-                });
+                name.push(if plain { byte.to_ascii_lowercase().into() } else { '?' });
             }
             at += length;
         }
@@ -92,22 +88,10 @@ impl Query {
         if class != 1 {
             return None;
         }
-        let mut query = Self {
-            name,
-            qtype: qtype.into(),
-            question_end,
-            udp_bytes_max: 512,
-            edns: None,
-        };
-        if u16_at(message, 10)? > 0
-            && *message.get(question_end)? == 0
-            && u16_at(message, question_end + 1)? == 41
-        {
-            query.udp_bytes_max =
-                usize::from(u16_at(message, question_end + 3)?).clamp(512, UDP_BYTES_MAX);
-            query.edns = Some(Edns {
-                dnssec_ok: message.get(question_end + 7)? & 0x80 != 0,
-            });
+        let mut query = Self { name, qtype: qtype.into(), question_end, udp_bytes_max: 512, edns: None };
+        if u16_at(message, 10)? > 0 && *message.get(question_end)? == 0 && u16_at(message, question_end + 1)? == 41 {
+            query.udp_bytes_max = usize::from(u16_at(message, question_end + 3)?).clamp(512, UDP_BYTES_MAX);
+            query.edns = Some(Edns { dnssec_ok: message.get(question_end + 7)? & 0x80 != 0 });
         }
         Some(query)
     }
@@ -121,13 +105,7 @@ impl Query {
         }
         let mut authority = 0;
         if let Some(zone) = answer.soa {
-            self.compose_record(
-                &Record {
-                    owner: zone.to_owned(),
-                    data: Rdata::Soa,
-                },
-                out,
-            );
+            self.compose_record(&Record { owner: zone.to_owned(), data: Rdata::Soa }, out);
             authority = 1;
         }
         self.compose_opt(out);
@@ -235,12 +213,7 @@ pub fn compose_error(message: &[u8], rcode: Rcode, out: &mut Vec<u8>) {
 
 /// Id and opcode as asked, QR and RA set, RD and CD as asked, AD clear, no records yet.
 fn compose_header(message: &[u8], rcode: Rcode, out: &mut Vec<u8>) {
-    out.extend([
-        message[0],
-        message[1],
-        0x80 | message[2] & 0x79,
-        0x80 | message[3] & 0x10 | rcode as u8,
-    ]);
+    out.extend([message[0], message[1], 0x80 | message[2] & 0x79, 0x80 | message[3] & 0x10 | rcode as u8]);
     out.extend([0; 8]);
 }
 
@@ -279,27 +252,17 @@ mod tests {
         assert_eq!(Query::parse(&[0; 11]), Err(QueryError::Unanswerable));
         let query = compose_query(1, "a.example", 1);
         for length in HEADER..query.len() - 11 {
-            assert_eq!(
-                Query::parse(&query[..length]),
-                Err(QueryError::Answerable(Rcode::FormErr)),
-                "{length}"
-            );
+            assert_eq!(Query::parse(&query[..length]), Err(QueryError::Answerable(Rcode::FormErr)), "{length}");
         }
         let mut query = query;
         query[2] = 0x10;
-        assert_eq!(
-            Query::parse(&query),
-            Err(QueryError::Answerable(Rcode::NotImp))
-        );
+        assert_eq!(Query::parse(&query), Err(QueryError::Answerable(Rcode::NotImp)));
     }
 
     #[test]
     fn ok_query() {
         let query = Query::parse(&compose_query(1, "A.eXample", 257)).unwrap();
-        assert_eq!(
-            (query.name.as_str(), query.qtype, query.udp_bytes_max),
-            ("a.example", Qtype::Caa, 1232)
-        );
+        assert_eq!((query.name.as_str(), query.qtype, query.udp_bytes_max), ("a.example", Qtype::Caa, 1232));
         assert_eq!(query.edns, Some(Edns { dnssec_ok: true }));
     }
 }

@@ -84,9 +84,7 @@ impl Perspective {
     /// Who connects from an address; over IPv6 nobody can tell.
     #[must_use]
     pub fn from_source(address: IpAddr) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|p| IpAddr::V4(p.source()) == address)
+        Self::ALL.into_iter().find(|p| IpAddr::V4(p.source()) == address)
     }
 }
 
@@ -106,13 +104,7 @@ impl World {
     /// A world with the usual ports and shares.
     #[must_use]
     pub fn new(seed: u64, requests: u64) -> Self {
-        Self {
-            seed,
-            requests,
-            dns_port: 5300,
-            http_port: 8080,
-            slow_share: SLOW_SHARE,
-        }
+        Self { seed, requests, dns_port: 5300, http_port: 8080, slow_share: SLOW_SHARE }
     }
 
     /// Checks what was written in a file or on the command line.
@@ -141,12 +133,7 @@ impl World {
         if kind == Kind::BadDuplicate && earlier_good_line(self.seed, index).is_none() {
             kind = Kind::BadSyntax;
         }
-        Scenario {
-            index,
-            kind,
-            seed: self.seed,
-            odd: odd_remotes(kind, mix(self.seed, index, 3)),
-        }
+        Scenario { index, kind, seed: self.seed, odd: odd_remotes(kind, mix(self.seed, index, 3)) }
     }
 
     /// Where a perspective's resolver listens.
@@ -178,10 +165,7 @@ fn gcd(a: u64, b: u64) -> u64 {
 
 /// The nearest earlier request whose line has a readable id.
 fn earlier_good_line(seed: u64, index: u64) -> Option<u64> {
-    (0..index)
-        .rev()
-        .take(100)
-        .find(|&i| !kind_at(seed, i).is_bad_line())
+    (0..index).rev().take(100).find(|&i| !kind_at(seed, i).is_bad_line())
 }
 
 /// The perspectives that see something else than the others.
@@ -277,24 +261,14 @@ pub fn index_of_name(name: &str) -> Option<(u64, usize)> {
     let start = prefix.rfind('.').map_or(0, |dot| dot + 1);
     let digits = prefix[start..].strip_prefix('h')?.split('-').next()?;
     let plausible = (6..=7).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
-    plausible
-        .then(|| digits.parse().ok())
-        .flatten()
-        .map(|index| (index, start))
+    plausible.then(|| digits.parse().ok()).flatten().map(|index| (index, start))
 }
 
 /// The index a token carries.
 #[must_use]
 pub fn index_of_token(token: &str) -> Option<u64> {
-    let digits = token
-        .split_at_checked(7)
-        .filter(|(_, rest)| rest.starts_with('-'))?
-        .0;
-    digits
-        .bytes()
-        .all(|b| b.is_ascii_digit())
-        .then(|| digits.parse().ok())
-        .flatten()
+    let digits = token.split_at_checked(7).filter(|(_, rest)| rest.starts_with('-'))?.0;
+    digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
 }
 
 /// A random number that belongs to (seed, number, purpose): SplitMix64's finalizer, twice.
@@ -313,10 +287,7 @@ fn base64url(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {
-        let bits = group
-            .iter()
-            .fold(0_u32, |bits, &b| bits << 8 | u32::from(b))
-            << (8 * (3 - group.len()));
+        let bits = group.iter().fold(0_u32, |bits, &b| bits << 8 | u32::from(b)) << (8 * (3 - group.len()));
         for place in 0..=group.len() {
             text.push(ALPHABET[(bits >> (18 - 6 * place) & 63) as usize].into());
         }
@@ -343,10 +314,7 @@ mod tests {
         assert_eq!(base64url(b"fo"), "Zm8");
         assert_eq!(base64url(b"foo"), "Zm9v");
         assert_eq!(base64url(&[0xfb, 0xff]), "-_8");
-        assert_eq!(
-            base64url(&Sha256::digest(b"parallax laboratory account")),
-            THUMBPRINT
-        );
+        assert_eq!(base64url(&Sha256::digest(b"parallax laboratory account")), THUMBPRINT);
     }
 
     #[test]
@@ -380,10 +348,7 @@ mod tests {
 
     #[test]
     fn no_slow_kind_when_none_is_wanted() {
-        let world = World {
-            slow_share: 0.0,
-            ..World::new(3, 5_000)
-        };
+        let world = World { slow_share: 0.0, ..World::new(3, 5_000) };
         assert!((0..5_000).all(|i| world.scenario(i).kind.pace() == Pace::Quick));
     }
 }

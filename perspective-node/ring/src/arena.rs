@@ -29,12 +29,7 @@ pub(crate) struct SendArena {
 
 impl SendArena {
     pub(crate) fn new(count: u32) -> Option<SendArena> {
-        let empty = Outgoing {
-            socket: 0,
-            len: 0,
-            attempts: 0,
-            reported: false,
-        };
+        let empty = Outgoing { socket: 0, len: 0, attempts: 0, reported: false };
         Some(SendArena {
             memory: Pages::new((count as usize).checked_mul(SLOT_BYTES)?)?,
             slots: vec![empty; count as usize],
@@ -55,12 +50,7 @@ impl SendArena {
         // and cannot overlap memory only we point into. The slot was free, so
         // no operation of the kernel reads it.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), target, bytes.len()) };
-        self.slots[slot as usize] = Outgoing {
-            socket,
-            len: bytes.len() as u16,
-            attempts: 0,
-            reported: false,
-        };
+        self.slots[slot as usize] = Outgoing { socket, len: bytes.len() as u16, attempts: 0, reported: false };
         Some(slot)
     }
 

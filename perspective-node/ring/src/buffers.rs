@@ -45,13 +45,7 @@ impl ReceiveBuffers {
                 .register_buf_ring_with_flags(ring.start() as u64, count, GROUP, 0)
                 .map_err(setup_error)?;
         }
-        let mut buffers = ReceiveBuffers {
-            ring,
-            data,
-            count,
-            size,
-            tail: 0,
-        };
+        let mut buffers = ReceiveBuffers { ring, data, count, size, tail: 0 };
         for id in 0..count {
             buffers.recycle(id);
         }
@@ -66,9 +60,7 @@ impl ReceiveBuffers {
     /// The first `len` bytes of a buffer the kernel has just handed over.
     pub(crate) fn bytes(&self, id: u16, len: usize) -> &[u8] {
         let len = len.min(self.size as usize);
-        let start = self
-            .data
-            .at(usize::from(id) * self.size as usize, self.size as usize);
+        let start = self.data.at(usize::from(id) * self.size as usize, self.size as usize);
         // SAFETY: `at` checked the range; the memory was zeroed, so it is
         // initialised. A completion named this buffer, so the kernel does not
         // write to it until it is recycled, which needs `&mut self`.
@@ -78,13 +70,8 @@ impl ReceiveBuffers {
     /// Puts a buffer back; the kernel sees it after `publish`.
     pub(crate) fn recycle(&mut self, id: u16) {
         let slot = usize::from(self.tail & (self.count - 1));
-        let address = self
-            .data
-            .at(usize::from(id) * self.size as usize, self.size as usize);
-        let entry = self
-            .ring
-            .at(slot * size_of::<BufRingEntry>(), size_of::<BufRingEntry>())
-            .cast::<BufRingEntry>();
+        let address = self.data.at(usize::from(id) * self.size as usize, self.size as usize);
+        let entry = self.ring.at(slot * size_of::<BufRingEntry>(), size_of::<BufRingEntry>()).cast::<BufRingEntry>();
         // SAFETY: the range is inside the page-aligned ring, and the entry type
         // is plain integers. The kernel reads entries only below the published
         // tail, and this one is not: at most `count` buffers exist. The setters

@@ -40,11 +40,7 @@ impl Completion {
     }
 
     pub(crate) fn result(&self) -> Result<usize, Errno> {
-        if self.result >= 0 {
-            Ok(self.result as usize)
-        } else {
-            Err(Errno::from_raw_os_error(-self.result))
-        }
+        if self.result >= 0 { Ok(self.result as usize) } else { Err(Errno::from_raw_os_error(-self.result)) }
     }
 }
 
@@ -135,20 +131,14 @@ impl Core {
         self.flush_backlog();
         self.stats.enters += 1;
         // With a backlog left the kernel is under pressure: do not sleep on it.
-        let limit = if self.backlog.is_empty() {
-            limit
-        } else {
-            Some(Duration::ZERO)
-        };
+        let limit = if self.backlog.is_empty() { limit } else { Some(Duration::ZERO) };
         let queued = self.uring.submission().len() as u32;
         let submitter = self.uring.submitter();
         let entered = match limit {
             None => submitter.submit_and_wait(1),
             // SAFETY: no argument is passed (a null pointer without EXT_ARG),
             // and `queued` is the length of the submission queue.
-            Some(Duration::ZERO) => unsafe {
-                submitter.enter::<u8>(queued, 0, EnterFlags::GETEVENTS.bits(), None)
-            },
+            Some(Duration::ZERO) => unsafe { submitter.enter::<u8>(queued, 0, EnterFlags::GETEVENTS.bits(), None) },
             Some(limit) => {
                 let limit = Timespec::from(limit);
                 submitter.submit_with_args(1, &SubmitArgs::new().timespec(&limit))
@@ -203,10 +193,7 @@ fn check_features(uring: &IoUring) -> Result<(), RingError> {
 
 fn check_operations(uring: &IoUring) -> Result<(), RingError> {
     let mut probe = Probe::new();
-    uring
-        .submitter()
-        .register_probe(&mut probe)
-        .map_err(setup_error)?;
+    uring.submitter().register_probe(&mut probe).map_err(setup_error)?;
     for (code, name) in [
         (opcode::Read::CODE, "IORING_OP_READ"),
         (opcode::Send::CODE, "IORING_OP_SEND"),

@@ -81,16 +81,8 @@ impl Ring {
         socket.bind(&local.into())?;
         socket.connect(&peer.into())?;
         discard_strangers(&socket);
-        let local = socket
-            .local_addr()?
-            .as_socket()
-            .ok_or(io::ErrorKind::AddrNotAvailable)?;
-        let key = self.datagrams.insert(Datagram {
-            socket,
-            local,
-            pending: 0,
-            closing: false,
-        });
+        let local = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let key = self.datagrams.insert(Datagram { socket, local, pending: 0, closing: false });
         self.arm_datagram(key.index);
         Ok(DatagramId(key))
     }
@@ -143,13 +135,10 @@ impl Ring {
             return;
         };
         datagram.pending += 1;
-        let entry = opcode::Send::new(
-            Fd(datagram.socket.as_raw_fd()),
-            self.arena.address(slot),
-            u32::from(outgoing.len),
-        )
-        .flags(SendFlags::NOSIGNAL.bits() as i32)
-        .build();
+        let entry =
+            opcode::Send::new(Fd(datagram.socket.as_raw_fd()), self.arena.address(slot), u32::from(outgoing.len))
+                .flags(SendFlags::NOSIGNAL.bits() as i32)
+                .build();
         // SAFETY: the slot is taken until `datagram_sent` releases it; the
         // socket stays in its slot while `pending` is not zero.
         unsafe { self.core.push(entry, Token::DatagramSend(slot)) };
@@ -206,12 +195,7 @@ impl Ring {
         }
     }
 
-    pub(crate) fn datagram_sent(
-        &mut self,
-        slot: u32,
-        completion: Completion,
-        sink: Sink<'_>,
-    ) -> bool {
+    pub(crate) fn datagram_sent(&mut self, slot: u32, completion: Completion, sink: Sink<'_>) -> bool {
         let outgoing = self.arena.outgoing(slot);
         outgoing.attempts += 1;
         let verdict = judge_send(completion.result(), outgoing.len);
@@ -244,12 +228,7 @@ impl Ring {
         true
     }
 
-    pub(crate) fn datagram_received(
-        &mut self,
-        index: u32,
-        completion: Completion,
-        sink: Sink<'_>,
-    ) -> bool {
+    pub(crate) fn datagram_received(&mut self, index: u32, completion: Completion, sink: Sink<'_>) -> bool {
         let Some((key, datagram)) = self.datagrams.at(index) else {
             return false;
         };
@@ -339,9 +318,7 @@ fn judge_send(result: Result<usize, Errno>, len: u16) -> Verdict {
         Ok(sent) if sent == usize::from(len) => Verdict::Sent,
         Ok(_) => Verdict::Lost(io::ErrorKind::WriteZero.into()),
         Err(errno @ (Errno::AGAIN | Errno::INTR)) => Verdict::Passing(errno),
-        Err(errno @ (Errno::CONNREFUSED | Errno::HOSTUNREACH | Errno::PROTO)) => {
-            Verdict::Earlier(errno)
-        }
+        Err(errno @ (Errno::CONNREFUSED | Errno::HOSTUNREACH | Errno::PROTO)) => Verdict::Earlier(errno),
         Err(errno) => Verdict::Lost(errno.into()),
     }
 }

@@ -21,16 +21,10 @@ pub(crate) struct Pages {
 impl Pages {
     /// Zeroed memory of at least `bytes` bytes; `None` if it cannot be had.
     pub(crate) fn new(bytes: usize) -> Option<Pages> {
-        let layout = Layout::from_size_align(bytes.max(1), PAGE)
-            .ok()?
-            .pad_to_align();
+        let layout = Layout::from_size_align(bytes.max(1), PAGE).ok()?.pad_to_align();
         // SAFETY: the layout's size is at least one page, so not zero.
         let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
-        Some(Pages {
-            start,
-            layout,
-            leaked: false,
-        })
+        Some(Pages { start, layout, leaked: false })
     }
 
     pub(crate) fn start(&self) -> *mut u8 {
@@ -41,11 +35,7 @@ impl Pages {
     ///
     /// Panics if the range leaves the memory.
     pub(crate) fn at(&self, offset: usize, len: usize) -> *mut u8 {
-        assert!(
-            offset
-                .checked_add(len)
-                .is_some_and(|end| end <= self.layout.size())
-        );
+        assert!(offset.checked_add(len).is_some_and(|end| end <= self.layout.size()));
         // SAFETY: offset is inside the allocation, checked above.
         unsafe { self.start.as_ptr().add(offset) }
     }

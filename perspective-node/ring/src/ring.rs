@@ -46,12 +46,7 @@ pub struct RingConfig {
 
 impl Default for RingConfig {
     fn default() -> RingConfig {
-        RingConfig {
-            entries: 4096,
-            receive_buffers: 1024,
-            receive_buffer_bytes: 4096,
-            datagram_send_slots: 4096,
-        }
+        RingConfig { entries: 4096, receive_buffers: 1024, receive_buffer_bytes: 4096, datagram_send_slots: 4096 }
     }
 }
 
@@ -110,11 +105,7 @@ impl Ring {
     pub fn new(config: RingConfig) -> Result<Ring, RingError> {
         check_config(&config)?;
         let core = Core::new(config.entries)?;
-        let buffers = ReceiveBuffers::new(
-            core.uring(),
-            config.receive_buffers,
-            config.receive_buffer_bytes,
-        )?;
+        let buffers = ReceiveBuffers::new(core.uring(), config.receive_buffers, config.receive_buffer_bytes)?;
         let arena = SendArena::new(config.datagram_send_slots).ok_or(RingError::MemoryLimit)?;
         let wake_value = Pages::new(size_of::<u64>()).ok_or(RingError::MemoryLimit)?;
         let mut ring = Ring {
@@ -149,11 +140,7 @@ impl Ring {
     /// (`None`: never), and hands all events to the sink.
     ///
     /// Completions that concern nobody (a datagram left) do not end the wait.
-    pub fn wait(
-        &mut self,
-        timeout: Option<Duration>,
-        sink: &mut dyn FnMut(Event<'_>),
-    ) -> io::Result<()> {
+    pub fn wait(&mut self, timeout: Option<Duration>, sink: &mut dyn FnMut(Event<'_>)) -> io::Result<()> {
         // A timeout beyond the clock's range is none.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut limit = deadline.and(timeout);
@@ -163,9 +150,7 @@ impl Ring {
             if visible {
                 limit = Some(Duration::ZERO);
             }
-            let interrupted = self
-                .core
-                .enter(limit.map(|limit| limit.min(LONGEST_SLEEP)))?;
+            let interrupted = self.core.enter(limit.map(|limit| limit.min(LONGEST_SLEEP)))?;
             visible |= self.deliver(sink);
             if visible || interrupted || self.slot_freed {
                 self.slot_wanted = false;
@@ -216,12 +201,8 @@ impl Ring {
     }
 
     fn arm_waker(&mut self) {
-        let entry = opcode::Read::new(
-            Fd(self.waker.raw_fd()),
-            self.wake_value.start(),
-            size_of::<u64>() as u32,
-        )
-        .build();
+        let entry =
+            opcode::Read::new(Fd(self.waker.raw_fd()), self.wake_value.start(), size_of::<u64>() as u32).build();
         // SAFETY: memory and descriptor belong to the ring, which gives them up
         // only after this operation has completed; nobody reads the memory.
         unsafe { self.core.push(entry, Token::Wake) };

@@ -21,10 +21,7 @@ pub(crate) struct Slots<T> {
 
 impl<T> Slots<T> {
     pub(crate) fn new() -> Slots<T> {
-        Slots {
-            slab: Slab::new(),
-            next: 1,
-        }
+        Slots { slab: Slab::new(), next: 1 }
     }
 
     pub(crate) fn insert(&mut self, value: T) -> Key {
@@ -52,10 +49,7 @@ impl<T> Slots<T> {
     /// The entry a completion belongs to, with its key.
     pub(crate) fn at(&mut self, index: u32) -> Option<(Key, &mut T)> {
         let (generation, value) = self.slab.get_mut(index as usize)?;
-        let key = Key {
-            index,
-            generation: *generation,
-        };
+        let key = Key { index, generation: *generation };
         Some((key, value))
     }
 
@@ -68,13 +62,7 @@ impl<T> Slots<T> {
     }
 
     pub(crate) fn keys(&self) -> Vec<Key> {
-        self.slab
-            .iter()
-            .map(|(index, (generation, _))| Key {
-                index: index as u32,
-                generation: *generation,
-            })
-            .collect()
+        self.slab.iter().map(|(index, (generation, _))| Key { index: index as u32, generation: *generation }).collect()
     }
 
     /// Forgets every entry without dropping it.

@@ -174,12 +174,7 @@ impl Ring {
             return;
         };
         let address = stream.address.insert(Box::new(peer.into()));
-        let entry = opcode::Connect::new(
-            Fd(stream.socket.as_raw_fd()),
-            address.as_ptr().cast(),
-            address.len(),
-        )
-        .build();
+        let entry = opcode::Connect::new(Fd(stream.socket.as_raw_fd()), address.as_ptr().cast(), address.len()).build();
         stream.pending += 1;
         // SAFETY: the address is boxed, so it does not move with the stream,
         // and is dropped in `stream_connected` only; the socket stays in its
@@ -207,13 +202,9 @@ impl Ring {
             return;
         };
         let rest = sending.bytes.get(sending.done..).unwrap_or(&[]);
-        let entry = opcode::Send::new(
-            Fd(stream.socket.as_raw_fd()),
-            rest.as_ptr(),
-            rest.len().min(SEND_BYTES) as u32,
-        )
-        .flags(SendFlags::NOSIGNAL.bits() as i32)
-        .build();
+        let entry = opcode::Send::new(Fd(stream.socket.as_raw_fd()), rest.as_ptr(), rest.len().min(SEND_BYTES) as u32)
+            .flags(SendFlags::NOSIGNAL.bits() as i32)
+            .build();
         stream.pending += 1;
         // SAFETY: the vector stays in `sending`, untouched, until
         // `stream_sent`; its heap block does not move with the stream. The
@@ -229,10 +220,8 @@ impl Ring {
             && stream.receive == Receive::Wanted
         {
             let fd = Fd(stream.socket.as_raw_fd());
-            let entry = opcode::Recv::new(fd, std::ptr::null_mut(), size)
-                .buf_group(GROUP)
-                .build()
-                .flags(Flags::BUFFER_SELECT);
+            let entry =
+                opcode::Recv::new(fd, std::ptr::null_mut(), size).buf_group(GROUP).build().flags(Flags::BUFFER_SELECT);
             stream.receive = Receive::Armed;
             stream.pending += 1;
             // SAFETY: the memory is the buffer group's, which outlives the
@@ -294,12 +283,7 @@ impl Ring {
         Some((StreamId(key), stream))
     }
 
-    pub(crate) fn stream_connected(
-        &mut self,
-        index: u32,
-        completion: Completion,
-        sink: Sink<'_>,
-    ) -> bool {
+    pub(crate) fn stream_connected(&mut self, index: u32, completion: Completion, sink: Sink<'_>) -> bool {
         let Some((id, stream)) = self.settle_stream(index) else {
             return false;
         };
@@ -320,12 +304,7 @@ impl Ring {
         true
     }
 
-    pub(crate) fn stream_sent(
-        &mut self,
-        index: u32,
-        completion: Completion,
-        sink: Sink<'_>,
-    ) -> bool {
+    pub(crate) fn stream_sent(&mut self, index: u32, completion: Completion, sink: Sink<'_>) -> bool {
         let Some((id, stream)) = self.settle_stream(index) else {
             return false;
         };
@@ -357,12 +336,7 @@ impl Ring {
         true
     }
 
-    pub(crate) fn stream_received(
-        &mut self,
-        index: u32,
-        completion: Completion,
-        sink: Sink<'_>,
-    ) -> bool {
+    pub(crate) fn stream_received(&mut self, index: u32, completion: Completion, sink: Sink<'_>) -> bool {
         let buffer = completion.buffer();
         let visible = self.deliver_received(index, completion, sink);
         if let Some(buffer) = buffer {
@@ -400,11 +374,7 @@ impl Ring {
 }
 
 fn failed<'a>(id: StreamId, phase: StreamPhase, errno: Errno) -> Event<'a> {
-    Event::Failed {
-        id,
-        phase,
-        error: errno.into(),
-    }
+    Event::Failed { id, phase, error: errno.into() }
 }
 
 fn open_socket(local: Option<IpAddr>, peer: SocketAddr) -> io::Result<Socket> {
@@ -426,13 +396,7 @@ fn bind_address_no_port(socket: &Socket) -> io::Result<()> {
     const IP_BIND_ADDRESS_NO_PORT: c_int = 24;
     // SAFETY: this is the C library's declaration; std links it.
     unsafe extern "C" {
-        fn setsockopt(
-            socket: c_int,
-            level: c_int,
-            name: c_int,
-            value: *const c_void,
-            len: u32,
-        ) -> c_int;
+        fn setsockopt(socket: c_int, level: c_int, name: c_int, value: *const c_void, len: u32) -> c_int;
     }
     let on: c_int = 1;
     // SAFETY: the pointer is to a live int of the given length, which the call
@@ -446,9 +410,5 @@ fn bind_address_no_port(socket: &Socket) -> io::Result<()> {
             size_of::<c_int>() as u32,
         )
     };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

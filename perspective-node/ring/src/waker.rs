@@ -30,12 +30,7 @@ impl Waker {
         // Blocking on purpose: io_uring refuses to wait on descriptors that
         // are set to be non-blocking.
         let event = eventfd(0, EventfdFlags::CLOEXEC)?;
-        Ok(Waker {
-            shared: Arc::new(Shared {
-                event,
-                pending: AtomicBool::new(false),
-            }),
-        })
+        Ok(Waker { shared: Arc::new(Shared { event, pending: AtomicBool::new(false) }) })
     }
 
     /// Makes the ring deliver [`crate::Event::Woken`] soon.

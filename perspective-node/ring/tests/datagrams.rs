@@ -37,13 +37,8 @@ fn payload(number: u32) -> Vec<u8> {
 fn ten_thousand_echoes_over_four_sockets() {
     let (peer, thread) = echo("127.0.0.1:0");
     let mut driver = Driver::new(config());
-    let ids: Vec<_> = (0..4)
-        .map(|_| driver.ring.open_datagram(any(), peer).unwrap())
-        .collect();
-    let locals: HashSet<_> = ids
-        .iter()
-        .map(|id| driver.ring.datagram_local(*id))
-        .collect();
+    let ids: Vec<_> = (0..4).map(|_| driver.ring.open_datagram(any(), peer).unwrap()).collect();
+    let locals: HashSet<_> = ids.iter().map(|id| driver.ring.datagram_local(*id)).collect();
     assert_eq!(locals.len(), 4);
     let mut open = HashSet::new();
     let (mut next, mut done) = (0u32, 0);
@@ -77,14 +72,8 @@ fn ten_thousand_echoes_over_four_sockets() {
 #[test]
 fn a_burst_beyond_the_buffers_does_not_stop_the_socket() {
     let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let mut driver = Driver::new(RingConfig {
-        receive_buffers: 8,
-        ..config()
-    });
-    let id = driver
-        .ring
-        .open_datagram(any(), sender.local_addr().unwrap())
-        .unwrap();
+    let mut driver = Driver::new(RingConfig { receive_buffers: 8, ..config() });
+    let id = driver.ring.open_datagram(any(), sender.local_addr().unwrap()).unwrap();
     sender.connect(driver.ring.datagram_local(id)).unwrap();
     driver.turn(Duration::ZERO);
     for number in 0..500u32 {
@@ -146,16 +135,10 @@ fn a_refused_datagram_is_reported_and_the_socket_works_later() {
 fn send_errors() {
     let sink = UdpSocket::bind("127.0.0.1:0").unwrap();
     let peer = sink.local_addr().unwrap();
-    let mut driver = Driver::new(RingConfig {
-        datagram_send_slots: 2,
-        ..config()
-    });
+    let mut driver = Driver::new(RingConfig { datagram_send_slots: 2, ..config() });
     let id = driver.ring.open_datagram(any(), peer).unwrap();
     let send = |driver: &mut Driver, len: usize| driver.ring.send_datagram(id, &vec![7; len]);
-    assert_eq!(
-        send(&mut driver, MAX_DATAGRAM_SEND + 1),
-        Err(SendError::TooLong)
-    );
+    assert_eq!(send(&mut driver, MAX_DATAGRAM_SEND + 1), Err(SendError::TooLong));
     assert_eq!(send(&mut driver, MAX_DATAGRAM_SEND), Ok(()));
     assert_eq!(send(&mut driver, 1), Ok(()));
     assert_eq!(send(&mut driver, 1), Err(SendError::NoSlot));
@@ -181,10 +164,7 @@ fn send_errors() {
 fn empty_datagrams_and_ipv6() {
     let responder = UdpSocket::bind("[::1]:0").unwrap();
     let mut driver = Driver::new(config());
-    let id = driver
-        .ring
-        .open_datagram("[::1]:0".parse().unwrap(), responder.local_addr().unwrap())
-        .unwrap();
+    let id = driver.ring.open_datagram("[::1]:0".parse().unwrap(), responder.local_addr().unwrap()).unwrap();
     let local = driver.ring.datagram_local(id);
     driver.turn(Duration::ZERO);
     for bytes in [&b""[..], b"a", b"", b"b"] {
@@ -196,19 +176,10 @@ fn empty_datagrams_and_ipv6() {
 #[test]
 fn more_operations_than_submission_entries() {
     let (peer, thread) = echo("127.0.0.1:0");
-    let mut driver = Driver::new(RingConfig {
-        entries: 4,
-        receive_buffers: 16,
-        ..config()
-    });
-    let ids: Vec<_> = (0..50)
-        .map(|_| driver.ring.open_datagram(any(), peer).unwrap())
-        .collect();
+    let mut driver = Driver::new(RingConfig { entries: 4, receive_buffers: 16, ..config() });
+    let ids: Vec<_> = (0..50).map(|_| driver.ring.open_datagram(any(), peer).unwrap()).collect();
     for (number, id) in ids.iter().enumerate() {
-        driver
-            .ring
-            .send_datagram(*id, &payload(number as u32))
-            .unwrap();
+        driver.ring.send_datagram(*id, &payload(number as u32)).unwrap();
     }
     let mut got = HashSet::new();
     while got.len() < 50 {

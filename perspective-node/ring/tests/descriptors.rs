@@ -28,11 +28,7 @@ fn black_hole() -> (Socket, Vec<TcpStream>, SocketAddr) {
 fn drain(driver: &mut Driver) {
     let end = Instant::now() + PATIENCE;
     while driver.ring.streams_open() > 0 {
-        assert!(
-            Instant::now() < end,
-            "{} streams left",
-            driver.ring.streams_open()
-        );
+        assert!(Instant::now() < end, "{} streams left", driver.ring.streams_open());
         driver.turn(Duration::from_millis(10));
     }
 }
@@ -78,9 +74,7 @@ fn aborted_streams_leave_no_descriptor() {
 }
 
 fn connects_to_a_black_hole(driver: &mut Driver, hole: SocketAddr) {
-    let ids: Vec<_> = (0..50)
-        .map(|_| driver.ring.connect(None, hole).unwrap())
-        .collect();
+    let ids: Vec<_> = (0..50).map(|_| driver.ring.connect(None, hole).unwrap()).collect();
     assert!(driver.settle(Duration::from_millis(50)).is_empty());
     assert_eq!(driver.ring.streams_open(), 50);
     for id in ids {
@@ -116,11 +110,7 @@ fn aborts_in_all_phases(driver: &mut Driver, peer: SocketAddr, hole: SocketAddr,
         driver.settle(Duration::from_millis(20));
     }
     for (number, id) in ids.into_iter().enumerate() {
-        let how = if number % 2 == 0 {
-            Close::Graceful
-        } else {
-            Close::Reset
-        };
+        let how = if number % 2 == 0 { Close::Graceful } else { Close::Reset };
         driver.ring.close(id, how);
         if number % 16 == 0 {
             driver.turn(Duration::ZERO);

@@ -29,10 +29,7 @@ fn every_setup_error_names_its_remedy() {
     for (errno, words) in table {
         let text = explain_setup_error(errno.raw_os_error()).to_string();
         for word in *words {
-            assert!(
-                text.contains(word),
-                "{errno:?}: {word:?} is not in {text:?}"
-            );
+            assert!(text.contains(word), "{errno:?}: {word:?} is not in {text:?}");
         }
     }
     let text = RingError::MissingOperation("IORING_OP_SEND").to_string();
@@ -44,22 +41,10 @@ fn settings_are_checked() {
     let good = RingConfig::default();
     for bad in [
         RingConfig { entries: 0, ..good },
-        RingConfig {
-            receive_buffers: 0,
-            ..good
-        },
-        RingConfig {
-            receive_buffers: 100,
-            ..good
-        },
-        RingConfig {
-            receive_buffer_bytes: 0,
-            ..good
-        },
-        RingConfig {
-            datagram_send_slots: 0,
-            ..good
-        },
+        RingConfig { receive_buffers: 0, ..good },
+        RingConfig { receive_buffers: 100, ..good },
+        RingConfig { receive_buffer_bytes: 0, ..good },
+        RingConfig { datagram_send_slots: 0, ..good },
     ] {
         assert!(matches!(Ring::new(bad), Err(RingError::Config(_))));
     }

@@ -87,12 +87,7 @@ fn an_address_that_is_not_ours_is_an_error_at_once() {
     let mut driver = Driver::new(config());
     let peer = "127.0.0.1:9".parse().unwrap();
     for local in ["192.0.2.1", "::1"] {
-        assert!(
-            driver
-                .ring
-                .connect(Some(local.parse().unwrap()), peer)
-                .is_err()
-        );
+        assert!(driver.ring.connect(Some(local.parse().unwrap()), peer).is_err());
     }
     assert_eq!(driver.ring.streams_open(), 0);
 }
@@ -170,11 +165,7 @@ fn many_streams_share_few_buffers() {
             let _ = socket.read(&mut [0]);
         }
     });
-    let mut driver = Driver::new(RingConfig {
-        receive_buffers: 4,
-        receive_buffer_bytes: 1024,
-        ..config()
-    });
+    let mut driver = Driver::new(RingConfig { receive_buffers: 4, receive_buffer_bytes: 1024, ..config() });
     let ids: Vec<_> = (0..40).map(|_| driver.connected(peer)).collect();
     ids.iter().for_each(|id| driver.ring.receive(*id));
     let mut totals = vec![0; 40];
@@ -245,16 +236,9 @@ fn another_thread_wakes_the_ring() {
             (0..100).for_each(|_| waker.wake());
         });
         let seen = &mut driver.seen;
-        let timeout = if round == 0 {
-            None
-        } else {
-            Some(Duration::from_secs(3600))
-        };
+        let timeout = if round == 0 { None } else { Some(Duration::from_secs(3600)) };
         while seen.is_empty() {
-            driver
-                .ring
-                .wait(timeout, &mut |event| seen.push_back(own(event)))
-                .unwrap();
+            driver.ring.wait(timeout, &mut |event| seen.push_back(own(event))).unwrap();
         }
         thread.join().unwrap();
         let rest = driver.settle(Duration::from_millis(10));
@@ -310,28 +294,17 @@ fn the_timeout_is_kept() {
 fn a_completion_queue_that_overflows_loses_nothing() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let peer = listener.local_addr().unwrap();
-    let thread = std::thread::spawn(move || {
-        (0..100)
-            .map(|_| listener.accept().unwrap().0)
-            .collect::<Vec<_>>()
-    });
+    let thread = std::thread::spawn(move || (0..100).map(|_| listener.accept().unwrap().0).collect::<Vec<_>>());
     // Four submission entries, sixteen completions.
-    let mut driver = Driver::new(RingConfig {
-        entries: 4,
-        ..config()
-    });
-    let ids: Vec<_> = (0..100)
-        .map(|_| driver.ring.connect(None, peer).unwrap())
-        .collect();
+    let mut driver = Driver::new(RingConfig { entries: 4, ..config() });
+    let ids: Vec<_> = (0..100).map(|_| driver.ring.connect(None, peer).unwrap()).collect();
     for _ in &ids {
         assert!(matches!(driver.next(), Seen::Connected(_)));
     }
     let mut accepted = thread.join().unwrap();
     ids.iter().for_each(|id| driver.ring.receive(*id));
     driver.turn(Duration::ZERO);
-    accepted
-        .iter_mut()
-        .for_each(|socket| socket.write_all(b"x").unwrap());
+    accepted.iter_mut().for_each(|socket| socket.write_all(b"x").unwrap());
     for _ in &ids {
         assert!(matches!(driver.next(), Seen::Received(_, bytes) if bytes == b"x"));
     }

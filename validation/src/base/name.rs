@@ -62,7 +62,9 @@ pub enum NameError {
         a_label: Option<String>,
     },
     /// A character other than letters, digits and hyphen.
-    #[error("'{character}' in label '{label}' is not allowed in a certificate's name; only letters, digits and hyphens are (TLS BR 2.3.1 §7.1.2.7.12)")]
+    #[error(
+        "'{character}' in label '{label}' is not allowed in a certificate's name; only letters, digits and hyphens are (TLS BR 2.3.1 §7.1.2.7.12)"
+    )]
     Character {
         /// The character, escaped.
         character: String,
@@ -76,7 +78,9 @@ pub enum NameError {
         label: String,
     },
     /// Hyphens in positions 3 and 4 without a valid A-label.
-    #[error("label '{label}' is not a valid A-label: it does not survive conversion to Unicode and back (RFC 5891 §5.4)")]
+    #[error(
+        "label '{label}' is not a valid A-label: it does not survive conversion to Unicode and back (RFC 5891 §5.4)"
+    )]
     InvalidALabel {
         /// The label.
         label: String,
@@ -106,7 +110,9 @@ pub enum NameError {
         name: String,
     },
     /// An onion name.
-    #[error("'{name}' is an onion name; onion names are out of scope and never looked up in DNS (TLS BR 2.3.1 Appendix B)")]
+    #[error(
+        "'{name}' is an onion name; onion names are out of scope and never looked up in DNS (TLS BR 2.3.1 Appendix B)"
+    )]
     Onion {
         /// The name.
         name: String,
@@ -144,10 +150,8 @@ impl FromStr for DomainName {
         if !text.is_ascii() {
             return Err(NameError::NotAscii { name: shown(text), a_label: a_label_of(text) });
         }
-        if let Some(rest) = text.strip_suffix('.') {
-            if !rest.is_empty() && !rest.ends_with('.') {
-                return Err(NameError::TrailingDot { name: shown(text) });
-            }
+        if text.strip_suffix('.').is_some_and(|rest| !rest.is_empty() && !rest.ends_with('.')) {
+            return Err(NameError::TrailingDot { name: shown(text) });
         }
         if text.len() > NAME_OCTETS_MAX {
             return Err(NameError::TooLong { octets: text.len() });
@@ -194,9 +198,7 @@ fn is_a_label(label: &str) -> bool {
         return false;
     }
     let (unicode, result) = idna::domain_to_unicode(label);
-    result.is_ok()
-        && !unicode.is_ascii()
-        && idna::domain_to_ascii_strict(&unicode).is_ok_and(|again| again == label)
+    result.is_ok() && !unicode.is_ascii() && idna::domain_to_ascii_strict(&unicode).is_ok_and(|again| again == label)
 }
 
 fn check_whole(name: &str) -> Result<(), NameError> {

@@ -105,7 +105,9 @@ impl Determination {
 pub fn judge(request: &CheckRequest, observation: &Observation, policy: &CaaPolicy) -> Determination {
     let control = request.control.as_ref().map(|challenge| match (challenge.method, &observation.control) {
         (Method::Http01, Some(ControlObservation::Http(seen))) => dcv::http01::judge(challenge, seen),
-        (Method::Dns01, Some(ControlObservation::Txt(seen))) => dcv::dns01::judge(challenge, &request.sibling_digests, seen),
+        (Method::Dns01, Some(ControlObservation::Txt(seen))) => {
+            dcv::dns01::judge(challenge, &request.sibling_digests, seen)
+        }
         (Method::Http01 | Method::Dns01, _) => Finding::Failed(LookupFailure::NotObserved),
     });
     let caa = request.caa.as_ref().map(|check| caa::judge(&request.identifier, check, &observation.caa, policy));

@@ -1,9 +1,6 @@
 //! CAA in words. Records are shown as they came; what they mean was judged elsewhere.
 
-use super::{
-    Blame, Cause, Kind, Retry, dns,
-    text::list,
-};
+use super::{Blame, Cause, Kind, Retry, dns, text::list};
 use crate::{
     base::octets::{Octets, escape},
     check::{
@@ -68,12 +65,16 @@ pub(super) fn cause(request: &CheckRequest, finding: &CaaFinding, observation: O
 fn failed(failure: &LookupFailure, observation: Option<&Observation>) -> Cause {
     match failure {
         LookupFailure::Dns { name, .. } => {
-            let lookups: Vec<&DnsLookup> = observation.iter().flat_map(|o| &o.caa).filter(|lookup| lookup.name == *name).collect();
-            let mut cause = dns::cause(&lookups, Kind::Caa).unwrap_or_else(|| Cause::ours("the observation lacks the CAA lookup that failed".to_owned()));
+            let lookups: Vec<&DnsLookup> =
+                observation.iter().flat_map(|o| &o.caa).filter(|lookup| lookup.name == *name).collect();
+            let mut cause = dns::cause(&lookups, Kind::Caa)
+                .unwrap_or_else(|| Cause::ours("the observation lacks the CAA lookup that failed".to_owned()));
             cause.details.push("A CAA lookup that fails never permits (TLS BR 2.3.1 §4.2.2.1).".to_owned());
             cause
         }
-        LookupFailure::Http(_) | LookupFailure::NotObserved => Cause::ours("CAA was not looked up at every level".to_owned()),
+        LookupFailure::Http(_) | LookupFailure::NotObserved => {
+            Cause::ours("CAA was not looked up at every level".to_owned())
+        }
     }
 }
 
@@ -96,7 +97,16 @@ fn forbidden(
     }
     let (blame, advice) = advice(request, decision);
     details.extend(advice);
-    Cause { problem: ProblemKind::Caa, blame, retry: Retry::Fix, kind: Kind::Caa, subject: None, did, details, is_network: false }
+    Cause {
+        problem: ProblemKind::Caa,
+        blame,
+        retry: Retry::Fix,
+        kind: Kind::Caa,
+        subject: None,
+        did,
+        details,
+        is_network: false,
+    }
 }
 
 fn place(request: &CheckRequest, level: &str, alias_target: Option<&str>) -> String {
@@ -113,33 +123,49 @@ fn place(request: &CheckRequest, level: &str, alias_target: Option<&str>) -> Str
 fn rule_in_words(decision: &CaaDecision) -> String {
     match &decision.rule {
         CaaRule::CriticalUnknown { flags, tag, .. } if flags & CRITICAL != 0 => {
-            format!("holds the tag '{tag}' with flag value {flags}, which marks it critical, and the tag is not processed here")
+            format!(
+                "holds the tag '{tag}' with flag value {flags}, which marks it critical, and the tag is not processed here"
+            )
         }
         CaaRule::CriticalUnknown { flags, tag, .. } => {
-            format!("holds the tag '{tag}' with flag value {flags}, which is widely meant as critical and is taken so by policy, and the tag is not processed here")
+            format!(
+                "holds the tag '{tag}' with flag value {flags}, which is widely meant as critical and is taken so by policy, and the tag is not processed here"
+            )
         }
-        CaaRule::UnparsableRecord { error, .. } => format!("holds a record that cannot be read ({error}), which restricts"),
+        CaaRule::UnparsableRecord { error, .. } => {
+            format!("holds a record that cannot be read ({error}), which restricts")
+        }
         CaaRule::NotAuthorized { names_this_ca: true, .. } => {
             "names this CA, but with parameters that this request does not satisfy".to_owned()
         }
         CaaRule::NotAuthorized { property, other_issuers, names_this_ca: false } if other_issuers.is_empty() => {
             names_nobody(*property, &decision.records)
         }
-        CaaRule::NotAuthorized { other_issuers, names_this_ca: false, .. } => format!("allows only {}", list(other_issuers)),
-        CaaRule::EmptySet | CaaRule::NoRestrictingProperty { .. } | CaaRule::Authorized { .. } => "was judged".to_owned(),
+        CaaRule::NotAuthorized { other_issuers, names_this_ca: false, .. } => {
+            format!("allows only {}", list(other_issuers))
+        }
+        CaaRule::EmptySet | CaaRule::NoRestrictingProperty { .. } | CaaRule::Authorized { .. } => {
+            "was judged".to_owned()
+        }
     }
 }
 
 fn names_nobody(property: GoverningProperty, records: &[RecordFinding]) -> String {
     if let Some(value) = malformed_value(records) {
-        return format!("has the {property} value '{value}', which is not a well-formed issuer name, so it allows nobody");
+        return format!(
+            "has the {property} value '{value}', which is not a well-formed issuer name, so it allows nobody"
+        );
     }
-    let value = records.iter().find_map(|record| if let RecordFinding::NoIssuer { value } = record { Some(value.as_str()) } else { None });
+    let value = records
+        .iter()
+        .find_map(|record| if let RecordFinding::NoIssuer { value } = record { Some(value.as_str()) } else { None });
     format!("is {property} '{}' (no CA)", value.unwrap_or(";"))
 }
 
 fn malformed_value(records: &[RecordFinding]) -> Option<&str> {
-    records.iter().find_map(|record| if let RecordFinding::MalformedValue { value, .. } = record { Some(value.as_str()) } else { None })
+    records.iter().find_map(|record| {
+        if let RecordFinding::MalformedValue { value, .. } = record { Some(value.as_str()) } else { None }
+    })
 }
 
 fn shown_set(set: &RecordSet) -> String {
@@ -175,7 +201,9 @@ fn advice(request: &CheckRequest, decision: &CaaDecision) -> (Blame, Vec<String>
             texts.push(add);
             (Blame::Policy, texts)
         }
-        CaaRule::EmptySet | CaaRule::NoRestrictingProperty { .. } | CaaRule::Authorized { .. } => (Blame::Policy, vec![add]),
+        CaaRule::EmptySet | CaaRule::NoRestrictingProperty { .. } | CaaRule::Authorized { .. } => {
+            (Blame::Policy, vec![add])
+        }
     }
 }
 
@@ -209,7 +237,7 @@ fn malformed(value: &str) -> String {
     let name = value.split(';').next().unwrap_or(value).trim();
     if name.ends_with('.') {
         format!("The CAA value is '{value}' including the final dot. Enter it without.")
-    } else if name.contains(['\'', '"', '`']) || name.contains("\\xe2\\x80") {
+    } else if name.contains(['\'', '"', '`']) || name.contains("\\x22") || name.contains("\\xe2\\x80") {
         format!("The CAA value is '{value}' including the quote marks. Enter it without them.")
     } else {
         format!("The CAA value is '{value}'; a domain name of letters, digits, hyphens and dots is wanted.")

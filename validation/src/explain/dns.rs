@@ -5,8 +5,8 @@ use super::{
     text::{list, number, quoted, seconds},
 };
 use crate::{
-    check::dcv::dns01::{TxtFault, TxtHint, joined_strings},
     base::octets::Octets,
+    check::dcv::dns01::{TxtFault, TxtHint, joined_strings},
     observation::{
         Alias, Denial, DnsFailure, DnsLookup, DnsOutcome, DnsTransport, HintObservation, NetworkError, Observation, Soa,
     },
@@ -47,6 +47,22 @@ pub(super) fn versions(observation: &Observation) -> impl Iterator<Item = &Soa> 
     txt.chain(&observation.caa).filter_map(|lookup| denial(lookup)?.soa.as_ref())
 }
 
+/// The zone that holds, or lacks, the TXT that was looked up, as far as a denial names it.
+pub(super) fn zone_of_txt(observation: &Observation) -> Option<String> {
+    use crate::observation::ControlObservation;
+    let Some(ControlObservation::Txt(lookup)) = &observation.control else { return None };
+    let owner = match &lookup.outcome {
+        DnsOutcome::Answer(set) => set.owner.as_str(),
+        DnsOutcome::Nodata(denial) | DnsOutcome::Nxdomain(denial) => {
+            denial.aliases.last().map_or(lookup.name.as_str(), |alias| alias.target.as_str())
+        }
+        DnsOutcome::Failed(_) => return None,
+    };
+    versions(observation)
+        .find(|soa| owner.ends_with(&format!(".{}", soa.zone)) || owner == soa.zone)
+        .map(|soa| soa.zone.clone())
+}
+
 fn rcode(code: u16) -> String {
     let name = match code {
         1 => "FORMERR",
@@ -77,34 +93,42 @@ fn met(failure: &DnsFailure) -> String {
         DnsFailure::Rcode(code) => format!("was answered {}", rcode(*code)),
         DnsFailure::Timeout => "was never answered".to_owned(),
         DnsFailure::ResolverUnreachable(error) => format!("did not reach our resolver: the packet {}", network(*error)),
-        DnsFailure::Tcp(error) => format!("needs TCP, and TCP port 53 {}", network(*error)),
+        DnsFailure::Tcp(error) => format!("needs TCP, and the TCP connection to our resolver {}", network(*error)),
         DnsFailure::Malformed(problem) => format!("was answered with a message that cannot be read ({problem})"),
         DnsFailure::AliasLoop(aliases) => format!("runs in an alias loop: {}", chain(aliases)),
         DnsFailure::AliasChainTooLong => "leads through more than 16 aliases".to_owned(),
-        DnsFailure::IncompleteChain(target) => format!("ends at the alias target {target}, about which the reply says nothing"),
+        DnsFailure::IncompleteChain(target) => {
+            format!("ends at the alias target {target}, about which the reply says nothing")
+        }
         DnsFailure::DeadlineOfTask => "was still open when the time for the whole check ran out".to_owned(),
         DnsFailure::Local(reason) => format!("could not be sent by us ({reason})"),
     }
 }
 
-/// Who was asked, how, and what the resolver adds.
-fn asked(lookup: &DnsLookup) -> String {
-    let transports = match (lookup.transmissions, lookup.transport) {
-        (0, DnsTransport::Udp) => "not sent".to_owned(),
-        (0, DnsTransport::Tcp) => "over TCP".to_owned(),
-        (times, DnsTransport::Udp) => format!("over UDP, sent {} within {}", count_times(times), seconds(lookup.elapsed_us)),
-        (times, DnsTransport::Tcp) => format!("over UDP, sent {}, and TCP, within {}", count_times(times), seconds(lookup.elapsed_us)),
-    };
-    let mut text = format!("Resolver {} was asked {} {} {transports}", lookup.resolver, lookup.name, lookup.rtype);
-    if let Some(failure) = failure(lookup) {
-        text.push_str(&format!("; the question {}", met(failure)));
+/// Who was asked, how, and what the resolver adds. `met_first` is what was told already.
+fn asked(lookups: &[&DnsLookup], met_first: &str) -> Vec<String> {
+    let mut texts: Vec<String> = Vec::new();
+    for lookup in lookups {
+        let met = failure(lookup).map(met).filter(|met| met != met_first);
+        let met = met.map(|met| format!("; the question for {} {met}", lookup.rtype)).unwrap_or_default();
+        let added: Vec<String> =
+            lookup.extended_errors.iter().map(|e| format!("EDE {} '{}'", e.code, e.text)).collect();
+        let added = if added.is_empty() { String::new() } else { format!("; it adds {}", list(&added)) };
+        let text = format!("Our resolver {} was asked {}{met}{added}.", lookup.resolver, transports(lookup));
+        if !texts.contains(&text) {
+            texts.push(text);
+        }
     }
-    let added: Vec<String> = lookup.extended_errors.iter().map(|e| format!("EDE {} '{}'", e.code, e.text)).collect();
-    if !added.is_empty() {
-        text.push_str(&format!("; it adds {}", list(&added)));
+    texts
+}
+
+fn transports(lookup: &DnsLookup) -> String {
+    let within = seconds(lookup.elapsed_us);
+    match (lookup.transmissions, lookup.transport) {
+        (0, DnsTransport::Udp | DnsTransport::Tcp) => "in vain: nothing could be sent".to_owned(),
+        (times, DnsTransport::Udp) => format!("over UDP, {}, within {within}", count_times(times)),
+        (times, DnsTransport::Tcp) => format!("over UDP, {}, and over TCP, within {within}", count_times(times)),
     }
-    text.push('.');
-    text
 }
 
 fn count_times(times: u8) -> String {
@@ -123,14 +147,18 @@ fn fault(failure: &DnsFailure, lookup: &DnsLookup) -> (ProblemKind, Blame, Retry
         DnsFailure::ResolverUnreachable(_) | DnsFailure::Local(_) | DnsFailure::Tcp(NetworkError::Local) => {
             (ProblemKind::ServerInternal, Blame::Perspective, Retry::Now)
         }
-        DnsFailure::Rcode(_) | DnsFailure::Timeout | DnsFailure::Tcp(_) | DnsFailure::Malformed(_) if is_bogus(lookup) => {
+        // The connection to our own resolver: a name server that refuses TCP shows as its SERVFAIL.
+        DnsFailure::Tcp(_) => (ProblemKind::Dns, Blame::Perspective, Retry::Now),
+        DnsFailure::Rcode(_) | DnsFailure::Timeout | DnsFailure::Malformed(_) if is_bogus(lookup) => {
             (ProblemKind::Dns, Blame::Record, Retry::Fix)
         }
-        DnsFailure::Rcode(_) | DnsFailure::Timeout | DnsFailure::Tcp(_) | DnsFailure::Malformed(_) if is_top_level => {
+        DnsFailure::Rcode(_) | DnsFailure::Timeout | DnsFailure::Malformed(_) if is_top_level => {
             (ProblemKind::Dns, Blame::Parent, Retry::Now)
         }
-        DnsFailure::Rcode(2) | DnsFailure::Timeout | DnsFailure::DeadlineOfTask => (ProblemKind::Dns, Blame::Dns, Retry::Later),
-        DnsFailure::Rcode(_) | DnsFailure::Tcp(_) | DnsFailure::Malformed(_) => (ProblemKind::Dns, Blame::Dns, Retry::Fix),
+        DnsFailure::Rcode(2) | DnsFailure::Timeout | DnsFailure::DeadlineOfTask => {
+            (ProblemKind::Dns, Blame::Dns, Retry::Later)
+        }
+        DnsFailure::Rcode(_) | DnsFailure::Malformed(_) => (ProblemKind::Dns, Blame::Dns, Retry::Fix),
         DnsFailure::AliasLoop(_) | DnsFailure::AliasChainTooLong | DnsFailure::IncompleteChain(_) => {
             (ProblemKind::Dns, Blame::Record, Retry::Fix)
         }
@@ -139,19 +167,20 @@ fn fault(failure: &DnsFailure, lookup: &DnsLookup) -> (ProblemKind, Blame, Retry
 
 /// Why these lookups, which belong to one step, came to nothing. The first failed one leads.
 pub(super) fn cause(lookups: &[&DnsLookup], kind: Kind) -> Option<Cause> {
-    let failed: Vec<&&DnsLookup> = lookups.iter().filter(|lookup| failure(lookup).is_some()).collect();
+    let failed: Vec<&DnsLookup> = lookups.iter().copied().filter(|lookup| failure(lookup).is_some()).collect();
     let first = failed.first()?;
     let met_first = failure(first)?;
     let (problem, blame, retry) = fault(met_first, first);
     let types: Vec<String> = failed.iter().map(|lookup| lookup.rtype.to_string()).collect();
-    let mut details: Vec<String> = failed.iter().map(|lookup| asked(lookup)).collect();
+    let met_first_in_words = met(met_first);
+    let mut details = asked(&failed, &met_first_in_words);
     if blame == Blame::Parent {
         details.push("It failed at the top-level domain, above the delegation; nothing is wrong with the domain itself, and trying again is safe.".to_owned());
     }
     if is_bogus(first) {
         details.push("The resolver finds the DNSSEC data of the zone or of its parent's DS at fault.".to_owned());
     }
-    let did = format!("the lookup of {} {} {}", first.name, types.join(" and "), met(met_first));
+    let did = format!("the lookup of {} {} {met_first_in_words}", first.name, types.join(" and "));
     Some(Cause { problem, blame, retry, kind, subject: None, did, details, is_network: false })
 }
 
@@ -159,8 +188,13 @@ pub(super) fn cause(lookups: &[&DnsLookup], kind: Kind) -> Option<Cause> {
 pub(super) fn no_txt(lookup: &DnsLookup, hints: &[HintObservation]) -> Cause {
     let name = &lookup.name;
     let denial = denial(lookup).cloned().unwrap_or_default();
-    let exists = if matches!(lookup.outcome, DnsOutcome::Nxdomain(_)) { "the name does not exist" } else { "the name has no TXT" };
-    let version = denial.soa.as_ref().map(|soa| format!(", zone {} serial {}", soa.zone, soa.serial)).unwrap_or_default();
+    let exists = if matches!(lookup.outcome, DnsOutcome::Nxdomain(_)) {
+        "the name does not exist"
+    } else {
+        "the name has no TXT"
+    };
+    let version =
+        denial.soa.as_ref().map(|soa| format!(", zone {} serial {}", soa.zone, soa.serial)).unwrap_or_default();
     let mut details = Vec::new();
     if let Some(alias) = denial.aliases.first() {
         details.push(hint_wildcard(alias, hints).unwrap_or_else(|| {
@@ -169,7 +203,16 @@ pub(super) fn no_txt(lookup: &DnsLookup, hints: &[HintObservation]) -> Cause {
     }
     details.extend(hints.iter().filter_map(|hint| hint_doubled(hint, name)));
     let did = format!("no TXT was found at {name} ({exists}{version})");
-    Cause { problem: ProblemKind::Unauthorized, blame: Blame::Record, retry: Retry::Fix, kind: Kind::Txt, subject: None, did, details, is_network: false }
+    Cause {
+        problem: ProblemKind::Unauthorized,
+        blame: Blame::Record,
+        retry: Retry::Fix,
+        kind: Kind::Txt,
+        subject: None,
+        did,
+        details,
+        is_network: false,
+    }
 }
 
 fn hint_wildcard(alias: &Alias, hints: &[HintObservation]) -> Option<String> {
@@ -191,33 +234,55 @@ fn hint_wildcard(alias: &Alias, hints: &[HintObservation]) -> Option<String> {
 fn hint_doubled(hint: &HintObservation, name: &str) -> Option<String> {
     let found = matches!(hint.lookup.outcome, DnsOutcome::Answer(_)) && hint.kind == HintKind::DoubledName;
     found.then(|| {
-        format!("One exists at {}: most panels add the domain themselves, so enter {name} without it.", hint.lookup.name)
+        format!(
+            "One exists at {}: most panels add the domain themselves, so enter {name} without it.",
+            hint.lookup.name
+        )
     })
 }
 
 /// TXT records, none of them right.
 pub(super) fn wrong_txt(lookup: &DnsLookup, fault: TxtFault) -> Cause {
-    let found = if fault.found == 1 { "one TXT value was found".to_owned() } else { format!("{} TXT values were found", number(fault.found as usize)) };
+    let found = if fault.found == 1 {
+        "one TXT value was found".to_owned()
+    } else {
+        format!("{} TXT values were found", number(fault.found as usize))
+    };
     let hint = match fault.hint {
         TxtHint::Quoted => "it is the right value within literal quotation marks; enter it without them",
         TxtHint::WhiteSpace => "it is the right value with white space around it; enter it without",
         TxtHint::Case => "it is the right value in another case; upper and lower case matter",
         TxtHint::Sibling => "it belongs to the other authorization in this order. Both values must be present together",
         TxtHint::NotHashed => "it is the key authorization itself; its SHA-256 in base64url is wanted",
-        TxtHint::OtherDigest => "it has the right form but belongs to no challenge we know: an old one, or another client's",
+        TxtHint::OtherDigest => {
+            "it has the right form but belongs to no challenge we know: an old one, or another client's"
+        }
         TxtHint::Other => "it does not look like a challenge value",
     };
     let joint = if fault.found == 1 { "and" } else { "none of them right; of one" };
     let did = format!("{found} at {}, {joint} {hint}", lookup.name);
     let details = shown_values(lookup).into_iter().collect();
-    Cause { problem: ProblemKind::Unauthorized, blame: Blame::Record, retry: Retry::Fix, kind: Kind::Txt, subject: None, did, details, is_network: false }
+    Cause {
+        problem: ProblemKind::Unauthorized,
+        blame: Blame::Record,
+        retry: Retry::Fix,
+        kind: Kind::Txt,
+        subject: None,
+        did,
+        details,
+        is_network: false,
+    }
 }
 
 fn shown_values(lookup: &DnsLookup) -> Option<String> {
     const SHOWN: usize = 3;
     let DnsOutcome::Answer(set) = &lookup.outcome else { return None };
-    let values: Vec<String> =
-        set.rdata.iter().take(SHOWN).map(|rdata| quoted(&Octets(joined_strings(rdata.as_slice()).unwrap_or_default()))).collect();
+    let values: Vec<String> = set
+        .rdata
+        .iter()
+        .take(SHOWN)
+        .map(|rdata| quoted(&Octets(joined_strings(rdata.as_slice()).unwrap_or_default())))
+        .collect();
     let more = if set.rdata.len() > SHOWN { format!(" and {} more", set.rdata.len() - SHOWN) } else { String::new() };
     let through = if set.aliases.is_empty() { String::new() } else { format!(" (through {})", chain(&set.aliases)) };
     Some(format!("Found{through}: {}{more}.", values.join(", ")))

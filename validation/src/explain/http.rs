@@ -10,8 +10,8 @@ use crate::{
     base::octets::Octets,
     check::dcv::http01::BodyFault,
     observation::{
-        DnsLookup, DnsOutcome, HttpFailure, HttpHop, HttpObservation, HttpOutcome, HttpTry, NetworkError, RedirectReason,
-        RedirectRefusal, TryEnd, UnusedReason,
+        ControlObservation, DnsLookup, DnsOutcome, HttpFailure, HttpHop, HttpObservation, HttpOutcome, HttpTry,
+        NetworkError, Observation, RedirectReason, RedirectRefusal, TryEnd, UnusedReason,
     },
     problem::ProblemKind,
 };
@@ -72,7 +72,8 @@ fn response_body(seen: &HttpObservation) -> Octets {
 
 fn is_html(seen: &HttpObservation, body: &Octets) -> bool {
     let head = seen.hops.last().and_then(|hop| hop.response.as_ref());
-    let says_so = head.and_then(|head| head.content_type.as_ref()).is_some_and(|t| contains(t.as_slice(), b"text/html"));
+    let says_so =
+        head.and_then(|head| head.content_type.as_ref()).is_some_and(|t| contains(t.as_slice(), b"text/html"));
     says_so || contains(body.as_slice(), b"<html") || contains(body.as_slice(), b"<!doctype")
 }
 
@@ -93,7 +94,8 @@ pub(super) fn wrong_status(seen: &HttpObservation, status: u16) -> Cause {
     let html = is_html(seen, &body);
     let page = if html { " with an HTML page" } else { "" };
     let did = format!("returned {status}{page}{}", evidence(seen, &body));
-    let filter = names_acme_application(&body) || matches!(status, 401 | 403 | 406 | 429 | 451) || (html && status == 503);
+    let filter =
+        names_acme_application(&body) || matches!(status, 401 | 403 | 406 | 429 | 451) || (html && status == 503);
     let blame = if filter { Blame::Filter } else { Blame::Web };
     let mut cause = new(ProblemKind::Unauthorized, (blame, Retry::Fix), seen, did);
     cause.details.push(match status {
@@ -117,7 +119,9 @@ pub(super) fn wrong_body(seen: &HttpObservation, fault: BodyFault) -> Cause {
         BodyFault::Empty => "an empty body",
         BodyFault::ByteOrderMark => "a body that starts with a byte-order mark",
         BodyFault::Compressed => "a compressed body although none was asked for",
-        BodyFault::EchoesToken => "a page that echoes our URL: it contains the token but not the full key authorization",
+        BodyFault::EchoesToken => {
+            "a page that echoes our URL: it contains the token but not the full key authorization"
+        }
         BodyFault::TrailingText => "the right text with more text after it",
         BodyFault::OtherThumbprint => "the token with the thumbprint of another account key",
         BodyFault::TooLong => "a body far longer than a key authorization",
@@ -138,7 +142,11 @@ pub(super) fn wrong_body(seen: &HttpObservation, fault: BodyFault) -> Cause {
             "The body must be exactly the key authorization."
         }
     };
-    cause.details.push(if acme { format!("The page speaks of 'acme-protocol'. {ACME_FIREWALL}") } else { advice.to_owned() });
+    cause.details.push(if acme {
+        format!("The page speaks of 'acme-protocol'. {ACME_FIREWALL}")
+    } else {
+        advice.to_owned()
+    });
     other_family(seen, &mut cause);
     cause
 }
@@ -149,7 +157,9 @@ fn other_family(seen: &HttpObservation, cause: &mut Cause) {
     let passed_over: Vec<String> = hop
         .unused
         .iter()
-        .filter(|unused| unused.reason == UnusedReason::OtherAnswered && unused.address.is_ipv4() != used.address.is_ipv4())
+        .filter(|unused| {
+            unused.reason == UnusedReason::OtherAnswered && unused.address.is_ipv4() != used.address.is_ipv4()
+        })
         .map(|unused| unused.address.to_string())
         .collect();
     if passed_over.is_empty() || cause.blame == Blame::Filter {
@@ -197,7 +207,8 @@ pub(super) fn failed(seen: &HttpObservation, failure: &HttpFailure) -> Cause {
             new(connection, (Blame::Web, Retry::Fix), seen, did)
         }
         HttpFailure::BadResponse { problem, first } => {
-            let did = format!("sent something that is no usable HTTP response: {problem} (it begins {})", quoted(first));
+            let did =
+                format!("sent something that is no usable HTTP response: {problem} (it begins {})", quoted(first));
             new(connection, (Blame::Web, Retry::Fix), seen, did)
         }
         HttpFailure::RedirectRefused(refusal) => redirect_refused(seen, refusal),
@@ -215,7 +226,8 @@ fn no_address(seen: &HttpObservation) -> Cause {
     let host = hop.map(host_of).unwrap_or_default();
     let gone = hop.is_some_and(|hop| hop.resolution.iter().any(|l| matches!(l.outcome, DnsOutcome::Nxdomain(_))));
     let how = if gone { "the name does not exist (NXDOMAIN)" } else { "the name has neither A nor AAAA" };
-    let mut cause = new(ProblemKind::Dns, (Blame::Record, Retry::Fix), seen, format!("no address was found for {host}: {how}"));
+    let mut cause =
+        new(ProblemKind::Dns, (Blame::Record, Retry::Fix), seen, format!("no address was found for {host}: {how}"));
     cause.kind = Kind::Dns;
     cause.subject = None;
     if let Some(advice) = hop.filter(|_| seen.hops.len() > 1).and_then(|hop| missing_slash(&hop.url)) {
@@ -227,7 +239,9 @@ fn no_address(seen: &HttpObservation) -> Cause {
 
 fn lookup_failed(seen: &HttpObservation) -> Cause {
     let lookups: Vec<&DnsLookup> = seen.hops.last().map(|hop| hop.resolution.iter().collect()).unwrap_or_default();
-    let Some(mut cause) = dns::cause(&lookups, Kind::Dns) else { return Cause::ours("the observation lacks the lookup that failed".to_owned()) };
+    let Some(mut cause) = dns::cause(&lookups, Kind::Dns) else {
+        return Cause::ours("the observation lacks the lookup that failed".to_owned());
+    };
     if let Some(advice) = seen.hops.last().filter(|_| seen.hops.len() > 1).and_then(|hop| missing_slash(&hop.url)) {
         cause.blame = Blame::Web;
         cause.details.push(advice);
@@ -276,7 +290,9 @@ pub(super) fn try_in_words(attempt: &HttpTry) -> String {
     match attempt.end {
         TryEnd::Answered => "answered".to_owned(),
         TryEnd::NotConnected(error) => match error {
-            NetworkError::Timeout => format!("never answered the TCP connection (waited {})", seconds(attempt.elapsed_us)),
+            NetworkError::Timeout => {
+                format!("never answered the TCP connection (waited {})", seconds(attempt.elapsed_us))
+            }
             NetworkError::Refused => "refused the TCP connection".to_owned(),
             NetworkError::Unreachable => "could not be reached: there is no route to it".to_owned(),
             NetworkError::Reset | NetworkError::ClosedEarly | NetworkError::Local | NetworkError::Other => {
@@ -285,8 +301,15 @@ pub(super) fn try_in_words(attempt: &HttpTry) -> String {
         },
         TryEnd::NoResponse(error) => {
             let how = match error {
-                NetworkError::Timeout => format!("sent nothing for {}", seconds(attempt.elapsed_us.saturating_sub(attempt.connected_us.unwrap_or(0)))),
-                NetworkError::Reset | NetworkError::ClosedEarly | NetworkError::Refused | NetworkError::Unreachable | NetworkError::Local
+                NetworkError::Timeout => format!(
+                    "sent nothing for {}",
+                    seconds(attempt.elapsed_us.saturating_sub(attempt.connected_us.unwrap_or(0)))
+                ),
+                NetworkError::Reset
+                | NetworkError::ClosedEarly
+                | NetworkError::Refused
+                | NetworkError::Unreachable
+                | NetworkError::Local
                 | NetworkError::Other => {
                     format!("{} right after our request for the challenge path", ending(error, ""))
                 }
@@ -297,26 +320,36 @@ pub(super) fn try_in_words(attempt: &HttpTry) -> String {
 }
 
 fn not_answered(seen: &HttpObservation) -> Cause {
-    let Some(last) = last_try(seen) else { return Cause::ours("the observation lacks the connection that failed".to_owned()) };
+    let Some(last) = last_try(seen) else {
+        return Cause::ours("the observation lacks the connection that failed".to_owned());
+    };
     let (whose, firewall) = match last.end {
         TryEnd::NoResponse(NetworkError::Reset | NetworkError::ClosedEarly) => ((Blame::Filter, Retry::Fix), true),
-        TryEnd::NotConnected(NetworkError::Timeout | NetworkError::Reset | NetworkError::ClosedEarly) => ((Blame::Filter, Retry::Fix), false),
+        TryEnd::NotConnected(NetworkError::Timeout | NetworkError::Reset | NetworkError::ClosedEarly) => {
+            ((Blame::Filter, Retry::Fix), false)
+        }
         TryEnd::NotConnected(NetworkError::Refused) => ((Blame::Web, Retry::Fix), false),
-        TryEnd::NotConnected(NetworkError::Local) | TryEnd::NoResponse(NetworkError::Local) => ((Blame::Perspective, Retry::Now), false),
+        TryEnd::NotConnected(NetworkError::Local) | TryEnd::NoResponse(NetworkError::Local) => {
+            ((Blame::Perspective, Retry::Now), false)
+        }
         TryEnd::NotConnected(NetworkError::Unreachable | NetworkError::Other)
-        | TryEnd::NoResponse(NetworkError::Timeout | NetworkError::Refused | NetworkError::Unreachable | NetworkError::Other)
+        | TryEnd::NoResponse(
+            NetworkError::Timeout | NetworkError::Refused | NetworkError::Unreachable | NetworkError::Other,
+        )
         | TryEnd::Answered => ((Blame::Web, Retry::Later), false),
     };
     let problem = if whose.0 == Blame::Perspective { ProblemKind::ServerInternal } else { ProblemKind::Connection };
     let mut cause = new(problem, whose, seen, try_in_words(last));
     cause.is_network = true;
-    let redirects = seen.hops.len() - 1;
+    let redirects = seen.hops.len().saturating_sub(1);
     if let (TryEnd::NoResponse(NetworkError::Timeout), true) = (last.end, redirects > 0) {
-        cause.details.insert(0, format!("Timed out reading from {} after redirect {redirects} of 10.", last.address.ip()));
+        let at = seen.hops.last().map(|hop| shown_url(&hop.url)).unwrap_or_default();
+        cause.details =
+            vec![format!("Timed out reading from {} after redirect {redirects} of 10, at {at}.", last.address.ip())];
     }
     if let Some(hop) = seen.hops.last() {
-        let earlier = &hop.tries[..hop.tries.len() - 1];
-        cause.details.extend(earlier.iter().map(|t| format!("Before that, {} {}.", t.address, try_in_words(t))));
+        let earlier = hop.tries.iter().rev().skip(1).rev();
+        cause.details.extend(earlier.map(|t| format!("Before that, {} {}.", t.address, try_in_words(t))));
     }
     if firewall {
         cause.details.push(ACME_FIREWALL.to_owned());
@@ -328,12 +361,17 @@ fn not_answered(seen: &HttpObservation) -> Cause {
 
 fn redirect_refused(seen: &HttpObservation, refusal: &RedirectRefusal) -> Cause {
     let why = match &refusal.reason {
-        RedirectReason::Scheme(scheme) => format!("has the scheme '{}'; only http and https may be used", Octets(scheme.as_bytes().to_vec()).shown(20)),
+        RedirectReason::Scheme(scheme) => format!(
+            "has the scheme '{}'; only http and https may be used",
+            Octets(scheme.as_bytes().to_vec()).shown(20)
+        ),
         RedirectReason::Port(port) => format!("points at port {port}; only 80 and 443 may be used"),
         RedirectReason::UserInfo => "holds a user name or password".to_owned(),
         RedirectReason::NotAUrl(problem) => format!("is no URL that can be followed ({problem})"),
         RedirectReason::Loop => "leads back to a URL already fetched from the same address: a redirect loop".to_owned(),
-        RedirectReason::HttpsNotOffered => "points at https, which this release does not follow; serve the challenge over http".to_owned(),
+        RedirectReason::HttpsNotOffered => {
+            "points at https, which this release does not follow; serve the challenge over http".to_owned()
+        }
     };
     let did = format!("answered with a redirect that cannot be followed: redirect {} {why}", refusal.redirect);
     let mut cause = new(ProblemKind::Connection, (Blame::Web, Retry::Fix), seen, did);
@@ -342,6 +380,17 @@ fn redirect_refused(seen: &HttpObservation, refusal: &RedirectRefusal) -> Cause 
     cause.details.push(format!("Its target is '{target}'."));
     cause.details.extend(missing_slash(&target));
     cause
+}
+
+/// Whether the time ran out while a server was being asked, and not while names were looked up.
+pub(super) fn is_being_fetched(observation: &Observation) -> bool {
+    match &observation.control {
+        Some(ControlObservation::Http(seen)) => {
+            seen.outcome == HttpOutcome::Failed(HttpFailure::DeadlineOfTask)
+                && seen.hops.last().is_some_and(|hop| !hop.tries.is_empty())
+        }
+        Some(ControlObservation::Txt(_)) | None => false,
+    }
 }
 
 fn out_of_time(seen: &HttpObservation) -> Cause {
@@ -354,7 +403,8 @@ fn out_of_time(seen: &HttpObservation) -> Cause {
             cause
         }
         Some(_) | None => {
-            let did = "was still being asked when the time for the whole check ran out".to_owned();
+            let did = last_try(seen).map_or("was not asked".to_owned(), try_in_words);
+            let did = format!("{did}; then the time for the whole check ran out");
             new(ProblemKind::Connection, (Blame::Web, Retry::Later), seen, did)
         }
     }

@@ -97,7 +97,6 @@ pub struct Seen<'a> {
     pub answer: &'a Answer,
 }
 
-
 /// What a cause is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -195,11 +194,17 @@ fn unanswered(state: PerspectiveState) -> Option<Cause> {
 }
 
 /// If both control and CAA fail, control leads and CAA is mentioned.
-fn determined(request: &CheckRequest, determination: &Determination, observation: Option<&Observation>) -> Option<Cause> {
+fn determined(
+    request: &CheckRequest,
+    determination: &Determination,
+    observation: Option<&Observation>,
+) -> Option<Cause> {
     let control = determination.control.as_ref().and_then(|finding| control_cause(finding, observation));
     let caa = determination.caa.as_ref().and_then(|finding| caa::cause(request, finding, observation));
     let budget = observation.and_then(|o| Some((o, o.budget?)));
-    if let Some((observation, budget)) = budget.filter(|_| is_out_of_time(determination)) {
+    if let Some((observation, budget)) =
+        budget.filter(|(o, _)| is_out_of_time(determination) && !http::is_being_fetched(o))
+    {
         return Some(out_of_budget(observation, budget));
     }
     match (control, caa) {
@@ -219,13 +224,27 @@ fn control_cause(finding: &Finding, observation: Option<&Observation>) -> Option
     let hints = observation.map_or(&[][..], |o| o.hints.as_slice());
     Some(match (finding, control) {
         (Finding::Confirmed, _) => return None,
-        (Finding::Contradicted(Contradiction::Status(status)), ControlObservation::Http(fetch)) => http::wrong_status(fetch, *status),
-        (Finding::Contradicted(Contradiction::Body(fault)), ControlObservation::Http(fetch)) => http::wrong_body(fetch, *fault),
-        (Finding::Contradicted(Contradiction::NoTxt { .. }), ControlObservation::Txt(lookup)) => dns::no_txt(lookup, hints),
-        (Finding::Contradicted(Contradiction::Txt(fault)), ControlObservation::Txt(lookup)) => dns::wrong_txt(lookup, *fault),
-        (Finding::Failed(LookupFailure::Http(failure)), ControlObservation::Http(fetch)) => http::failed(fetch, failure),
-        (Finding::Failed(LookupFailure::Dns { .. }), ControlObservation::Txt(lookup)) => return dns::cause(&[lookup], Kind::Dns).or_else(missing),
-        (Finding::Contradicted(_) | Finding::Failed(_), ControlObservation::Http(_) | ControlObservation::Txt(_)) => return missing(),
+        (Finding::Contradicted(Contradiction::Status(status)), ControlObservation::Http(fetch)) => {
+            http::wrong_status(fetch, *status)
+        }
+        (Finding::Contradicted(Contradiction::Body(fault)), ControlObservation::Http(fetch)) => {
+            http::wrong_body(fetch, *fault)
+        }
+        (Finding::Contradicted(Contradiction::NoTxt { .. }), ControlObservation::Txt(lookup)) => {
+            dns::no_txt(lookup, hints)
+        }
+        (Finding::Contradicted(Contradiction::Txt(fault)), ControlObservation::Txt(lookup)) => {
+            dns::wrong_txt(lookup, *fault)
+        }
+        (Finding::Failed(LookupFailure::Http(failure)), ControlObservation::Http(fetch)) => {
+            http::failed(fetch, failure)
+        }
+        (Finding::Failed(LookupFailure::Dns { .. }), ControlObservation::Txt(lookup)) => {
+            return dns::cause(&[lookup], Kind::Dns).or_else(missing);
+        }
+        (Finding::Contradicted(_) | Finding::Failed(_), ControlObservation::Http(_) | ControlObservation::Txt(_)) => {
+            return missing();
+        }
     })
 }
 
@@ -247,8 +266,9 @@ fn is_out_of_time(determination: &Determination) -> bool {
 
 /// The budget ran out; no question in flight is to blame for that (`cases.md` D14).
 fn out_of_budget(observation: &Observation, budget: BudgetExhausted) -> Cause {
-    let mut failed = lookups(observation)
-        .filter(|lookup| matches!(&lookup.outcome, DnsOutcome::Failed(failure) if *failure != DnsFailure::DeadlineOfTask));
+    let mut failed = lookups(observation).filter(
+        |lookup| matches!(&lookup.outcome, DnsOutcome::Failed(failure) if *failure != DnsFailure::DeadlineOfTask),
+    );
     let mut details = vec![format!("The name servers took {} for each answer (median).", seconds(budget.median_us))];
     details.push(match failed.next() {
         None => "No single lookup failed.".to_owned(),
@@ -288,7 +308,9 @@ fn refused(cause: &Cause, message: String, warnings: Vec<String>) -> Explanation
 
 fn primary_refused(request: &CheckRequest, seen: &[Seen<'_>]) -> Explanation {
     let primary = seen.iter().find(|s| s.perspective.role == Role::Primary);
-    let cause = primary.and_then(|s| cause(request, s)).unwrap_or_else(|| Cause::ours("the primary perspective gave no answer".to_owned()));
+    let cause = primary
+        .and_then(|s| cause(request, s))
+        .unwrap_or_else(|| Cause::ours("the primary perspective gave no answer".to_owned()));
     let mut sentences = vec![sentence(&cause.clause())];
     sentences.extend(cause.details.iter().cloned());
     refused(&cause, sentences.join(" "), resolver_warnings(seen))
@@ -306,16 +328,24 @@ fn commonest(failing: &[Failing<'_>]) -> Option<ProblemKind> {
     failing.iter().rev().map(|f| f.cause.problem).max_by_key(|problem| count(*problem))
 }
 
-fn not_corroborated(request: &CheckRequest, shortfall: QuorumShortfall, figures: Option<&Figures>, seen: &[Seen<'_>]) -> Explanation {
+fn not_corroborated(
+    request: &CheckRequest,
+    shortfall: QuorumShortfall,
+    figures: Option<&Figures>,
+    seen: &[Seen<'_>],
+) -> Explanation {
     let failing = failing(request, seen);
     let Some(figures) = figures else {
-        let cause = Cause::ours("no policy row lets this set of perspectives form a quorum, or no remote was asked".to_owned());
+        let cause =
+            Cause::ours("no policy row lets this set of perspectives form a quorum, or no remote was asked".to_owned());
         return refused(&cause, sentence(&cause.did), resolver_warnings(seen));
     };
     let (mut text, problem, split) = told(&failing, seen);
     let (blame, retry) = match (shortfall, &split) {
         (QuorumShortfall::TooFewConfirmations, Some(split)) => (split.blame, split.retry),
-        (QuorumShortfall::TooFewConfirmations, None) | (QuorumShortfall::TooFewRegions, _) => (Blame::Perspective, Retry::Now),
+        (QuorumShortfall::TooFewConfirmations, None) | (QuorumShortfall::TooFewRegions, _) => {
+            (Blame::Perspective, Retry::Now)
+        }
     };
     let counted = match shortfall {
         QuorumShortfall::TooFewConfirmations => confirmed_in_words(&figures.joint, seen),
@@ -339,8 +369,9 @@ fn told(failing: &[Failing<'_>], seen: &[Seen<'_>]) -> (Vec<String>, Option<Prob
     let Some(problem) = commonest(failing) else { return (Vec::new(), None, None) };
     let kind = failing.iter().find(|f| f.cause.problem == problem).map(|f| f.cause.kind);
     // A server that answers wrongly and one that does not answer may still be told apart by address.
-    let (lead, others): (Vec<&Failing<'_>>, Vec<&Failing<'_>>) =
-        failing.iter().partition(|f| Some(f.cause.kind) == kind && (f.cause.problem == problem || kind == Some(Kind::Http)));
+    let (lead, others): (Vec<&Failing<'_>>, Vec<&Failing<'_>>) = failing
+        .iter()
+        .partition(|f| Some(f.cause.kind) == kind && (f.cause.problem == problem || kind == Some(Kind::Http)));
     let split = split(&lead, seen);
     let mut text: Vec<String> = split.iter().map(|split| split.text.clone()).collect();
     if !others.is_empty() {
@@ -350,7 +381,8 @@ fn told(failing: &[Failing<'_>], seen: &[Seen<'_>]) -> (Vec<String>, Option<Prob
 }
 
 fn confirmed_in_words(joint: &QuorumResult, seen: &[Seen<'_>]) -> String {
-    let confirmed = seen.iter().filter(|s| s.perspective.role == Role::Remote && s.answer.state() == PerspectiveState::Confirmed);
+    let confirmed =
+        seen.iter().filter(|s| s.perspective.role == Role::Remote && s.answer.state() == PerspectiveState::Confirmed);
     let confirmed: Vec<&Seen<'_>> = confirmed.collect();
     let who = if confirmed.is_empty() { String::new() } else { format!(": {}", places(confirmed)) };
     format!("{} of {} remote perspectives confirmed the primary's result{who}.", joint.confirmed, joint.attempted)
@@ -375,7 +407,12 @@ fn passed(request: &CheckRequest, figures: &Figures, seen: &[Seen<'_>]) -> Expla
     if !failing.is_empty() {
         let (text, _, split) = told(&failing, seen);
         blame = split.map(|split| split.blame);
-        warnings.push(format!("{} {} {}", margin_in_words(&failing, figures), text.join(" "), second_failure(&figures.joint)));
+        warnings.push(format!(
+            "{} {} {}",
+            margin_in_words(&failing, figures),
+            text.join(" "),
+            second_failure(&figures.joint)
+        ));
     }
     for warning in fallback_warnings(seen) {
         blame = blame.or(Some(Blame::Record));
@@ -385,7 +422,8 @@ fn passed(request: &CheckRequest, figures: &Figures, seen: &[Seen<'_>]) -> Expla
         blame = blame.or(Some(Blame::Perspective));
         warnings.push(warning);
     }
-    let message = std::iter::once("Validated.").chain(warnings.iter().map(String::as_str)).collect::<Vec<_>>().join(" ");
+    let message =
+        std::iter::once("Validated.").chain(warnings.iter().map(String::as_str)).collect::<Vec<_>>().join(" ");
     Explanation { problem: None, blame, retry: None, message, warnings }
 }
 
@@ -413,23 +451,38 @@ fn fallback_warnings(seen: &[Seen<'_>]) -> Vec<String> {
     vec![format!("{first} This was so from {}.", places(all.iter().map(|(s, _)| *s)))]
 }
 
-/// What the resolvers did that they should not, although it was got round.
+/// What the resolvers did that they should not, although it was got round; one sentence for each reason.
 fn resolver_warnings(seen: &[Seen<'_>]) -> Vec<String> {
-    seen.iter().filter_map(resolver_warning).collect()
+    let met: Vec<(&Seen<'_>, &DnsLookup, &str)> =
+        seen.iter().filter_map(|s| resolver_oddity(s.observation?).map(|(lookup, why)| (s, lookup, why))).collect();
+    let mut reasons: Vec<&str> = met.iter().map(|(.., why)| *why).collect();
+    reasons.sort_unstable();
+    reasons.dedup();
+    reasons
+        .into_iter()
+        .filter_map(|reason| {
+            let group: Vec<_> = met.iter().filter(|(.., why)| *why == reason).collect();
+            let (_, first, _) = group.first()?;
+            let resolvers: Vec<String> = group.iter().map(|(_, lookup, _)| lookup.resolver.to_string()).collect();
+            Some(format!(
+                "From {}: our resolver {}, or something before it, {reason} ({} {}); we had to repeat the query over TCP.",
+                places(group.iter().map(|(s, ..)| *s)),
+                text::list(&resolvers),
+                first.name,
+                first.rtype
+            ))
+        })
+        .collect()
 }
 
-fn resolver_warning(seen: &Seen<'_>) -> Option<String> {
-    let (lookup, why) = lookups(seen.observation?).find_map(|lookup| {
+fn resolver_oddity(observation: &Observation) -> Option<(&DnsLookup, &'static str)> {
+    lookups(observation).find_map(|lookup| {
         let why = match lookup.tcp_because? {
             TcpReason::Truncated => return None,
             TcpReason::CaseNotCopied => "did not copy the case of the query name",
             TcpReason::Malformed => "sent a UDP reply that could not be read to its end",
-            TcpReason::TooManyStrayReplies => "was drowned in stray packets",
+            TcpReason::TooManyStrayReplies => "let more stray packets through than a query tolerates",
         };
         Some((lookup, why))
-    })?;
-    Some(format!(
-        "For {} the resolver {} {why} ({} {}), or something before it did; we had to repeat the query over TCP.",
-        places([seen]), lookup.resolver, lookup.name, lookup.rtype
-    ))
+    })
 }

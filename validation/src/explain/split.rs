@@ -5,7 +5,10 @@
 
 use std::net::IpAddr;
 
-use super::{Blame, Cause, Kind, Retry, Seen, caa, dns, http, text::{list, places, sentence}};
+use super::{
+    Blame, Cause, Kind, Retry, Seen, caa, dns, http,
+    text::{list, places, sentence},
+};
 use crate::{
     check::Finding,
     observation::{ControlObservation, HttpObservation},
@@ -96,9 +99,16 @@ fn by_address(failing: &[&Failing<'_>], confirming: &[&Seen<'_>]) -> Option<Spli
     if good.is_empty() || bad.iter().any(|address| good.contains(address)) {
         return None;
     }
-    let mut parts = counted(&good).into_iter().map(|(address, count)| format!("{address} served the token ({count} of {count})")).collect::<Vec<_>>();
+    let mut parts = counted(&good)
+        .into_iter()
+        .map(|(address, count)| format!("{address} served the token ({count} of {count})"))
+        .collect::<Vec<_>>();
     for (address, count) in counted(&bad) {
-        let did = failing.iter().find(|f| address_used(f.seen) == Some(address)).map(|f| f.cause.did.as_str()).unwrap_or_default();
+        let did = failing
+            .iter()
+            .find(|f| address_used(f.seen) == Some(address))
+            .map(|f| f.cause.did.as_str())
+            .unwrap_or_default();
         parts.push(format!("{address} {did} ({count} of {count})"));
     }
     let head = if same_addresses(confirming.iter().copied().chain(failing.iter().map(|f| f.seen))) {
@@ -144,10 +154,11 @@ fn by_version(failing: &[&Failing<'_>], confirming: &[&Seen<'_>]) -> Split {
     let serials = |seen: &Seen<'_>, zone: &str| -> Option<u32> {
         seen.observation.and_then(|o| dns::versions(o).find(|soa| soa.zone == zone).map(|soa| soa.serial))
     };
-    let zone = failing.iter().filter_map(|f| f.seen.observation).find_map(|o| dns::versions(o).next()).map(|soa| soa.zone.clone());
+    let zone = failing.iter().filter_map(|f| f.seen.observation).find_map(dns::zone_of_txt);
     let Some(zone) = zone.filter(|_| !confirming.is_empty()) else {
         let first = &failing[0].cause;
-        let (blame, retry) = if confirming.is_empty() { (first.blame, first.retry) } else { (Blame::Dns, Retry::Later) };
+        let (blame, retry) =
+            if confirming.is_empty() { (first.blame, first.retry) } else { (Blame::Dns, Retry::Later) };
         return Split { text: side_by_side(failing, confirming), blame, retry };
     };
     let mut seen: Vec<(Option<u32>, bool, Vec<&Seen<'_>>)> = Vec::new();
@@ -166,8 +177,10 @@ fn by_version(failing: &[&Failing<'_>], confirming: &[&Seen<'_>]) -> Split {
             format!("{version} ({}) {}", places(group.iter().copied()), if *has { "has the value" } else { "has not" })
         })
         .collect();
+    let is_one_version = seen.iter().all(|(serial, ..)| serial.is_some() && *serial == seen[0].0);
+    let what = if is_one_version { "answers for the same version of the zone" } else { "versions of the zone" };
     let text = format!(
-        "The name servers of {zone} give different versions of the zone: {}. Wait for the provider to finish and try again.",
+        "The name servers of {zone} give different {what}: {}. Wait for the provider to finish and try again.",
         parts.join(", ")
     );
     Split { text, blame: Blame::Dns, retry: Retry::Later }
@@ -205,7 +218,10 @@ fn by_caa_set(failing: &[&Failing<'_>], confirming: &[&Seen<'_>]) -> Split {
     if confirming.is_empty() {
         return Split { text, blame: first.blame, retry: first.retry };
     }
-    let sets = confirming.iter().filter_map(|s| s.observation).map(|o| caa::set_in_words(o).unwrap_or_else(|| "no CAA".to_owned()));
+    let sets = confirming
+        .iter()
+        .filter_map(|s| s.observation)
+        .map(|o| caa::set_in_words(o).unwrap_or_else(|| "no CAA".to_owned()));
     let mut sets: Vec<String> = sets.collect();
     sets.sort_unstable();
     sets.dedup();

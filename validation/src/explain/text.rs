@@ -21,7 +21,8 @@ pub(super) fn list(items: &[String]) -> String {
 
 /// `sin1 (APNIC) and gru1 (LACNIC)`.
 pub(super) fn places<'a>(seen: impl IntoIterator<Item = &'a Seen<'a>>) -> String {
-    let names: Vec<String> = seen.into_iter().map(|s| format!("{} ({})", s.perspective.id, s.perspective.rir)).collect();
+    let names: Vec<String> =
+        seen.into_iter().map(|s| format!("{} ({})", s.perspective.id, s.perspective.rir)).collect();
     list(&names)
 }
 
@@ -43,8 +44,11 @@ pub(super) fn number(count: usize) -> String {
     WORDS.get(count).map_or_else(|| count.to_string(), |word| (*word).to_owned())
 }
 
-/// Seconds with one decimal, without `.0`.
+/// Seconds with one decimal, without `.0`; less than one in milliseconds.
 pub(super) fn seconds(us: u64) -> String {
+    if us < 950_000 {
+        return format!("{} ms", us / 1000);
+    }
     let tenths = (us + 50_000) / 100_000;
     if tenths.is_multiple_of(10) { format!("{} s", tenths / 10) } else { format!("{}.{} s", tenths / 10, tenths % 10) }
 }
@@ -92,4 +96,57 @@ pub(super) fn without_secret(request: &CheckRequest, text: &str) -> String {
 fn common(text: &str, secret: &str, telling: usize) -> usize {
     let length = text.bytes().zip(secret.bytes()).take_while(|(t, s)| t.eq_ignore_ascii_case(s)).count();
     if length >= telling { length } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{base::address::AddressFilter, request::RawRequest};
+
+    const TOKEN: &str = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA";
+    const THUMBPRINT: &str = "nP1qzpXGymHBrUEepNY9HCsQk7K8KhOypzEt62jcerQ";
+
+    fn request() -> CheckRequest {
+        let raw = RawRequest {
+            identifier: "customer.example".to_owned(),
+            method: "dns-01".to_owned(),
+            token: Some(TOKEN.to_owned()),
+            key_authorization: Some(format!("{TOKEN}.{THUMBPRINT}")),
+            ..RawRequest::default()
+        };
+        CheckRequest::parse(raw, "test", &AddressFilter::default()).expect("good")
+    }
+
+    #[test]
+    fn the_expected_value_is_taken_out_whole_cut_or_in_another_case() {
+        let digest = request().control.expect("a challenge").digest();
+        for value in [
+            digest.clone(),
+            digest[..20].to_owned(),
+            digest.to_uppercase(),
+            THUMBPRINT.to_owned(),
+            THUMBPRINT[..15].to_owned(),
+        ] {
+            let said = without_secret(&request(), &format!("Found: '{value}…'."));
+            assert_eq!(said, "Found: '[expected value]…'.");
+        }
+    }
+
+    #[test]
+    fn other_text_is_left_alone() {
+        for text in ["", "→ 'n' nP1q", TOKEN, "Found: '\\xe2'."] {
+            assert_eq!(without_secret(&request(), text), text);
+        }
+    }
+
+    #[test]
+    fn lists_and_times() {
+        let items: Vec<String> = ["a", "b", "c"].map(str::to_owned).to_vec();
+        assert_eq!(
+            (list(&items), list(&items[..1]), list(&[])),
+            ("a, b and c".to_owned(), "a".to_owned(), "none".to_owned())
+        );
+        let times = [20_000, 949_999, 950_000, 1_500_000, 10_000_000].map(seconds);
+        assert_eq!(times, ["20 ms", "949 ms", "1 s", "1.5 s", "10 s"]);
+    }
 }

@@ -24,11 +24,14 @@ use crate::{
         limits::{CHECK_QUERIES_IN_FLIGHT_MAX, CHECK_QUERIES_MAX},
     },
     observation::{
-        BudgetExhausted, ControlObservation, DnsFailure, DnsLookup, DnsOutcome, DnsTransport, HintObservation, NetworkError,
-        Observation, RecordType,
+        BudgetExhausted, ControlObservation, DnsFailure, DnsLookup, DnsOutcome, DnsTransport, HintObservation,
+        NetworkError, Observation, RecordType,
     },
     plan::{ControlPlan, Plan},
 };
+
+/// RDATA of a TXT record with one string of a SHA-256 digest's length in base64url.
+const DIGEST_RDATA_BYTES: usize = 44;
 
 /// Which connection of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -107,7 +110,13 @@ pub struct Task {
 
 impl Task {
     /// Begins a plan. `started_utc` is the perspective's clock at `now`.
-    pub fn new(plan: Plan, settings: &TaskSettings, now: Micros, started_utc: Timestamp, entropy: &mut dyn Entropy) -> Self {
+    pub fn new(
+        plan: Plan,
+        settings: &TaskSettings,
+        now: Micros,
+        started_utc: Timestamp,
+        entropy: &mut dyn Entropy,
+    ) -> Self {
         let deadline = now.plus_ms(u64::from(plan.limits.task_deadline_ms));
         let levels = plan.caa_levels.len();
         let mut task = Self {
@@ -140,16 +149,14 @@ impl Task {
     fn begin(&mut self, settings: &TaskSettings, now: Micros, entropy: &mut dyn Entropy) {
         match self.plan.control.clone() {
             Some(ControlPlan::Txt { name }) => self.ask(settings, now, Purpose::Txt, name, RecordType::Txt),
-            Some(ControlPlan::Http { host, path }) => {
-                match Fetch::new(&host, &path, self.plan.limits, self.deadline) {
-                    Ok(fetch) => {
-                        let fetch = self.fetch.insert(fetch);
-                        let step = fetch.start(now, &settings.filter, entropy);
-                        self.apply_fetch(settings, now, step, entropy);
-                    }
-                    Err(problem) => self.http = Some(local_http_failure(problem)),
+            Some(ControlPlan::Http { host, path }) => match Fetch::new(&host, &path, self.plan.limits, self.deadline) {
+                Ok(fetch) => {
+                    let fetch = self.fetch.insert(fetch);
+                    let step = fetch.start(now, &settings.filter, entropy);
+                    self.apply_fetch(settings, now, step, entropy);
                 }
-            }
+                Err(problem) => self.http = Some(local_http_failure(problem)),
+            },
             None => {}
         }
         for (level, name) in self.plan.caa_levels.clone().into_iter().enumerate() {
@@ -172,10 +179,10 @@ impl Task {
         queries.chain(self.fetch.iter().map(Fetch::timeout)).fold(self.deadline, Micros::min)
     }
 
-    /// Composes the datagram of query `slot`; false if it has ended.
+    /// Composes the datagram of query `slot`; false if it has ended or gone to TCP.
     pub fn compose(&mut self, slot: u16, id: u16, entropy: &mut dyn Entropy, buffer: &mut Vec<u8>) -> bool {
         match self.slots.get_mut(usize::from(slot)) {
-            Some(Slot::Active(query, ..)) => {
+            Some(Slot::Active(query, _, false)) => {
                 query.compose(id, entropy, buffer);
                 true
             }
@@ -195,7 +202,9 @@ impl Task {
     fn begin_query(&mut self, settings: &TaskSettings, now: Micros, purpose: Purpose, name: &str, rtype: RecordType) {
         let question = match Question::new(name, rtype) {
             Ok(question) if self.slots.len() < CHECK_QUERIES_MAX => question,
-            Ok(_) => return self.note(purpose, local_dns_failure(settings, name, rtype, "too many queries in one task")),
+            Ok(_) => {
+                return self.note(purpose, local_dns_failure(settings, name, rtype, "too many queries in one task"));
+            }
             Err(problem) => return self.note(purpose, local_dns_failure(settings, name, rtype, &problem)),
         };
         let limits = QueryLimits {
@@ -210,22 +219,49 @@ impl Task {
     }
 
     /// A datagram with the port and id of query `slot`.
-    pub fn handle_datagram(&mut self, settings: &TaskSettings, now: Micros, slot: u16, packet: &[u8], entropy: &mut dyn Entropy) {
+    pub fn handle_datagram(
+        &mut self,
+        settings: &TaskSettings,
+        now: Micros,
+        slot: u16,
+        packet: &[u8],
+        entropy: &mut dyn Entropy,
+    ) {
         self.with_query(settings, now, slot, entropy, |query| query.handle_datagram(now, packet));
     }
 
     /// The port of query `slot` reported an error.
-    pub fn handle_datagram_failed(&mut self, settings: &TaskSettings, now: Micros, slot: u16, error: NetworkError, entropy: &mut dyn Entropy) {
+    pub fn handle_datagram_failed(
+        &mut self,
+        settings: &TaskSettings,
+        now: Micros,
+        slot: u16,
+        error: NetworkError,
+        entropy: &mut dyn Entropy,
+    ) {
         self.with_query(settings, now, slot, entropy, |query| query.handle_datagram_failed(error));
     }
 
     /// Our own side could not send query `slot`.
-    pub fn handle_local_failure(&mut self, settings: &TaskSettings, now: Micros, slot: u16, reason: &str, entropy: &mut dyn Entropy) {
+    pub fn handle_local_failure(
+        &mut self,
+        settings: &TaskSettings,
+        now: Micros,
+        slot: u16,
+        reason: &str,
+        entropy: &mut dyn Entropy,
+    ) {
         self.with_query(settings, now, slot, entropy, |query| query.handle_local_failure(reason));
     }
 
     /// A connection stands.
-    pub fn handle_connected(&mut self, settings: &TaskSettings, now: Micros, stream: Stream, entropy: &mut dyn Entropy) {
+    pub fn handle_connected(
+        &mut self,
+        settings: &TaskSettings,
+        now: Micros,
+        stream: Stream,
+        entropy: &mut dyn Entropy,
+    ) {
         match stream {
             Stream::Query(slot) => {
                 let id = entropy.next_u64() as u16;
@@ -240,7 +276,14 @@ impl Task {
     }
 
     /// Octets on a connection; none means the peer closed it.
-    pub fn handle_stream(&mut self, settings: &TaskSettings, now: Micros, stream: Stream, bytes: &[u8], entropy: &mut dyn Entropy) {
+    pub fn handle_stream(
+        &mut self,
+        settings: &TaskSettings,
+        now: Micros,
+        stream: Stream,
+        bytes: &[u8],
+        entropy: &mut dyn Entropy,
+    ) {
         match stream {
             Stream::Query(slot) => self.with_query(settings, now, slot, entropy, |query| query.handle_stream(bytes)),
             Stream::Fetch(number) if number == self.fetch_stream => {
@@ -255,12 +298,20 @@ impl Task {
     }
 
     /// A connection failed, or could not be made.
-    pub fn handle_stream_failed(&mut self, settings: &TaskSettings, now: Micros, stream: Stream, error: NetworkError, entropy: &mut dyn Entropy) {
+    pub fn handle_stream_failed(
+        &mut self,
+        settings: &TaskSettings,
+        now: Micros,
+        stream: Stream,
+        error: NetworkError,
+        entropy: &mut dyn Entropy,
+    ) {
         match stream {
-            Stream::Query(slot) => self.with_query(settings, now, slot, entropy, |query| query.handle_stream_failed(error)),
+            Stream::Query(slot) => {
+                self.with_query(settings, now, slot, entropy, |query| query.handle_stream_failed(error))
+            }
             Stream::Fetch(number) if number == self.fetch_stream => {
-                let step =
-                    self.fetch.as_mut().map_or(FetchStep::Wait, |fetch| fetch.handle_stream_failed(now, error));
+                let step = self.fetch.as_mut().map_or(FetchStep::Wait, |fetch| fetch.handle_stream_failed(now, error));
                 self.apply_fetch(settings, now, step, entropy);
             }
             Stream::Fetch(_) => {}
@@ -269,14 +320,18 @@ impl Task {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, settings: &TaskSettings, now: Micros, entropy: &mut dyn Entropy) {
+        // The deadline goes first: a query or a connection that it cuts off did not fail by itself.
+        if now >= self.deadline {
+            if !self.is_complete() {
+                self.cut_off(settings, now);
+            }
+            return;
+        }
         for slot in 0..self.slots.len() as u16 {
             self.with_query(settings, now, slot, entropy, |query| query.handle_timeout(now));
         }
         let step = self.fetch.as_mut().map_or(FetchStep::Wait, |fetch| fetch.handle_timeout(now));
         self.apply_fetch(settings, now, step, entropy);
-        if now >= self.deadline && !self.is_complete() {
-            self.cut_off(settings, now);
-        }
     }
 
     fn with_query(
@@ -303,7 +358,9 @@ impl Task {
 
     fn end_query(&mut self, settings: &TaskSettings, now: Micros, slot: u16, entropy: &mut dyn Entropy) {
         let Some((lookup, purpose)) = self.close_query(now, slot) else { return };
-        self.answered.push(lookup.elapsed_us);
+        if !matches!(lookup.outcome, DnsOutcome::Failed(_)) {
+            self.answered.push(lookup.elapsed_us);
+        }
         self.note(purpose, lookup);
         if let Purpose::Address(_) = purpose {
             self.resolved(settings, now, entropy);
@@ -408,14 +465,19 @@ impl Task {
         }
     }
 
-    /// After a TXT lookup that found nothing, or nothing of the right form, the plan's hints are asked
-    /// once. The task cannot know the expected value: any answer without a 43-character string counts.
+    /// After a TXT lookup that found nothing, or nothing that has the form of a digest, the plan's hints
+    /// are asked once. The expected value is not known here.
     fn ask_hints(&mut self, settings: &TaskSettings, now: Micros) {
         if self.hints_asked || self.plan.hints.is_empty() {
             return;
         }
         let Some(lookup) = &self.txt else { return };
-        if matches!(lookup.outcome, DnsOutcome::Nodata(_) | DnsOutcome::Nxdomain(_)) {
+        let unhelpful = match &lookup.outcome {
+            DnsOutcome::Nodata(_) | DnsOutcome::Nxdomain(_) => true,
+            DnsOutcome::Answer(set) => !set.rdata.iter().any(|rdata| rdata.0.len() == DIGEST_RDATA_BYTES),
+            DnsOutcome::Failed(_) => false,
+        };
+        if unhelpful {
             self.hints_asked = true;
             for (index, hint) in self.plan.hints.clone().into_iter().enumerate() {
                 self.ask(settings, now, Purpose::Hint(index), hint.name, RecordType::Txt);

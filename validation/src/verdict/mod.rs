@@ -3,7 +3,7 @@
 //! * [`policy`]: dated rows as data.
 //! * [`cohort`]: which perspectives may be asked together.
 //! * [`quorum`]: counting.
-//! * [`decide()`]: the verdict.
+//! * [`mod@decide`]: the verdict.
 
 pub mod cohort;
 pub mod decide;

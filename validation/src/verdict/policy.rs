@@ -30,9 +30,8 @@ const LABEL_BYTES_MAX: usize = 32;
 /// The built-in rows as text, in the form [`PolicyTable::parse`] reads.
 pub const BUILTIN_TEXT: &str = include_str!("policy.toml");
 
-static BUILTIN: LazyLock<PolicyTable> = LazyLock::new(|| {
-    PolicyTable::parse(BUILTIN_TEXT).expect("the built-in policy.toml is checked by a test")
-});
+static BUILTIN: LazyLock<PolicyTable> =
+    LazyLock::new(|| PolicyTable::parse(BUILTIN_TEXT).expect("the built-in policy.toml is checked by a test"));
 
 /// One band of the quorum table: so many remotes used, so many may fail to corroborate
 /// (TLS BR 2.3.1 §3.2.2.9, quorum table; req A3).

@@ -12,12 +12,7 @@ use parallax_ring::*;
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 pub fn config() -> RingConfig {
-    RingConfig {
-        entries: 256,
-        receive_buffers: 256,
-        receive_buffer_bytes: 4096,
-        datagram_send_slots: 512,
-    }
+    RingConfig { entries: 256, receive_buffers: 256, receive_buffer_bytes: 4096, datagram_send_slots: 512 }
 }
 
 pub fn any() -> SocketAddr {
@@ -61,17 +56,12 @@ pub struct Driver {
 
 impl Driver {
     pub fn new(config: RingConfig) -> Driver {
-        Driver {
-            ring: Ring::new(config).unwrap(),
-            seen: VecDeque::new(),
-        }
+        Driver { ring: Ring::new(config).unwrap(), seen: VecDeque::new() }
     }
 
     pub fn turn(&mut self, timeout: Duration) {
         let seen = &mut self.seen;
-        self.ring
-            .wait(Some(timeout), &mut |event| seen.push_back(own(event)))
-            .unwrap();
+        self.ring.wait(Some(timeout), &mut |event| seen.push_back(own(event))).unwrap();
     }
 
     /// The next event, or a panic.

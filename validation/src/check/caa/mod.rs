@@ -104,7 +104,11 @@ pub fn judge(identifier: &Identifier, check: &CaaCheck, levels: &[DnsLookup], po
             };
             let rdata: Vec<&[u8]> = set.rdata.iter().map(crate::base::octets::Octets::as_slice).collect();
             let alias_target = (set.owner != lookup.name).then(|| set.owner.clone());
-            CaaFinding::Decided { level: lookup.name.clone(), alias_target, decision: authorize(&rdata, policy, &context) }
+            CaaFinding::Decided {
+                level: lookup.name.clone(),
+                alias_target,
+                decision: authorize(&rdata, policy, &context),
+            }
         }
     }
 }

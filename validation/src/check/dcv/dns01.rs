@@ -55,11 +55,16 @@ pub fn judge(challenge: &Challenge, sibling_digests: &[String], seen: &DnsLookup
     };
     let expected = challenge.digest();
     let values: Vec<Option<Vec<u8>>> = set.rdata.iter().map(|rdata| joined_strings(rdata.as_slice())).collect();
-    let right = |value: &Option<Vec<u8>>| value.as_ref().is_some_and(|v| equal_in_constant_time(v, expected.as_bytes()));
+    let right =
+        |value: &Option<Vec<u8>>| value.as_ref().is_some_and(|v| equal_in_constant_time(v, expected.as_bytes()));
     if values.iter().any(right) {
         return Finding::Confirmed;
     }
-    let hint = values.iter().flatten().map(|value| hint(value, &expected, challenge, sibling_digests)).min_by_key(|hint| *hint as u8);
+    let hint = values
+        .iter()
+        .flatten()
+        .map(|value| hint(value, &expected, challenge, sibling_digests))
+        .min_by_key(|hint| *hint as u8);
     let found = u32::try_from(values.len()).unwrap_or(u32::MAX);
     Finding::Contradicted(Contradiction::Txt(TxtFault { found, hint: hint.unwrap_or(TxtHint::Other) }))
 }
@@ -78,7 +83,8 @@ pub fn joined_strings(mut rdata: &[u8]) -> Option<Vec<u8>> {
 
 fn hint(value: &[u8], expected: &str, challenge: &Challenge, sibling_digests: &[String]) -> TxtHint {
     let unquoted = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\""));
-    let is_digest_form = value.len() == 43 && value.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+    let is_digest_form =
+        value.len() == 43 && value.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
     if unquoted == Some(expected.as_bytes()) {
         TxtHint::Quoted
     } else if value.trim_ascii() == expected.as_bytes() {
@@ -99,7 +105,11 @@ fn hint(value: &[u8], expected: &str, challenge: &Challenge, sibling_digests: &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{base::octets::Octets, check::dcv::Method, observation::{DnsTransport, RecordSet, RecordType}};
+    use crate::{
+        base::octets::Octets,
+        check::dcv::Method,
+        observation::{DnsTransport, RecordSet, RecordType},
+    };
 
     fn challenge() -> Challenge {
         let token = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA".to_owned();
@@ -112,7 +122,8 @@ mod tests {
     }
 
     fn judged(rdata: Vec<Octets>, siblings: &[String]) -> Finding {
-        let set = RecordSet { owner: "_acme-challenge.customer.example".to_owned(), ttl: 60, aliases: Vec::new(), rdata };
+        let set =
+            RecordSet { owner: "_acme-challenge.customer.example".to_owned(), ttl: 60, aliases: Vec::new(), rdata };
         let seen = DnsLookup {
             name: set.owner.clone(),
             rtype: RecordType::Txt,
@@ -145,7 +156,10 @@ mod tests {
     fn d18_d20_err_shapes_have_their_fault_named() {
         let digest = challenge().digest();
         let sibling = "s".repeat(43);
-        let swapped: String = digest.chars().map(|c| if c.is_ascii_lowercase() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() }).collect();
+        let swapped: String = digest
+            .chars()
+            .map(|c| if c.is_ascii_lowercase() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() })
+            .collect();
         for (value, hint) in [
             (format!("\"{digest}\""), TxtHint::Quoted),
             (format!("{digest} "), TxtHint::WhiteSpace),

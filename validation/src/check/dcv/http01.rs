@@ -43,7 +43,11 @@ pub fn judge(challenge: &Challenge, seen: &HttpObservation) -> Finding {
         HttpOutcome::Response { status, .. } if *status != 200 => Finding::Contradicted(Contradiction::Status(*status)),
         HttpOutcome::Response { body, truncated, .. } => {
             let body = body.as_slice();
-            let encoded = seen.hops.last().and_then(|hop| hop.response.as_ref()).is_some_and(|head| head.content_encoding.is_some());
+            let encoded = seen
+                .hops
+                .last()
+                .and_then(|hop| hop.response.as_ref())
+                .is_some_and(|head| head.content_encoding.is_some());
             if !*truncated && is_key_authorization(body, &challenge.key_authorization) {
                 Finding::Confirmed
             } else {
@@ -56,7 +60,8 @@ pub fn judge(challenge: &Challenge, seen: &HttpObservation) -> Finding {
 /// Exactly the key authorization, white space at the end ignored. Compared without stopping at the first
 /// difference, so that timing tells nothing about it.
 fn is_key_authorization(body: &[u8], key_authorization: &str) -> bool {
-    let end = body.iter().rposition(|b| !matches!(b, b' ' | b'\t' | b'\r' | b'\n' | 0x0b | 0x0c)).map_or(0, |at| at + 1);
+    let end =
+        body.iter().rposition(|b| !matches!(b, b' ' | b'\t' | b'\r' | b'\n' | 0x0b | 0x0c)).map_or(0, |at| at + 1);
     equal_in_constant_time(&body[..end], key_authorization.as_bytes())
 }
 
@@ -69,7 +74,10 @@ fn fault(body: &[u8], truncated: bool, encoded: bool, challenge: &Challenge) -> 
     let holds = |needle: &[u8]| body.windows(needle.len()).any(|window| window == needle);
     if body.is_empty() {
         BodyFault::Empty
-    } else if body.starts_with(&[0xef, 0xbb, 0xbf]) || body.starts_with(&[0xff, 0xfe]) || body.starts_with(&[0xfe, 0xff]) {
+    } else if body.starts_with(&[0xef, 0xbb, 0xbf])
+        || body.starts_with(&[0xff, 0xfe])
+        || body.starts_with(&[0xfe, 0xff])
+    {
         BodyFault::ByteOrderMark
     } else if encoded || body.starts_with(&[0x1f, 0x8b]) {
         BodyFault::Compressed
@@ -91,7 +99,8 @@ fn fault(body: &[u8], truncated: bool, encoded: bool, challenge: &Challenge) -> 
 fn looks_like_html(body: &[u8]) -> bool {
     let start = body.trim_ascii_start();
     let start = &start[..start.len().min(15)];
-    start.get(..5).is_some_and(|s| s.eq_ignore_ascii_case(b"<html")) || start.get(..9).is_some_and(|s| s.eq_ignore_ascii_case(b"<!doctype"))
+    start.get(..5).is_some_and(|s| s.eq_ignore_ascii_case(b"<html"))
+        || start.get(..9).is_some_and(|s| s.eq_ignore_ascii_case(b"<!doctype"))
 }
 
 #[cfg(test)]

@@ -10,8 +10,7 @@ use std::str::FromStr;
 
 use domain::{
     base::{
-        Message, MessageBuilder, Name, ParsedName, Rtype, ToName, UnknownRecordData,
-        iana::Class,
+        Message, MessageBuilder, Name, ParsedName, Rtype, ToName, UnknownRecordData, iana::Class,
         opt::ExtendedError as EdeOption,
     },
     rdata::{Cname, Dname, Soa as SoaData},
@@ -63,14 +62,19 @@ impl Question {
 ///
 /// RD set, EDNS with a payload size of 1232 octets and DO. The case of each letter of the name is drawn
 /// from `entropy` if `randomise_case` is set.
-pub fn compose(question: &Question, id: u16, randomise_case: bool, entropy: &mut dyn Entropy, buffer: &mut Vec<u8>) -> Vec<u8> {
+pub fn compose(
+    question: &Question,
+    id: u16,
+    randomise_case: bool,
+    entropy: &mut dyn Entropy,
+    buffer: &mut Vec<u8>,
+) -> Vec<u8> {
     buffer.clear();
-    let mut builder = MessageBuilder::from_target(std::mem::take(buffer)).expect("an empty vector takes a header").question();
+    let mut builder =
+        MessageBuilder::from_target(std::mem::take(buffer)).expect("an empty vector takes a header").question();
     builder.header_mut().set_id(id);
     builder.header_mut().set_rd(true);
-    builder
-        .push((&question.name, Rtype::from_int(question.rtype.number()), Class::IN))
-        .expect("a vector grows");
+    builder.push((&question.name, Rtype::from_int(question.rtype.number()), Class::IN)).expect("a vector grows");
     let question_end = builder.as_slice().len();
     let mut builder = builder.additional();
     builder
@@ -211,17 +215,12 @@ impl<'a> Sections<'a> {
 
     fn read_rest(&mut self, answer: domain::base::message::RecordSection<'a, [u8]>) -> Result<(), String> {
         let cut = |section: &str, e: &dyn std::fmt::Display| format!("{section} section: {e}");
-        let mut authority = answer
-            .next_section()
-            .map_err(|e| cut("answer", &e))?
-            .ok_or_else(|| "no authority section".to_owned())?;
+        let mut authority =
+            answer.next_section().map_err(|e| cut("answer", &e))?.ok_or_else(|| "no authority section".to_owned())?;
         for record in authority.by_ref() {
             let record = record.map_err(|e| cut("authority", &e))?;
-            if record.rtype() == Rtype::SOA && self.soa.is_none() {
-                if let Ok(Some(soa)) = record.to_record::<SoaData<_>>() {
-                    let zone = text_of(soa.owner());
-                    self.soa = Some(Soa { zone, serial: soa.data().serial().into_int() });
-                }
+            if let (None, Ok(Some(soa))) = (&self.soa, record.to_record::<SoaData<_>>()) {
+                self.soa = Some(Soa { zone: text_of(soa.owner()), serial: soa.data().serial().into_int() });
             }
         }
         let additional = authority.next_section().map_err(|e| cut("authority", &e))?;
@@ -255,18 +254,18 @@ impl<'a> Sections<'a> {
             visited.push(target.clone());
             current = target;
         }
-        self.denied(aliases, nxdomain)
+        self.denied(aliases, &current, nxdomain)
     }
 
-    /// The chain ended without records. After an alias, only a denial that carries its SOA (or NXDOMAIN)
-    /// speaks about the target; silence there is a failure, never "empty".
-    fn denied(&self, aliases: Vec<Alias>, nxdomain: bool) -> DnsOutcome {
-        if nxdomain {
-            return DnsOutcome::Nxdomain(Denial { aliases, soa: self.soa.clone() });
-        }
-        match aliases.last() {
-            Some(last) if self.soa.is_none() => DnsOutcome::Failed(DnsFailure::IncompleteChain(last.target.clone())),
-            _ => DnsOutcome::Nodata(Denial { aliases, soa: self.soa.clone() }),
+    /// The chain ended without records. Only NXDOMAIN, or a denial that carries its SOA (RFC 2308 §2.2),
+    /// speaks about the name; silence, as in a referral of a server that does not recurse, is a failure
+    /// and never "empty".
+    fn denied(&self, aliases: Vec<Alias>, name: &Name<Vec<u8>>, nxdomain: bool) -> DnsOutcome {
+        let denial = |aliases| Denial { aliases, soa: self.soa.clone() };
+        match (nxdomain, &self.soa) {
+            (true, _) => DnsOutcome::Nxdomain(denial(aliases)),
+            (false, Some(_)) => DnsOutcome::Nodata(denial(aliases)),
+            (false, None) => DnsOutcome::Failed(DnsFailure::IncompleteChain(text_of(name))),
         }
     }
 
@@ -287,7 +286,8 @@ impl<'a> Sections<'a> {
                 return None;
             }
             let prefix = name.clone().strip_suffix(&owner).ok()?;
-            let target: Name<Vec<u8>> = domain::base::name::ToRelativeName::chain(prefix, target.to_name::<Vec<u8>>()).ok()?.to_name();
+            let target: Name<Vec<u8>> =
+                domain::base::name::ToRelativeName::chain(prefix, target.to_name::<Vec<u8>>()).ok()?.to_name();
             Some((target, *ttl))
         });
         let by_cname = self.aliases.iter().find(|(owner, ..)| owner.name_eq(name));

@@ -112,7 +112,7 @@ impl Query {
             compose(&self.question, self.id, false, &mut fixed, buffer);
             buffer[12..12 + self.sent.len()].copy_from_slice(&self.sent);
         }
-        self.transmissions += 1;
+        self.transmissions = self.transmissions.saturating_add(1);
     }
 
     /// The id it was sent with.

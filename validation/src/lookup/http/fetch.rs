@@ -15,15 +15,10 @@ use super::{
     response::{Progress, Response},
 };
 use crate::{
-    base::{
-        Entropy, Micros,
-        address::AddressFilter,
-        limits::HTTP_REDIRECTS_MAX,
-        octets::Octets,
-    },
+    base::{Entropy, Micros, address::AddressFilter, limits::HTTP_REDIRECTS_MAX, octets::Octets},
     observation::{
-        DnsLookup, DnsOutcome, HttpFailure, HttpHop, HttpObservation, HttpOutcome, HttpTry, NetworkError, RedirectReason,
-        RedirectRefusal, TryEnd, UnusedAddress, UnusedReason,
+        DnsLookup, DnsOutcome, HttpFailure, HttpHop, HttpObservation, HttpOutcome, HttpTry, NetworkError,
+        RedirectReason, RedirectRefusal, TryEnd, UnusedAddress, UnusedReason,
     },
     plan::{Host, PlanLimits},
 };
@@ -134,7 +129,13 @@ impl Fetch {
     }
 
     /// Picks one address of each family, IPv6 first.
-    fn choose(&mut self, now: Micros, addresses: Vec<IpAddr>, filter: &AddressFilter, entropy: &mut dyn Entropy) -> FetchStep {
+    fn choose(
+        &mut self,
+        now: Micros,
+        addresses: Vec<IpAddr>,
+        filter: &AddressFilter,
+        entropy: &mut dyn Entropy,
+    ) -> FetchStep {
         let mut allowed = Vec::with_capacity(addresses.len());
         for address in addresses {
             match filter.forbids(address) {
@@ -196,16 +197,23 @@ impl Fetch {
     }
 
     /// Octets on the connection; none means the server closed its side.
-    pub fn handle_stream(&mut self, now: Micros, bytes: &[u8], filter: &AddressFilter, entropy: &mut dyn Entropy) -> FetchStep {
+    pub fn handle_stream(
+        &mut self,
+        now: Micros,
+        bytes: &[u8],
+        filter: &AddressFilter,
+        entropy: &mut dyn Entropy,
+    ) -> FetchStep {
         let State::Awaiting { response, .. } = &mut self.state else { return FetchStep::Wait };
         let progress = if bytes.is_empty() { response.close() } else { response.push(bytes) };
         let is_redirect = response.head().is_some_and(|head| is_followed(head.status) && head.location.is_some());
         match progress {
+            // Also if what follows the head is bad: that must not depend on how the segments fell.
+            _ if is_redirect => self.redirect(now, filter, entropy),
             Progress::Bad { problem, first } => {
                 self.note_try(now, TryEnd::Answered);
                 self.fail(HttpFailure::BadResponse { problem: problem.to_owned(), first })
             }
-            Progress::Head | Progress::Complete if is_redirect => self.redirect(now, filter, entropy),
             Progress::Complete => self.complete(now),
             Progress::More if bytes.is_empty() => self.no_response(now, NetworkError::ClosedEarly),
             Progress::More | Progress::Head => FetchStep::Wait,
@@ -297,9 +305,8 @@ impl Fetch {
         let elapsed_us = now.since(since);
         hop.tries.push(HttpTry { address, connected_us, elapsed_us, received_bytes, end });
         hop.response = head;
-        hop.unused.extend(
-            unused.into_iter().map(|a| UnusedAddress { address: a.ip(), reason: UnusedReason::OtherAnswered }),
-        );
+        hop.unused
+            .extend(unused.into_iter().map(|a| UnusedAddress { address: a.ip(), reason: UnusedReason::OtherAnswered }));
     }
 
     fn fail(&mut self, failure: HttpFailure) -> FetchStep {
@@ -312,7 +319,14 @@ impl Fetch {
     #[must_use]
     pub fn finish(mut self, now: Micros) -> HttpObservation {
         if self.outcome.is_none() {
-            self.note_try(now, TryEnd::NoResponse(NetworkError::Timeout));
+            let end = match &self.state {
+                State::Awaiting { response, .. } if response.received() > 0 => TryEnd::Answered,
+                State::Awaiting { .. } => TryEnd::NoResponse(NetworkError::Timeout),
+                State::Connecting { .. } | State::Resolving | State::Ended => {
+                    TryEnd::NotConnected(NetworkError::Timeout)
+                }
+            };
+            self.note_try(now, end);
         }
         HttpObservation {
             hops: self.hops,

@@ -224,7 +224,12 @@ fn keep(body: &mut Vec<u8>, truncated: &mut bool, bytes: &[u8]) {
 }
 
 /// Reads chunked coding (RFC 9112 §7.1); true at the end of the trailer.
-fn read_chunks(chunk: &mut Chunk, body: &mut Vec<u8>, truncated: &mut bool, mut bytes: &[u8]) -> Result<bool, &'static str> {
+fn read_chunks(
+    chunk: &mut Chunk,
+    body: &mut Vec<u8>,
+    truncated: &mut bool,
+    mut bytes: &[u8],
+) -> Result<bool, &'static str> {
     while !bytes.is_empty() && !*truncated {
         match chunk {
             Chunk::Size(line) => {
