@@ -15,7 +15,11 @@ fn benches(criterion: &mut Criterion) {
         let set: Vec<&[u8]> = set.iter().map(Vec::as_slice).collect();
         let decision = authorize(&set, &policy, &context);
         assert!(decision.permitted);
-        assert!(matches!(decision.rule, CaaRule::Authorized { record, .. } if record == authorizing), "{}", decision.rule);
+        assert!(
+            matches!(decision.rule, CaaRule::Authorized { record, .. } if record == authorizing),
+            "{}",
+            decision.rule
+        );
         assert_eq!(decision.records.len(), set.len(), "each record has its finding");
         checksum(&format!("caa_authorize/{name}"), &decision);
         group.throughput(Throughput::Elements(set.len() as u64));

@@ -15,7 +15,8 @@ fn benches(criterion: &mut Criterion) {
     assert_eq!(requests, [request(Method::Http01)]);
     checksum("request/json_line", &requests);
 
-    let file: String = (0..LINES).map(|number| bulk_line(&format!("order-{number}/0"), Method::Http01) + "\n").collect();
+    let file: String =
+        (0..LINES).map(|number| bulk_line(&format!("order-{number}/0"), Method::Http01) + "\n").collect();
     let requests = parse(&file);
     assert_eq!(requests.len() as u64, LINES);
     for (number, request) in requests.iter().enumerate() {

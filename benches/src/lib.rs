@@ -21,8 +21,8 @@ use parallax_validation::{
     base::{Entropy, address::AddressFilter, attempt::AttemptId, octets::Octets},
     check::dcv::Method,
     observation::{
-        ControlObservation, Denial, DnsLookup, DnsOutcome, DnsTransport, HttpHop, HttpObservation, HttpOutcome, HttpTry,
-        Observation, RecordSet, RecordType, ResponseHead, Soa, TryEnd, UnusedAddress, UnusedReason,
+        ControlObservation, Denial, DnsLookup, DnsOutcome, DnsTransport, HttpHop, HttpObservation, HttpOutcome,
+        HttpTry, Observation, RecordSet, RecordType, ResponseHead, Soa, TryEnd, UnusedAddress, UnusedReason,
     },
     record::{Record, Reply, Rules},
     request::{CheckRequest, RawRequest},
@@ -250,10 +250,8 @@ fn rrsig_rdata() -> Vec<u8> {
 fn http_observation() -> HttpObservation {
     let url = format!("http://{NAME}/.well-known/acme-challenge/{TOKEN}");
     let v4 = answer(NAME, vec![vec![203, 113, 7, 10], vec![203, 113, 7, 11]]);
-    let unused = UnusedAddress {
-        address: "203.113.7.11".parse().expect("an address"),
-        reason: UnusedReason::OtherDrawn,
-    };
+    let unused =
+        UnusedAddress { address: "203.113.7.11".parse().expect("an address"), reason: UnusedReason::OtherDrawn };
     let attempt = HttpTry {
         address: socket("203.113.7.10:80"),
         connected_us: Some(31_204),

@@ -212,7 +212,7 @@ pub enum ConfigError {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        error: SetupError,
+        error: Box<SetupError>,
     },
     /// The perspectives are no lawful cohort.
     #[error("{path}: the perspectives are no lawful cohort under the rules of {at}:\n  {}", violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  "))]
@@ -388,7 +388,7 @@ impl Checker<'_> {
             perspectives,
             limits: file.lookup,
         };
-        setup.rules().map_err(|error| ConfigError::Policy { path: self.path.to_owned(), error })
+        setup.rules().map_err(|error| ConfigError::Policy { path: self.path.to_owned(), error: Box::new(error) })
     }
 
     /// Refuses a cohort that is not lawful now or tomorrow; warns of the next 30 days (req A20).

@@ -299,7 +299,10 @@ fn run_bulk(args: &Bulk) -> Result<u8, Failed> {
     };
     let stop = stop_flag()?;
     let summary = bulk::run(&config, &options, &stop).map_err(|error| match error {
-        bulk::BulkError::Engine(_) | bulk::BulkError::Journal(_) | bulk::BulkError::Audit(_) => broken(error),
+        bulk::BulkError::Engine(_)
+        | bulk::BulkError::Journal(_)
+        | bulk::BulkError::Audit(_)
+        | bulk::BulkError::Results { .. } => broken(error),
         bulk::BulkError::File { .. }
         | bulk::BulkError::Expected { .. }
         | bulk::BulkError::NotEmpty(_)

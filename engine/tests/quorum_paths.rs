@@ -101,7 +101,7 @@ fn late_answers_are_recorded_and_change_nothing() {
     let last = Perspective::ALL[5];
     let resolver = bench.world.resolver(last);
     let slow = SocketAddr::from((Ipv4Addr::new(127, 2, 0, 100), resolver.port()));
-    let _delay = Delay::start(slow, resolver, Duration::from_millis(1500));
+    let _delay = Delay::start(slow, resolver, Duration::from_millis(600));
     bench.settings_with("slow.toml", &format!("\"{resolver}\""), &format!("\"{slow}\""));
     // Contradicted only by the one that is late: the alarm of a late contradiction.
     let hijacked: Vec<Scenario> = bench.scenarios().filter(|s| s.kind == Kind::MpHijack1 && s.is_odd(last)).collect();

@@ -4,6 +4,8 @@
 //! nothing but tests depends on them. `validation` is pure. `unsafe` lives in `perspective-node/ring`
 //! alone.
 
+#![allow(clippy::disallowed_methods, reason = "this test reads the sources it judges")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,

@@ -2,8 +2,8 @@
 //!
 //! * [`policy`]: dated rows as data.
 //! * [`cohort`]: which perspectives may be asked together.
-//! * [`quorum`]: counting.
-//! * [`mod@decide`]: the verdict.
+//! * [`quorum`] counts.
+//! * [`mod@decide`] makes the verdict.
 
 pub mod cohort;
 pub mod decide;

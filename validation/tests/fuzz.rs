@@ -1,0 +1,692 @@
+//! Arbitrary and nearly right input: no panic, bounded output, and an end in every case.
+
+use std::{
+    collections::HashSet,
+    net::{Ipv4Addr, SocketAddr},
+};
+
+use parallax_validation::{
+    base::{
+        Entropy, Micros,
+        address::AddressFilter,
+        limits::{
+            ALIAS_HOPS_MAX, CHECK_QUERIES_MAX, EDE_MAX, EDE_TEXT_BYTES_MAX, HTTP_BODY_BYTES_MAX, HTTP_REDIRECTS_MAX,
+            NAME_OCTETS_MAX, URL_BYTES_MAX,
+        },
+    },
+    lookup::{
+        dns::{
+            message::{Match, Question, compose, match_reply, read_reply},
+            query::{Query, QueryLimits, QueryStep},
+        },
+        http::{
+            redirect::Target,
+            response::{Progress, Response},
+        },
+        task::{Command, Stream, Task, TaskSettings},
+    },
+    observation::{
+        ControlObservation, DnsFailure, DnsLookup, DnsOutcome, HttpOutcome, NetworkError, Observation, RecordType,
+    },
+    plan::{ControlPlan, Hint, HintKind, Host, Plan, PlanLimits},
+};
+use proptest::{collection::vec, prelude::*};
+
+/// Text of a label or a header kept as evidence can quadruple when it is escaped; nothing is larger.
+const NAME_TEXT_MAX: usize = 4 * NAME_OCTETS_MAX + 8;
+
+struct Bits(u64);
+
+impl Entropy for Bits {
+    fn next_u64(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 ^ (self.0 >> 33)
+    }
+}
+
+fn settings() -> ProptestConfig {
+    // 256 cases, or as many as PROPTEST_CASES says.
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::default() }
+}
+
+fn resolver() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::new(127, 0, 0, 53), 53))
+}
+
+// ---- DNS packets -------------------------------------------------------------------------------------
+
+/// What is done to a packet that was right.
+#[derive(Clone, Debug)]
+enum Damage {
+    Flip(prop::sample::Index, u8),
+    Cut(prop::sample::Index),
+    Insert(prop::sample::Index, Vec<u8>),
+}
+
+fn damage() -> impl Strategy<Value = Vec<Damage>> {
+    let one = prop_oneof![
+        4 => (any::<prop::sample::Index>(), any::<u8>()).prop_map(|(at, with)| Damage::Flip(at, with)),
+        1 => any::<prop::sample::Index>().prop_map(Damage::Cut),
+        1 => (any::<prop::sample::Index>(), vec(any::<u8>(), 0..20)).prop_map(|(at, bytes)| Damage::Insert(at, bytes)),
+    ];
+    vec(one, 0..4)
+}
+
+fn damaged(mut packet: Vec<u8>, damage: &[Damage]) -> Vec<u8> {
+    for step in damage {
+        match step {
+            Damage::Flip(at, with) if !packet.is_empty() => {
+                let at = at.index(packet.len());
+                packet[at] ^= with;
+            }
+            Damage::Flip(..) => {}
+            Damage::Cut(at) => packet.truncate(at.index(packet.len() + 1)),
+            Damage::Insert(at, bytes) => {
+                let at = at.index(packet.len() + 1);
+                packet.splice(at..at, bytes.iter().copied());
+            }
+        }
+    }
+    packet
+}
+
+/// A record: which name owns it, its type, and its data.
+type RecordParts = (u8, u8, Vec<u8>);
+
+fn records() -> impl Strategy<Value = Vec<RecordParts>> {
+    vec((0..24u8, 0..8u8, vec(any::<u8>(), 0..40)), 0..24)
+}
+
+/// Names in wire form: the one asked as a pointer, some others, one that points at itself.
+fn owner(number: u8) -> Vec<u8> {
+    match number {
+        0..=3 => vec![0xc0, 12],
+        4 => vec![0],
+        5 => vec![0xc0, 0xff],
+        6 => vec![1, b'e', 0xc0, 12],
+        n => vec![2, b'n', b'a' + n, 0],
+    }
+}
+
+/// A reply to the composed query, with records of a few types in all sections.
+fn reply_to(query: &[u8], flags: u16, records: &[RecordParts]) -> Vec<u8> {
+    let name = query[12..].iter().position(|&b| b == 0).expect("a name ends");
+    let mut packet = query[..12 + name + 5].to_vec();
+    packet[2..4].copy_from_slice(&(0x8180 | flags).to_be_bytes());
+    let third = records.len() / 3;
+    let (answers, authority, additional) = (records.len() - 2 * third, third, third);
+    for (at, count) in [(6, answers), (8, authority), (10, additional)] {
+        packet[at..at + 2].copy_from_slice(&(count as u16).to_be_bytes());
+    }
+    for (number, kind, data) in records {
+        let first = data.first().copied().unwrap_or(0);
+        let (rtype, rdata) = match kind {
+            0 => (16, data.clone()),
+            1 => (257, data.clone()),
+            2 => (1, data.clone()),
+            3 | 4 => (5, owner(first % 24)),
+            5 => (39, owner(first % 24)),
+            6 => (6, [owner(first % 24), owner(4), vec![first; 20]].concat()),
+            _ => (41, [&[0, 15, 0, data.len() as u8], data.as_slice()].concat()),
+        };
+        packet.extend_from_slice(&owner(*number));
+        packet.extend_from_slice(&[(rtype >> 8) as u8, rtype as u8, 0, 1, 0, 0, 0, 60]);
+        packet.extend_from_slice(&(rdata.len() as u16).to_be_bytes());
+        packet.extend_from_slice(&rdata);
+    }
+    packet
+}
+
+fn flags() -> impl Strategy<Value = u16> {
+    prop_oneof![6 => Just(0u16), 1 => Just(3), 1 => Just(2), 1 => Just(0x0200), 1 => any::<u16>()]
+}
+
+fn assert_bounded_lookup(outcome: &DnsOutcome, packet_octets: usize) {
+    let aliases = match outcome {
+        DnsOutcome::Answer(set) => {
+            assert!(!set.rdata.is_empty());
+            assert!(set.rdata.iter().map(|rdata| rdata.0.len()).sum::<usize>() <= packet_octets);
+            assert!(set.owner.len() <= NAME_TEXT_MAX);
+            &set.aliases
+        }
+        DnsOutcome::Nodata(denial) | DnsOutcome::Nxdomain(denial) => &denial.aliases,
+        DnsOutcome::Failed(DnsFailure::AliasLoop(aliases)) => aliases,
+        DnsOutcome::Failed(DnsFailure::Malformed(text)) => {
+            assert!(text.len() < 200, "{text}");
+            return;
+        }
+        DnsOutcome::Failed(_) => return,
+    };
+    assert!(aliases.len() <= ALIAS_HOPS_MAX + 1, "{} aliases", aliases.len());
+    assert!(aliases.iter().all(|a| a.owner.len() <= NAME_TEXT_MAX && a.target.len() <= NAME_TEXT_MAX));
+}
+
+fn read_all(packet: &[u8], id: u16, sent: &[u8], question: &Question) {
+    let matched = match_reply(packet, id, sent);
+    if packet.len() < 12 + sent.len() {
+        assert_eq!(matched, Match::Stray);
+    }
+    match read_reply(packet, question) {
+        Ok(reply) => {
+            assert_bounded_lookup(&reply.outcome, packet.len());
+            assert!(reply.extended_errors.len() <= EDE_MAX);
+            assert!(reply.extended_errors.iter().all(|ede| ede.text.0.len() <= EDE_TEXT_BYTES_MAX));
+        }
+        Err(problem) => assert!(problem.len() < 200, "{problem}"),
+    }
+}
+
+proptest! {
+    #![proptest_config(settings())]
+
+    #[test]
+    fn any_packet_can_be_read(packet in vec(any::<u8>(), 0..300), id: u16) {
+        let question = Question::new("www.customer.example", RecordType::Txt).expect("good");
+        let mut query = Vec::new();
+        let sent = compose(&question, id, true, &mut Bits(id.into()), &mut query);
+        read_all(&packet, id, &sent, &question);
+    }
+
+    #[test]
+    fn any_nearly_right_packet_can_be_read(
+        records in records(), flags in flags(), damage in damage(), id: u16,
+        rtype in prop::sample::select(vec![RecordType::A, RecordType::Txt, RecordType::Caa]),
+    ) {
+        let question = Question::new("www.customer.example", rtype).expect("good");
+        let mut query = Vec::new();
+        let sent = compose(&question, id, true, &mut Bits(id.into()), &mut query);
+        let right = reply_to(&query, flags & !0x7a00, &records);
+        prop_assert_eq!(match_reply(&right, id, &sent), Match::Reply);
+        read_all(&damaged(right, &damage), id, &sent, &question);
+    }
+}
+
+// ---- queries -----------------------------------------------------------------------------------------
+
+#[derive(Clone, Debug)]
+enum QueryEvent {
+    Datagram(u16, Vec<RecordParts>, Vec<Damage>),
+    Noise(Vec<u8>),
+    DatagramFailed,
+    Connected(u16),
+    /// A framed reply, cut at this place.
+    Stream(u16, Vec<RecordParts>, Vec<Damage>, prop::sample::Index),
+    StreamNoise(Vec<u8>),
+    StreamFailed,
+    LocalFailure,
+    Later(u32),
+}
+
+fn query_event() -> impl Strategy<Value = QueryEvent> {
+    prop_oneof![
+        3 => (flags(), records(), damage()).prop_map(|(f, r, d)| QueryEvent::Datagram(f, r, d)),
+        1 => vec(any::<u8>(), 0..80).prop_map(QueryEvent::Noise),
+        1 => Just(QueryEvent::DatagramFailed),
+        3 => any::<u16>().prop_map(QueryEvent::Connected),
+        3 => (flags(), records(), damage(), any::<prop::sample::Index>())
+            .prop_map(|(f, r, d, cut)| QueryEvent::Stream(f, r, d, cut)),
+        1 => vec(any::<u8>(), 0..80).prop_map(QueryEvent::StreamNoise),
+        1 => Just(QueryEvent::StreamFailed),
+        1 => Just(QueryEvent::LocalFailure),
+        3 => (0..400u32).prop_map(QueryEvent::Later),
+    ]
+}
+
+fn framed(message: &[u8]) -> Vec<u8> {
+    [&(message.len() as u16).to_be_bytes(), message].concat()
+}
+
+fn feed_query(query: &mut Query, now: &mut Micros, packet: &[u8], event: &QueryEvent) -> QueryStep {
+    match event {
+        QueryEvent::Datagram(flags, records, damage) => {
+            query.handle_datagram(*now, &damaged(reply_to(packet, *flags, records), damage))
+        }
+        QueryEvent::Noise(bytes) => query.handle_datagram(*now, bytes),
+        QueryEvent::DatagramFailed => query.handle_datagram_failed(NetworkError::Refused),
+        QueryEvent::Connected(id) => query.handle_connected(*id),
+        QueryEvent::Stream(flags, records, damage, cut) => {
+            let mut bytes = framed(&damaged(reply_to(packet, *flags, records), damage));
+            bytes.truncate(cut.index(bytes.len() + 1));
+            query.handle_stream(&bytes)
+        }
+        QueryEvent::StreamNoise(bytes) => query.handle_stream(bytes),
+        QueryEvent::StreamFailed => query.handle_stream_failed(NetworkError::Reset),
+        QueryEvent::LocalFailure => query.handle_local_failure("no port"),
+        QueryEvent::Later(millis) => {
+            *now = now.plus_ms((*millis).into());
+            query.handle_timeout(*now)
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(settings())]
+
+    #[test]
+    fn a_query_ends_once_and_by_its_deadline(events in vec(query_event(), 0..24), transmissions in 1..=3u8, seed: u64) {
+        let question = Question::new("www.customer.example", RecordType::Txt).expect("good");
+        let deadline = Micros(5).plus_ms(1_000);
+        let limits = QueryLimits { try_ms: 150, transmissions, deadline };
+        let (mut now, mut entropy, mut packet) = (Micros(5), Bits(seed), Vec::new());
+        let mut query = Query::new(question, resolver(), limits, now);
+        query.compose(seed as u16, &mut entropy, &mut packet);
+        let (mut ended, mut streams) = (false, 0);
+        let mut turns = events.iter();
+        for turn in 0.. {
+            prop_assert!(turn < 200, "a query that never ends");
+            let step = match turns.next() {
+                Some(event) => feed_query(&mut query, &mut now, &packet, event),
+                None if ended => break,
+                None => {
+                    now = now.max(query.timeout());
+                    query.handle_timeout(now)
+                }
+            };
+            prop_assert!(!ended || step == QueryStep::Wait, "after its end it wants {:?}", step);
+            match step {
+                QueryStep::Wait => prop_assert!(ended || query.timeout() <= deadline),
+                QueryStep::Transmit => query.compose(0, &mut entropy, &mut packet),
+                QueryStep::OpenStream => streams += 1,
+                QueryStep::SendStream(bytes) => packet = bytes[2..].to_vec(),
+                QueryStep::Done => ended = true,
+            }
+        }
+        prop_assert!(streams <= 1);
+        let lookup = query.finish(now);
+        prop_assert!(lookup.transmissions <= transmissions);
+        prop_assert_ne!(&lookup.outcome, &DnsOutcome::Failed(DnsFailure::Local(String::new())));
+        assert_bounded_lookup(&lookup.outcome, 70_000);
+    }
+}
+
+// ---- responses ---------------------------------------------------------------------------------------
+
+fn response_octets() -> impl Strategy<Value = Vec<u8>> {
+    let line = prop::sample::select(vec![
+        "HTTP/1.1 200 OK\r\n", "HTTP/1.0 404 Not Found\n", "HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 302 Found\r\n",
+        "HTTP/1.1 204 None\r\n", "HTTP/1.1 101 Switching\r\n", "HTTP/2 200\r\n", "SSH-2.0-x\r\n", "",
+    ]);
+    let piece = prop_oneof![
+        6 => prop::sample::select(vec![
+            "Content-Length: 5\r\n", "Content-Length: 0\r\n", "Content-Length: 999999999999\r\n", "Content-Length: x\r\n",
+            "Transfer-Encoding: chunked\r\n", "Transfer-Encoding: gzip, chunked\r\n", "Transfer-Encoding: gzip\r\n",
+            "Location: /x\r\n", "Server: x\r\n", "\r\n", "\n", "5\r\nhello\r\n", "0\r\n\r\n", "0\r\n", "ffffff\r\n",
+            "5;a=b\r\n", "hello", "T: v\r\n", ": \r\n", "A:\r\n b\r\n", "\r", "2\r\nhello",
+        ])
+        .prop_map(|text| text.as_bytes().to_vec()),
+        1 => vec(any::<u8>(), 0..30),
+        1 => (any::<u8>(), 0..3_000usize).prop_map(|(byte, times)| vec![byte; times]),
+    ];
+    (line, vec(piece, 0..12)).prop_map(|(line, pieces)| [line.as_bytes().to_vec(), pieces.concat()].concat())
+}
+
+/// What a response came to: its status and body, or nothing.
+fn read_response(octets: &[u8], cuts: &[usize]) -> Option<(u16, Vec<u8>, bool)> {
+    let mut response = Response::default();
+    let (mut rest, mut cuts) = (octets, cuts.iter().cycle());
+    let mut last = Progress::More;
+    while !rest.is_empty() {
+        let (segment, after) = rest.split_at(rest.len().min(*cuts.next().unwrap_or(&usize::MAX)));
+        rest = after;
+        last = response.push(segment);
+        if let Progress::Bad { .. } | Progress::Complete = last {
+            break;
+        }
+    }
+    if let Progress::More | Progress::Head = last {
+        last = response.close();
+    }
+    assert!(response.received() <= octets.len() as u64);
+    if let Some(head) = response.head() {
+        let kept = [&head.server, &head.content_type, &head.content_encoding];
+        assert!(kept.into_iter().flatten().all(|value| value.0.len() <= 256));
+        assert!(head.location.as_ref().is_none_or(|value| value.0.len() <= URL_BYTES_MAX + 1));
+    }
+    // Whatever comes after the end is borne.
+    response.push(b"more");
+    response.close();
+    let status = response.head().map_or(0, |head| head.status);
+    let (body, truncated) = response.into_body();
+    assert!(body.0.len() <= HTTP_BODY_BYTES_MAX);
+    match last {
+        Progress::Complete => Some((status, body.0, truncated)),
+        Progress::Bad { first, problem } => {
+            assert!(first.0.len() <= 64 && !problem.is_empty());
+            None
+        }
+        Progress::More | Progress::Head => {
+            // Nothing, or interim responses only: the fetch says that it was closed early.
+            assert!(octets.is_empty() || octets.starts_with(b"HTTP/1.1 100"), "neither complete nor bad after the end");
+            assert_eq!(status, 0);
+            None
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(settings())]
+
+    #[test]
+    fn a_response_is_the_same_in_any_segments(octets in response_octets(), cuts in vec(1..64usize, 1..6)) {
+        let whole = read_response(&octets, &[usize::MAX]);
+        let parts = read_response(&octets, &cuts);
+        prop_assert_eq!(&whole, &parts);
+        prop_assert_eq!(whole, read_response(&octets, &[1]));
+    }
+
+    #[test]
+    fn any_octets_can_be_read_as_a_response(octets in vec(any::<u8>(), 0..600), cuts in vec(1..64usize, 1..6)) {
+        read_response(&octets, &cuts);
+    }
+}
+
+// ---- redirects ---------------------------------------------------------------------------------------
+
+fn location() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        8 => prop::sample::select(vec![
+            "http:", "https:", "ftp:", "javascript:", "data:", "HTTP:", "//", "/", "\\", "@", "user:pass@", ":", ":80",
+            ":443", ":8080", ":0", ":65536", "www.customer.example", "127.0.0.1", "0x7f.1", "[::1]", "[::ffff:1.2.3.4]",
+            "[", "]", "..", ".", "a_b.example", "xn--a", "%2e", "%00", "?", "#", "a", "1", "*", "{", "\"", "<",
+        ])
+        .prop_map(|text| text.as_bytes().to_vec()),
+        1 => vec(any::<u8>(), 0..6),
+        1 => (0x21..0x7fu8, 0..400usize).prop_map(|(byte, times)| vec![byte; times]),
+    ];
+    let prefix = prop::sample::select(vec!["", "", "http://", "https://", "//"]);
+    (prefix, vec(piece, 0..8)).prop_map(|(prefix, pieces)| [prefix.as_bytes().to_vec(), pieces.concat()].concat())
+}
+
+fn assert_allowed(target: &Target) {
+    assert!(matches!(target.port(), 80 | 443), "{}", target.as_str());
+    let url = url::Url::parse(target.as_str()).expect("a target is a URL");
+    assert_eq!(url.scheme() == "https", target.is_https());
+    assert!(matches!(url.scheme(), "http" | "https"), "{url}");
+    assert!(url.username().is_empty() && url.password().is_none(), "{url}");
+    assert_eq!(url.port_or_known_default(), Some(target.port()));
+    match target.host() {
+        Host::Ip(address) => match url.host() {
+            Some(url::Host::Ipv4(seen)) => assert_eq!(*address, seen),
+            Some(url::Host::Ipv6(seen)) => assert_eq!(*address, seen),
+            other => panic!("{url}: {other:?}"),
+        },
+        Host::Name(name) => {
+            assert!(!name.is_empty() && name.len() <= NAME_OCTETS_MAX, "{url}");
+            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b)), "{url}");
+            assert!(name.split('.').all(|label| (1..=63).contains(&label.len())), "{url}");
+            assert!(name.parse::<std::net::IpAddr>().is_err(), "{url}");
+        }
+    }
+    let request = String::from_utf8(target.request()).expect("ASCII");
+    assert!(request.is_ascii() && request.ends_with("\r\n\r\n"));
+    assert_eq!(request.bytes().filter(|b| b.is_ascii_control()).count(), 12, "six lines and nothing between: {request:?}");
+    assert_eq!(request.lines().next().map(|line| line.split(' ').count()), Some(3), "{request:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: settings().cases.max(2_000), ..settings() })]
+
+    #[test]
+    fn a_redirect_leads_to_port_80_or_443_or_nowhere(locations in vec(location(), 1..4)) {
+        let mut target = Target::first(&Host::Name("www.customer.example".to_owned()), "/t").expect("good");
+        for (number, location) in locations.iter().enumerate() {
+            match target.redirected(location, number as u8 + 1) {
+                Ok(next) => {
+                    assert_allowed(&next);
+                    target = next;
+                }
+                Err(refusal) => {
+                    prop_assert_eq!(usize::from(refusal.redirect), number + 1);
+                    prop_assert!(refusal.target.0.len() <= URL_BYTES_MAX);
+                }
+            }
+        }
+    }
+}
+
+// ---- tasks -------------------------------------------------------------------------------------------
+
+#[derive(Clone, Debug)]
+enum TaskEvent {
+    Datagram(prop::sample::Index, u16, Vec<RecordParts>, Vec<Damage>),
+    DatagramFailed(u16),
+    LocalFailure(u16),
+    /// The oldest open stream, or any.
+    Connected(Option<Stream>),
+    Octets(Option<Stream>, Vec<u8>),
+    StreamReply(u16, Vec<RecordParts>),
+    StreamFailed(Option<Stream>),
+    Compose(u16),
+    Later(u32),
+}
+
+fn stream() -> impl Strategy<Value = Option<Stream>> {
+    prop_oneof![
+        3 => Just(None),
+        1 => (0..12u16).prop_map(|slot| Some(Stream::Query(slot))),
+        1 => (0..6u16).prop_map(|number| Some(Stream::Fetch(number))),
+    ]
+}
+
+fn task_event() -> impl Strategy<Value = TaskEvent> {
+    let flags = || prop_oneof![8 => Just(0u16), 1 => Just(3), 1 => Just(0x0200), 1 => any::<u16>()];
+    let no_damage = prop_oneof![3 => Just(Vec::new()), 1 => damage()];
+    prop_oneof![
+        6 => (any::<prop::sample::Index>(), flags(), records(), no_damage)
+            .prop_map(|(at, f, r, d)| TaskEvent::Datagram(at, f, r, d)),
+        1 => (0..12u16).prop_map(TaskEvent::DatagramFailed),
+        1 => (0..12u16).prop_map(TaskEvent::LocalFailure),
+        4 => stream().prop_map(TaskEvent::Connected),
+        4 => (stream(), response_octets()).prop_map(|(s, o)| TaskEvent::Octets(s, o)),
+        1 => stream().prop_map(|s| TaskEvent::Octets(s, Vec::new())),
+        2 => (flags(), records()).prop_map(|(f, r)| TaskEvent::StreamReply(f, r)),
+        1 => stream().prop_map(TaskEvent::StreamFailed),
+        1 => (0..12u16).prop_map(TaskEvent::Compose),
+        3 => (0..200u32).prop_map(TaskEvent::Later),
+    ]
+}
+
+fn a_plan() -> impl Strategy<Value = Plan> {
+    let control = prop_oneof![
+        1 => Just(None),
+        2 => Just(Some(ControlPlan::Txt { name: "_acme-challenge.www.customer.example".to_owned() })),
+        2 => prop::sample::select(vec![
+            Host::Name("www.customer.example".to_owned()),
+            Host::Name("not a host".to_owned()),
+            Host::Ip(Ipv4Addr::new(8, 8, 4, 4).into()),
+            Host::Ip(Ipv4Addr::LOCALHOST.into()),
+        ])
+        .prop_map(|host| Some(ControlPlan::Http { host, path: "/t".to_owned() })),
+    ];
+    (control, 0..20usize, any::<bool>(), 50..300u32, 1..=3u8).prop_map(|(control, levels, hints, try_ms, transmissions)| {
+        let limits = PlanLimits {
+            task_deadline_ms: 1_000,
+            dns_try_ms: try_ms,
+            dns_transmissions: transmissions,
+            http_connect_ms: 300,
+            http_response_ms: 400,
+        };
+        let caa_levels = (0..levels).map(|n| format!("{}example", "l.".repeat(levels - 1 - n))).collect();
+        let names = [(HintKind::DoubledName, "doubled.example"), (HintKind::WildcardSibling, "a..bad")];
+        let named = |(kind, name): (HintKind, &str)| Hint { kind, name: name.to_owned() };
+        let hints = if hints { names.map(named).to_vec() } else { Vec::new() };
+        Plan { control, caa_levels, hints, limits }
+    })
+}
+
+/// A task with what a driver keeps for it.
+struct Driver {
+    task: Task,
+    settings: TaskSettings,
+    entropy: Bits,
+    now: Micros,
+    /// Queries that hold a port and an id.
+    held: HashSet<u16>,
+    packets: Vec<(u16, Vec<u8>)>,
+    open: Vec<Stream>,
+    ever_opened: HashSet<Stream>,
+    sent: Vec<(Stream, Vec<u8>)>,
+}
+
+impl Driver {
+    fn new(plan: Plan, seed: u64) -> Self {
+        let settings = TaskSettings { resolver: resolver(), filter: AddressFilter::default() };
+        let (mut entropy, now) = (Bits(seed), Micros(17));
+        let task = Task::new(plan, &settings, now, jiff::Timestamp::UNIX_EPOCH, &mut entropy);
+        let (packets, open, sent) = (Vec::new(), Vec::new(), Vec::new());
+        Self { task, settings, entropy, now, held: HashSet::new(), packets, open, ever_opened: HashSet::new(), sent }
+    }
+
+    fn compose(&mut self, slot: u16) -> bool {
+        let mut packet = Vec::new();
+        let id = self.entropy.next_u64() as u16;
+        let composed = self.task.compose(slot, id, &mut self.entropy, &mut packet);
+        if composed {
+            self.packets.push((slot, packet));
+        }
+        composed
+    }
+
+    /// Does what the task asks for; the observation if it has ended.
+    fn settle(&mut self) -> Option<Observation> {
+        for command in self.task.take_commands() {
+            match command {
+                Command::Transmit(slot) => {
+                    self.held.insert(slot);
+                    self.compose(slot);
+                }
+                Command::Release(slot) => {
+                    self.held.remove(&slot);
+                }
+                Command::Connect(stream, peer) => {
+                    assert!(self.ever_opened.insert(stream), "{stream:?} was opened twice");
+                    self.open.push(stream);
+                    let fetches = self.open.iter().filter(|stream| matches!(stream, Stream::Fetch(_))).count();
+                    assert!(fetches <= 1, "a fetch holds one connection at a time");
+                    if matches!(stream, Stream::Fetch(_)) {
+                        assert_eq!(self.settings.filter.forbids(peer.ip()), None, "{peer}");
+                        assert!(matches!(peer.port(), 80 | 443), "{peer}");
+                    }
+                }
+                Command::Send(stream, bytes) => {
+                    assert!(self.open.contains(&stream), "{stream:?} is not open");
+                    self.sent.push((stream, bytes));
+                }
+                Command::Close(stream) => {
+                    assert!(self.ever_opened.contains(&stream), "{stream:?} was never opened");
+                    self.open.retain(|open| *open != stream);
+                }
+            }
+        }
+        self.task.poll_observation(self.now)
+    }
+
+    fn feed(&mut self, event: &TaskEvent) {
+        let oldest = self.open.first().copied().unwrap_or(Stream::Fetch(1));
+        let Self { task, settings, entropy, now, .. } = self;
+        let now_at = *now;
+        match event {
+            TaskEvent::Datagram(at, flags, records, damage) => {
+                if self.packets.is_empty() {
+                    return;
+                }
+                let (slot, query) = &self.packets[at.index(self.packets.len())];
+                let packet = damaged(reply_to(query, *flags, records), damage);
+                task.handle_datagram(settings, now_at, *slot, &packet, entropy);
+            }
+            TaskEvent::DatagramFailed(slot) => {
+                task.handle_datagram_failed(settings, now_at, *slot, NetworkError::Refused, entropy);
+            }
+            TaskEvent::LocalFailure(slot) => task.handle_local_failure(settings, now_at, *slot, "no port", entropy),
+            TaskEvent::Connected(stream) => {
+                task.handle_connected(settings, now_at, stream.unwrap_or(oldest), entropy);
+            }
+            TaskEvent::Octets(stream, bytes) => {
+                task.handle_stream(settings, now_at, stream.unwrap_or(oldest), bytes, entropy);
+            }
+            TaskEvent::StreamReply(flags, records) => {
+                let query = self.sent.iter().rev().find(|(stream, _)| matches!(stream, Stream::Query(_)));
+                let Some((stream, query)) = query else { return };
+                let bytes = framed(&reply_to(&query[2..], *flags, records));
+                task.handle_stream(settings, now_at, *stream, &bytes, entropy);
+            }
+            TaskEvent::StreamFailed(stream) => {
+                task.handle_stream_failed(settings, now_at, stream.unwrap_or(oldest), NetworkError::Reset, entropy);
+            }
+            TaskEvent::Compose(slot) => {
+                // A send that waited for a free slot.
+                if self.held.contains(slot) {
+                    self.compose(*slot);
+                }
+            }
+            TaskEvent::Later(millis) => {
+                *now = now.plus_ms((*millis).into()).max(*now);
+                task.handle_timeout(settings, *now, entropy);
+            }
+        }
+    }
+}
+
+fn assert_bounded(observation: &Observation, plan: &Plan) {
+    assert!(observation.caa.len() <= plan.caa_levels.len() && observation.hints.len() <= plan.hints.len());
+    let in_order = observation.caa.iter().zip(&plan.caa_levels).all(|(seen, level)| seen.name == *level);
+    assert!(in_order, "the climb is reported leaf first");
+    let mut lookups: Vec<&DnsLookup> = observation.caa.iter().chain(observation.hints.iter().map(|h| &h.lookup)).collect();
+    match (&observation.control, &plan.control) {
+        (None, None) => {}
+        (Some(ControlObservation::Txt(lookup)), Some(ControlPlan::Txt { .. })) => lookups.push(lookup),
+        (Some(ControlObservation::Http(http)), Some(ControlPlan::Http { .. })) => {
+            assert!(http.hops.len() <= HTTP_REDIRECTS_MAX + 1);
+            assert!(http.hops.iter().all(|hop| hop.tries.len() <= 2 && hop.resolution.len() <= 2));
+            if let HttpOutcome::Response { body, .. } = &http.outcome {
+                assert!(body.0.len() <= HTTP_BODY_BYTES_MAX);
+            }
+            lookups.extend(http.hops.iter().flat_map(|hop| &hop.resolution));
+        }
+        (seen, planned) => panic!("{planned:?} was asked and {seen:?} came"),
+    }
+    assert!(lookups.len() <= CHECK_QUERIES_MAX);
+    for lookup in lookups {
+        assert_bounded_lookup(&lookup.outcome, 70_000);
+        assert!(lookup.extended_errors.len() <= EDE_MAX);
+    }
+}
+
+proptest! {
+    #![proptest_config(settings())]
+
+    #[test]
+    fn a_task_ends_once_by_its_deadline_with_everything_closed(
+        plan in a_plan(), events in vec(task_event(), 0..60), seed: u64,
+    ) {
+        let mut driver = Driver::new(plan.clone(), seed);
+        let deadline = driver.now.plus_ms(plan.limits.task_deadline_ms.into());
+        let mut events = events.iter();
+        let mut observation = driver.settle();
+        for turn in 0.. {
+            prop_assert!(turn < 1_000, "a task that never ends");
+            if observation.is_some() {
+                break;
+            }
+            prop_assert!(driver.now < deadline, "no end at the deadline");
+            match events.next() {
+                Some(event) => driver.feed(event),
+                None => {
+                    let wakes = driver.task.timeout();
+                    prop_assert!(wakes <= deadline && wakes > driver.now, "{:?} after {:?}", wakes, driver.now);
+                    driver.now = wakes;
+                    driver.task.handle_timeout(&driver.settings, wakes, &mut driver.entropy);
+                }
+            }
+            observation = driver.settle();
+        }
+        let observation = observation.expect("ended");
+        prop_assert!(driver.open.is_empty(), "left open: {:?}", driver.open);
+        prop_assert!(driver.held.is_empty(), "never released: {:?}", driver.held);
+        prop_assert!(driver.task.take_commands().is_empty());
+        assert_bounded(&observation, &plan);
+        if driver.now < deadline {
+            prop_assert_eq!(observation.budget, None);
+        }
+    }
+}
