@@ -88,6 +88,8 @@ pub struct NodeStats {
 pub(crate) struct Shared {
     pub(crate) queue: ArrayQueue<Vec<Task>>,
     pub(crate) stop: AtomicBool,
+    /// The worker has left its loop and takes nothing any more.
+    pub(crate) ended: AtomicBool,
     pub(crate) stats: Arc<NodeStats>,
 }
 
@@ -117,7 +119,12 @@ impl Node {
         let mut node = Self { workers: Vec::new(), next: 0, stats: Arc::clone(&stats) };
         for index in 0..config.workers {
             let queue = ArrayQueue::new(QUEUED_BATCHES_MAX);
-            let shared = Arc::new(Shared { queue, stop: AtomicBool::new(false), stats: Arc::clone(&stats) });
+            let shared = Arc::new(Shared {
+                queue,
+                stop: AtomicBool::new(false),
+                ended: AtomicBool::new(false),
+                stats: Arc::clone(&stats),
+            });
             node.workers.push(start_worker(config, index, shared, reports.clone())?);
         }
         Ok(node)
@@ -132,6 +139,10 @@ impl Node {
         for _ in 0..self.workers.len() {
             self.next = (self.next + 1) % self.workers.len();
             let worker = &self.workers[self.next];
+            // Acquire: pairs with the store at the end of the worker's loop.
+            if worker.shared.ended.load(Ordering::Acquire) {
+                continue;
+            }
             match worker.shared.queue.push(batch) {
                 Ok(()) => {
                     worker.waker.wake();

@@ -136,6 +136,8 @@ impl Worker {
             let stray = std::mem::take(&mut self.state.stray);
             self.shared.stats.stray_datagrams.fetch_add(stray, Ordering::Relaxed);
         }
+        // Release: pairs with the load in `Node::submit`.
+        self.shared.ended.store(true, Ordering::Release);
         self.cpu.publish_now(&self.shared.stats.cpu_us);
         self.shared.stats.ring_enters.fetch_add(self.ring.stats().enters, Ordering::Relaxed);
     }

@@ -11,8 +11,8 @@ use std::{
 
 use common::*;
 use parallax_validation::observation::{
-    DnsFailure, DnsLookup, DnsOutcome, DnsTransport, HttpFailure, HttpObservation, HttpOutcome, NetworkError, TcpReason,
-    TryEnd, UnusedReason,
+    DnsFailure, DnsLookup, DnsOutcome, DnsTransport, HttpFailure, HttpObservation, HttpOutcome, NetworkError,
+    TcpReason, TryEnd, UnusedReason,
 };
 use socket2::{Domain, SockAddr, Socket, Type};
 

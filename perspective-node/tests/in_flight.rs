@@ -14,10 +14,12 @@ use std::{
 };
 
 use common::*;
-use parallax_node::Full;
+use parallax_node::{Full, Node};
 use parallax_protocol::Task;
 use parallax_validation::{
-    observation::{ControlObservation, DnsFailure, DnsLookup, DnsOutcome, HttpFailure, HttpOutcome, NetworkError, TryEnd},
+    observation::{
+        ControlObservation, DnsFailure, DnsLookup, DnsOutcome, HttpFailure, HttpOutcome, NetworkError, TryEnd,
+    },
     plan::PlanLimits,
 };
 
@@ -188,9 +190,9 @@ fn a_full_node_says_so_and_loses_nothing() {
     let deadlines = vec![Duration::from_secs(12); (BATCHES * ITEMS) as usize];
     let mut seen = HashMap::new();
     collect(&bench.reports, &deadlines, began, &mut seen);
-    assert!(seen.into_values().all(|observation| {
-        txt(observation).outcome == DnsOutcome::Failed(DnsFailure::Timeout)
-    }));
+    assert!(
+        seen.into_values().all(|observation| { txt(observation).outcome == DnsOutcome::Failed(DnsFailure::Timeout) })
+    );
 }
 
 #[test]
@@ -203,7 +205,26 @@ fn tasks_that_end_at_once_do_not_wait_for_the_next_event() {
     let mut bench = Bench::start(&settings);
     let forbidden = plan("127.0.0.1", "http-01", false, QUICK);
     let seen = bench.run_all(vec![forbidden; 200]);
-    assert!(seen.into_iter().all(|observation| {
-        http(observation).outcome == HttpOutcome::Failed(HttpFailure::OnlySpecialAddresses)
-    }));
+    assert!(
+        seen.into_iter()
+            .all(|observation| { http(observation).outcome == HttpOutcome::Failed(HttpFailure::OnlySpecialAddresses) })
+    );
+}
+
+#[test]
+fn a_node_that_cannot_start_leaves_nothing_behind() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let _turn = alone();
+    let (_keep, resolver) = silent_resolver();
+    let descriptors = open_descriptors();
+    let mut settings = config(resolver);
+    (settings.workers, settings.source_ports) = (4, 400);
+    let before = getrlimit(Resource::Nofile);
+    let limit = Rlimit { current: Some(descriptors as u64 + 1_000), maximum: before.maximum };
+    setrlimit(Resource::Nofile, limit).expect("a lower limit");
+    let outcome = Node::start(&settings, &crossbeam::channel::unbounded().0);
+    setrlimit(Resource::Nofile, before).expect("the limit as it was");
+    let error = outcome.map(|_| ()).expect_err("the third worker finds no descriptors").to_string();
+    assert!(error.contains("perspective test") && error.contains("open files"), "{error}");
+    assert!(settled_descriptors(descriptors) <= descriptors, "the workers that had started run on");
 }

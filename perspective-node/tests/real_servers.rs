@@ -17,8 +17,8 @@ use common::*;
 use parallax_node::NodeConfig;
 use parallax_validation::{
     observation::{
-        Alias, DnsFailure, DnsLookup, DnsOutcome, DnsTransport, HttpOutcome, HttpObservation, RecordType, Soa, TcpReason,
-        TryEnd, UnusedReason,
+        Alias, DnsFailure, DnsLookup, DnsOutcome, DnsTransport, HttpObservation, HttpOutcome, RecordType, Soa,
+        TcpReason, TryEnd, UnusedReason,
     },
     plan::PlanLimits,
 };
@@ -146,8 +146,7 @@ fn start_dns() -> Dns {
     let directory = TempDir::new().expect("a temporary directory");
     let at = directory.path();
     let shown = at.display();
-    let many: String =
-        (0..61).map(|n| format!("_acme-challenge.big TXT \"{n:02} {}\"\n", "x".repeat(43))).collect();
+    let many: String = (0..61).map(|n| format!("_acme-challenge.big TXT \"{n:02} {}\"\n", "x".repeat(43))).collect();
     write(at, "example.zone", EXAMPLE_ZONE);
     write(at, "customer.zone", &format!("{CUSTOMER_ZONE}{many}"));
     let (nsd_port, unbound_port, dead_port) = (free_port(), free_port(), free_port());

@@ -303,8 +303,15 @@ proptest! {
 
 fn response_octets() -> impl Strategy<Value = Vec<u8>> {
     let line = prop::sample::select(vec![
-        "HTTP/1.1 200 OK\r\n", "HTTP/1.0 404 Not Found\n", "HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 302 Found\r\n",
-        "HTTP/1.1 204 None\r\n", "HTTP/1.1 101 Switching\r\n", "HTTP/2 200\r\n", "SSH-2.0-x\r\n", "",
+        "HTTP/1.1 200 OK\r\n",
+        "HTTP/1.0 404 Not Found\n",
+        "HTTP/1.1 100 Continue\r\n\r\n",
+        "HTTP/1.1 302 Found\r\n",
+        "HTTP/1.1 204 None\r\n",
+        "HTTP/1.1 101 Switching\r\n",
+        "HTTP/2 200\r\n",
+        "SSH-2.0-x\r\n",
+        "",
     ]);
     let piece = prop_oneof![
         6 => prop::sample::select(vec![
@@ -419,7 +426,11 @@ fn assert_allowed(target: &Target) {
     }
     let request = String::from_utf8(target.request()).expect("ASCII");
     assert!(request.is_ascii() && request.ends_with("\r\n\r\n"));
-    assert_eq!(request.bytes().filter(|b| b.is_ascii_control()).count(), 12, "six lines and nothing between: {request:?}");
+    assert_eq!(
+        request.bytes().filter(|b| b.is_ascii_control()).count(),
+        12,
+        "six lines and nothing between: {request:?}"
+    );
     assert_eq!(request.lines().next().map(|line| line.split(' ').count()), Some(3), "{request:?}");
 }
 
@@ -498,20 +509,22 @@ fn a_plan() -> impl Strategy<Value = Plan> {
         ])
         .prop_map(|host| Some(ControlPlan::Http { host, path: "/t".to_owned() })),
     ];
-    (control, 0..20usize, any::<bool>(), 50..300u32, 1..=3u8).prop_map(|(control, levels, hints, try_ms, transmissions)| {
-        let limits = PlanLimits {
-            task_deadline_ms: 1_000,
-            dns_try_ms: try_ms,
-            dns_transmissions: transmissions,
-            http_connect_ms: 300,
-            http_response_ms: 400,
-        };
-        let caa_levels = (0..levels).map(|n| format!("{}example", "l.".repeat(levels - 1 - n))).collect();
-        let names = [(HintKind::DoubledName, "doubled.example"), (HintKind::WildcardSibling, "a..bad")];
-        let named = |(kind, name): (HintKind, &str)| Hint { kind, name: name.to_owned() };
-        let hints = if hints { names.map(named).to_vec() } else { Vec::new() };
-        Plan { control, caa_levels, hints, limits }
-    })
+    (control, 0..20usize, any::<bool>(), 50..300u32, 1..=3u8).prop_map(
+        |(control, levels, hints, try_ms, transmissions)| {
+            let limits = PlanLimits {
+                task_deadline_ms: 1_000,
+                dns_try_ms: try_ms,
+                dns_transmissions: transmissions,
+                http_connect_ms: 300,
+                http_response_ms: 400,
+            };
+            let caa_levels = (0..levels).map(|n| format!("{}example", "l.".repeat(levels - 1 - n))).collect();
+            let names = [(HintKind::DoubledName, "doubled.example"), (HintKind::WildcardSibling, "a..bad")];
+            let named = |(kind, name): (HintKind, &str)| Hint { kind, name: name.to_owned() };
+            let hints = if hints { names.map(named).to_vec() } else { Vec::new() };
+            Plan { control, caa_levels, hints, limits }
+        },
+    )
 }
 
 /// A task with what a driver keeps for it.
@@ -614,10 +627,9 @@ impl Driver {
                 task.handle_stream_failed(settings, now_at, stream.unwrap_or(oldest), NetworkError::Reset, entropy);
             }
             TaskEvent::Compose(slot) => {
-                // A send that waited for a free slot.
-                if self.held.contains(slot) {
-                    self.compose(*slot);
-                }
+                // A send that waited for a free slot, perhaps too long.
+                let composed = self.compose(*slot);
+                assert!(!composed || self.held.contains(slot), "query {slot} is sent without port and id");
             }
             TaskEvent::Later(millis) => {
                 *now = now.plus_ms((*millis).into()).max(*now);
@@ -631,7 +643,8 @@ fn assert_bounded(observation: &Observation, plan: &Plan) {
     assert!(observation.caa.len() <= plan.caa_levels.len() && observation.hints.len() <= plan.hints.len());
     let in_order = observation.caa.iter().zip(&plan.caa_levels).all(|(seen, level)| seen.name == *level);
     assert!(in_order, "the climb is reported leaf first");
-    let mut lookups: Vec<&DnsLookup> = observation.caa.iter().chain(observation.hints.iter().map(|h| &h.lookup)).collect();
+    let mut lookups: Vec<&DnsLookup> =
+        observation.caa.iter().chain(observation.hints.iter().map(|h| &h.lookup)).collect();
     match (&observation.control, &plan.control) {
         (None, None) => {}
         (Some(ControlObservation::Txt(lookup)), Some(ControlPlan::Txt { .. })) => lookups.push(lookup),

@@ -164,3 +164,25 @@ fn every_test_the_conformance_table_cites_exists() {
     }
     assert!(cited > 50, "only {cited} tests are cited");
 }
+
+/// The licences of deny.toml, without the tool: every dependency offers one of them.
+#[test]
+fn every_dependency_has_an_allowed_licence() {
+    let deny: toml::Table = fs::read_to_string(root().join("deny.toml")).expect("deny.toml").parse().expect("TOML");
+    let allowed: BTreeSet<&str> =
+        deny["licenses"]["allow"].as_array().expect("a list").iter().filter_map(toml::Value::as_str).collect();
+    let output = std::process::Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--locked"])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("cargo metadata prints JSON");
+    let packages = metadata["packages"].as_array().expect("packages");
+    assert!(packages.len() > 50, "only {} packages", packages.len());
+    for package in packages {
+        let name = package["name"].as_str().unwrap_or_default();
+        let expression = package["license"].as_str().unwrap_or_default().replace('/', " OR ").replace(['(', ')'], " ");
+        let offered = |part: &str| part.split(" OR ").any(|licence| allowed.contains(licence.trim()));
+        assert!(expression.split(" AND ").all(offered), "{name}: {expression:?}");
+    }
+}

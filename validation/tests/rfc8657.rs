@@ -1,10 +1,17 @@
 //! RFC 8657 §3 and §4 with TLS BR 2.3.1 §4.2.2.1.2: binding to an account and a method (req C15).
 
-use parallax_validation::check::caa::authorize::{
-    CaaContext, CaaDecision, CaaPolicy, CaaRule, RecordFinding, authorize, method_labels,
+use parallax_validation::check::{
+    caa::authorize::{CaaContext, CaaDecision, CaaPolicy, CaaRule, RecordFinding, authorize},
+    dcv::Method,
 };
 
 const ACCOUNT: &str = "https://ca.example/acct/7";
+
+/// All labels of the method that `label` names.
+fn method_labels(label: &str) -> &'static [&'static str] {
+    let methods = [Method::Http01, Method::Dns01].map(Method::caa_labels);
+    methods.into_iter().find(|labels| labels.contains(&label)).unwrap_or_default()
+}
 
 fn policy() -> CaaPolicy {
     CaaPolicy { issuer_domains: vec!["ca.example".to_owned()], ..CaaPolicy::default() }

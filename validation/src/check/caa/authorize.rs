@@ -83,14 +83,6 @@ pub struct CaaContext<'a> {
     pub method_labels: &'a [&'a str],
 }
 
-/// The labels equivalent to `label`, itself among them; empty for a method not offered (TLS BR 2.3.1
-/// §4.2.2.1.2, req C15).
-#[must_use]
-pub fn method_labels(label: &str) -> &'static [&'static str] {
-    const EQUIVALENT: [&[&str]; 2] = [&["http-01", "ca-tbr-19"], &["dns-01", "ca-tbr-7"]];
-    EQUIVALENT.into_iter().find(|labels| labels.contains(&label)).unwrap_or_default()
-}
-
 /// What a relevant set means for a request, with its derivation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaaDecision {
