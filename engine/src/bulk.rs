@@ -518,8 +518,11 @@ impl Results {
         let (path, out): (PathBuf, Box<dyn Write + Send>) = match &options.out {
             None => (PathBuf::from("standard output"), Box::new(std::io::stdout())),
             Some(path) => {
+                let is_input =
+                    path.canonicalize().is_ok_and(|out| options.file.canonicalize().is_ok_and(|file| file == out));
                 let holds_results = std::fs::metadata(path).is_ok_and(|m| m.len() > 0);
                 let refusal = match (holds_results, options.resume, committed) {
+                    _ if is_input => Some("is the file of requests; results need another"),
                     (true, false, _) => Some("exists already; it is only written over with --resume"),
                     // Nothing would be put back: the journal is another run's.
                     (true, true, 0) => Some("holds results, but the journal is empty; is --journal the right one?"),

@@ -51,6 +51,8 @@ pub const ENTRY_LATE: u8 = 3;
 
 /// Records that share one commit.
 const COMMIT_RECORDS_MAX: usize = 256;
+/// Requests waiting to be begun; what is here is still carried out when a run is stopped.
+const REQUESTS_QUEUED_MAX: usize = 32;
 /// How often the dispatcher looks at deadlines.
 const TICK: Duration = Duration::from_millis(20);
 /// How soon it offers tasks again that a full node refused.
@@ -161,7 +163,7 @@ impl Corroborator {
         let (fan_in, fan_out) = unbounded();
         let (room_in, room_out) = unbounded();
         let (released_in, released_out) = unbounded();
-        let (requests_in, requests_out) = bounded(BATCH_ITEMS_MAX);
+        let (requests_in, requests_out) = bounded(REQUESTS_QUEUED_MAX);
         let stats = Arc::new(EngineStats::default());
         let failure = Arc::new(OnceLock::new());
         let mut links = Vec::new();

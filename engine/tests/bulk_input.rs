@@ -168,6 +168,11 @@ fn a_journal_is_gone_on_with_only_if_that_is_meant() {
     bench.run(&["bulk", "bulk.jsonl", "--journal", "jj", "--out", "o", "--resume"]).expect(2, &["o: ", "--journal"]);
     assert_eq!(bench.results("o").len(), 4);
 
+    // Nor does naming the requests as the place for results cost the requests.
+    let itself = ["bulk", "bulk.jsonl", "--journal", "j", "--out", "./bulk.jsonl", "--resume"];
+    bench.run(&itself).expect(2, &["is the file of requests"]);
+    assert_eq!(std::fs::read_to_string(bench.path("bulk.jsonl")).unwrap(), lines);
+
     // The same id with another name.
     let id = before[0].id.as_deref().unwrap();
     bench.write("other.jsonl", format!("{{\"id\":\"{id}\",\"identifier\":\"z.lab.example\",\"method\":\"caa\"}}\n"));
