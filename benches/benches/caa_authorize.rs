@@ -4,12 +4,15 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use parallax_benches::{ACCOUNT_URI, caa_rdata, checksum, large_caa_rdata, rules};
-use parallax_validation::check::caa::authorize::{CaaContext, CaaRule, authorize, method_labels};
+use parallax_validation::check::caa::authorize::{CaaContext, CaaRule, authorize};
 
 fn benches(criterion: &mut Criterion) {
     let policy = rules().setup().caa.clone();
-    let context =
-        CaaContext { wildcard: false, account_uri: Some(ACCOUNT_URI), method_labels: method_labels("http-01") };
+    let context = CaaContext {
+        wildcard: false,
+        account_uri: Some(ACCOUNT_URI),
+        method_labels: parallax_validation::check::dcv::Method::Http01.caa_labels(),
+    };
     let mut group = criterion.benchmark_group("caa_authorize");
     for (name, set, authorizing) in [("4_records", caa_rdata(), 0), ("1001_records", large_caa_rdata(1001), 1000)] {
         let set: Vec<&[u8]> = set.iter().map(Vec::as_slice).collect();

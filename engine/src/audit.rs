@@ -108,7 +108,7 @@ impl Verification {
     /// Whether everything holds.
     #[must_use]
     pub fn holds(&self) -> bool {
-        self.mismatches.is_empty()
+        self.mismatches.is_empty() && self.repeated.is_empty()
     }
 }
 

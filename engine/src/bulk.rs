@@ -36,6 +36,11 @@ use crate::{
 
 /// Latencies are recorded from 1 µs to this.
 const LATENCY_MAX_US: u64 = 600_000_000;
+/// Malformed lines waiting to be written.
+const BAD_LINES_QUEUED_MAX: usize = 1024;
+/// Age from which a verdict taken over from the journal is remarked on: CAA evidence lasts 8 hours (TLS BR
+/// 2.3.1 §4.2.2.1), and the time of issuing is needed too.
+const FRESH_HOURS_MAX: i64 = 7;
 /// Differences from the expected verdicts that are listed.
 const DIFFERENCES_LISTED_MAX: usize = 20;
 
@@ -142,6 +147,12 @@ pub struct ResultLine {
     /// What else should be known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// What was asked: `control`, `caa`, or both.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checked: Vec<String>,
+    /// When the attempt began; reuse and the CAA window count from here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<jiff::Timestamp>,
     /// The attempt, to be looked up in the journal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<String>,
@@ -168,6 +179,8 @@ impl ResultLine {
             blame: record.explanation.blame,
             retry: record.explanation.retry,
             warnings: record.explanation.warnings.clone(),
+            checked: checked(&record.request),
+            started: Some(record.started),
             attempt: Some(record.attempt.to_string()),
         }
     }
@@ -186,9 +199,17 @@ impl ResultLine {
             blame: Some(parallax_validation::explain::Blame::Request),
             retry: Some(parallax_validation::explain::Retry::Fix),
             warnings: Vec::new(),
+            checked: Vec::new(),
+            started: None,
             attempt: None,
         }
     }
+}
+
+/// What a request asked for.
+fn checked(request: &CheckRequest) -> Vec<String> {
+    let parts = [("control", request.control.is_some()), ("caa", request.caa.is_some())];
+    parts.into_iter().filter(|(_, asked)| *asked).map(|(part, _)| part.to_owned()).collect()
 }
 
 /// One line of expected answers.
@@ -368,7 +389,7 @@ pub struct PerspectiveSummary {
 pub fn run(config: &Config, options: &BulkOptions, stop: &Arc<AtomicBool>) -> Result<Summary, BulkError> {
     let expected = options.expected.as_deref().map(ExpectedSet::read).transpose()?;
     let reader: Box<dyn std::io::Read + Send> = if options.file == Path::new("-") {
-        Box::new(std::io::stdin())
+        Box::new(StoppableInput(Arc::clone(stop)))
     } else {
         Box::new(File::open(&options.file).map_err(|error| BulkError::File { path: options.file.clone(), error })?)
     };
@@ -377,10 +398,17 @@ pub fn run(config: &Config, options: &BulkOptions, stop: &Arc<AtomicBool>) -> Re
     let filter = config.nodes[0].address_filter();
     let input = Input::new(BufReader::with_capacity(1 << 20, reader), format, filter);
     let journal_options = JournalOptions { segment_bytes_max: config.journal.segment_mib << 20 };
-    let (journal, _) = Writer::open(&options.journal, journal_options)?;
+    let (journal, recovery) = Writer::open(&options.journal, journal_options)?;
+    if let Some(cut) = recovery.cut {
+        eprintln!(
+            "parallax: {}: the last {} octets were not written to their end and are cut off; nothing of them was released",
+            options.journal.display(),
+            cut.bytes
+        );
+    }
     let committed = journal.committed_sequence();
     let mut results = Results::open(options, expected, lines_total, committed)?;
-    let answered = results.take_over(options, committed)?;
+    let answered = results.take_over(options, config.rules.digest(), committed)?;
     let (engine, released) = Corroborator::start(config, journal)?;
     drive(engine, &released, input, &answered, &mut results, options, stop)
 }
@@ -415,7 +443,7 @@ fn drive(
 ) -> Result<Summary, BulkError> {
     let begun = Instant::now();
     let cpu_before = process_cpu();
-    let (bad_in, bad_out) = crossbeam::channel::unbounded();
+    let (bad_in, bad_out) = crossbeam::channel::bounded(BAD_LINES_QUEUED_MAX);
     let outcome = std::thread::scope(|scope| {
         let engine_ref = &mut engine;
         let feeder = scope.spawn(move || feed(engine_ref, &mut input, answered, &bad_in, stop, &options.file));
@@ -464,15 +492,30 @@ fn feed(
     stop: &AtomicBool,
     path: &Path,
 ) -> Result<bool, BulkError> {
-    let mut interrupted = false;
+    let fed = feed_lines(engine, input, answered, bad_lines, stop, path);
+    // Whatever became of the file, what was submitted is finished and its results are written.
+    let finished = engine.finish();
+    let interrupted = fed?;
+    finished?;
+    Ok(interrupted)
+}
+
+/// The file, line by line.
+fn feed_lines(
+    engine: &Corroborator,
+    input: &mut Input<impl std::io::BufRead>,
+    answered: &HashMap<String, CheckRequest>,
+    bad_lines: &crossbeam::channel::Sender<BadLine>,
+    stop: &AtomicBool,
+    path: &Path,
+) -> Result<bool, BulkError> {
     loop {
-        if stop.load(Ordering::Relaxed) {
-            interrupted = true;
-            break;
-        }
         let next = input.next_line().map_err(|error| BulkError::File { path: path.to_owned(), error })?;
+        if stop.load(Ordering::Relaxed) {
+            return Ok(true);
+        }
         match next {
-            None => break,
+            None => return Ok(false),
             Some((_, Err(bad))) => {
                 // The receiver outlives this thread.
                 let _ = bad_lines.send(bad);
@@ -484,8 +527,27 @@ fn feed(
             },
         }
     }
-    engine.finish()?;
-    Ok(interrupted)
+}
+
+/// Standard input that ends when the run is stopped, even if nobody writes to it.
+struct StoppableInput(Arc<AtomicBool>);
+
+impl std::io::Read for StoppableInput {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let stdin = std::io::stdin();
+        let tick = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+        loop {
+            if self.0.load(Ordering::Relaxed) {
+                return Ok(0);
+            }
+            match poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&tick)) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) => return Ok(rustix::io::read(&stdin, &mut *buffer)?),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
 }
 
 /// CPU time of the whole process so far.
@@ -551,11 +613,18 @@ impl Results {
     }
 
     /// Writes the results of the records that are there, and gives the requests they answer.
-    fn take_over(&mut self, options: &BulkOptions, committed: u64) -> Result<HashMap<String, CheckRequest>, BulkError> {
+    fn take_over(
+        &mut self,
+        options: &BulkOptions,
+        setup: &str,
+        committed: u64,
+    ) -> Result<HashMap<String, CheckRequest>, BulkError> {
         let mut answered = HashMap::new();
         if committed == 0 {
             return Ok(answered);
         }
+        let fresh = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(FRESH_HOURS_MAX);
+        let (mut old, mut other_setup) = (0_u64, 0_u64);
         let mut items = Items::open(&options.journal)?;
         while let Some((_, item)) = items.next_item()? {
             let Item::Record(record) = item else { continue };
@@ -563,11 +632,23 @@ impl Results {
                 return Err(BulkError::NotEmpty(options.journal.clone()));
             }
             self.resumed += 1;
+            old += u64::from(record.verdict.permits() && record.started < fresh);
+            other_setup += u64::from(record.setup != setup);
             self.write(&ResultLine::of_record(&record))?;
             self.count_states(&record);
             answered.insert(record.request.id.to_string(), record.request);
         }
         self.flush()?;
+        if old > 0 {
+            eprintln!(
+                "parallax: warning: {old} permissions taken over are older than {FRESH_HOURS_MAX} hours; their CAA evidence is too old to issue on (see `started`)"
+            );
+        }
+        if other_setup > 0 {
+            eprintln!(
+                "parallax: warning: {other_setup} verdicts taken over were made under other settings than today's"
+            );
+        }
         Ok(answered)
     }
 

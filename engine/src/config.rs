@@ -2,7 +2,7 @@
 //! cross-checks done once and messages that name the key.
 
 use std::{
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -344,17 +344,38 @@ impl Checker<'_> {
     }
 
     fn nodes(&self, file: &File, laboratory: &Laboratory) -> Result<Vec<NodeConfig>, ConfigError> {
+        let in_laboratory = file.laboratory.is_some();
         let mut resolvers = std::collections::HashMap::new();
+        let mut sources = std::collections::HashMap::new();
         file.perspectives
             .iter()
             .map(|section| {
                 let key = |name: &str| format!("perspective.{}.{name}", section.id);
-                if let Some(other) = resolvers.insert(section.resolver, &section.id) {
+                // Two ports of one host are one resolver; a laboratory may play several on one.
+                let resolver = if in_laboratory { section.resolver } else { SocketAddr::new(section.resolver.ip(), 53) };
+                if let Some(other) = resolvers.insert(resolver, &section.id) {
                     let problem = format!(
                         "{} is {other}'s too; nothing may be shared between perspectives (req A11)",
                         section.resolver
                     );
                     return Err(self.value(key("resolver"), problem));
+                }
+                let section_sources: Vec<IpAddr> = section
+                    .source_ipv4
+                    .map(IpAddr::V4)
+                    .into_iter()
+                    .chain(section.source_ipv6.map(IpAddr::V6))
+                    .collect();
+                if section_sources.is_empty() && !in_laboratory {
+                    let problem = "missing, and so is source_ipv6; without one, perspectives in this process look from the same place (req A6, A8)";
+                    return Err(self.value(key("source_ipv4"), problem));
+                }
+                for source in section_sources {
+                    let other = sources.insert(source, &section.id).filter(|_| !in_laboratory);
+                    if let Some(other) = other {
+                        let problem = format!("{source} is {other}'s too; two perspectives at one address are one (req A6, A8)");
+                        return Err(self.value(key("source"), problem));
+                    }
                 }
                 let node = NodeConfig {
                     perspective: section.id.clone(),
@@ -453,6 +474,20 @@ mod tests {
             let error = parse(&text, at).expect_err(wants).to_string();
             assert!(error.contains(wants) && error.contains("parallax.toml"), "{error}");
         }
+    }
+
+    #[test]
+    fn a6_err_perspectives_without_a_place_of_their_own_are_refused() {
+        let at = "2026-11-25T12:00:00Z";
+        let without = SAMPLE.replace("source_ipv4 = \"198.51.100.20\"\n", "");
+        let error = parse(&without, at).expect_err("no source").to_string();
+        assert!(error.contains("perspective.iad1.source_ipv4: missing"), "{error}");
+        let shared = SAMPLE.replace("198.51.100.20", "198.51.100.10");
+        let error = parse(&shared, at).expect_err("a shared source").to_string();
+        assert!(error.contains("two perspectives at one address"), "{error}");
+        let ports = SAMPLE.replace("10.0.2.53:53", "10.0.1.53:54");
+        let error = parse(&ports, at).expect_err("one host").to_string();
+        assert!(error.contains("nothing may be shared"), "{error}");
     }
 
     #[test]

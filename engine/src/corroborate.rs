@@ -29,7 +29,7 @@ use parallax_protocol::{AttemptId, BATCH_ITEMS_MAX, Report, Task};
 use parallax_validation::{
     base::perspective::PerspectiveId,
     plan::Plan,
-    record::{LateEntry, Record, Reply, Rules, determine, perspective_record},
+    record::{LateEntry, PerspectiveRecord, Record, Reply, Rules, determine, perspective_record},
     request::CheckRequest,
     verdict::{Answer, PerspectiveState},
 };
@@ -49,6 +49,10 @@ pub const ENTRY_RECORD: u8 = 2;
 /// Journal entry: a [`LateEntry`].
 pub const ENTRY_LATE: u8 = 3;
 
+/// Expected reports from which on a collector looks for forgotten ones.
+const FORGET_EXPECTED_MIN: usize = 16_384;
+/// Batches of released verdicts that wait for their reader; it holds the decider back.
+const RELEASED_BATCHES_MAX: usize = 16;
 /// Records that share one commit.
 const COMMIT_RECORDS_MAX: usize = 256;
 /// Requests waiting to be begun; what is here is still carried out when a run is stopped.
@@ -73,6 +77,9 @@ pub enum EngineError {
     /// No policy row is in force, or the remotes cannot form a quorum under it.
     #[error("no quorum is possible under the policy row in force now")]
     NoQuorum,
+    /// The primary's node ended; what it said stands on standard error.
+    #[error("the primary perspective's node ended")]
+    Primary,
     /// A thread of the engine ended before its time.
     #[error("a thread of the engine ended before its time")]
     Stopped,
@@ -83,6 +90,7 @@ pub enum EngineError {
 enum Failure {
     Journal(JournalError),
     NoQuorum,
+    Primary,
 }
 
 impl Failure {
@@ -90,6 +98,7 @@ impl Failure {
         match self {
             Self::Journal(error) => EngineError::Journal(error.clone()),
             Self::NoQuorum => EngineError::NoQuorum,
+            Self::Primary => EngineError::Primary,
         }
     }
 }
@@ -162,7 +171,7 @@ impl Corroborator {
         let (ready_in, ready_out) = unbounded();
         let (fan_in, fan_out) = unbounded();
         let (room_in, room_out) = unbounded();
-        let (released_in, released_out) = unbounded();
+        let (released_in, released_out) = bounded(RELEASED_BATCHES_MAX);
         let (requests_in, requests_out) = bounded(REQUESTS_QUEUED_MAX);
         let stats = Arc::new(EngineStats::default());
         let failure = Arc::new(OnceLock::new());
@@ -181,6 +190,8 @@ impl Corroborator {
                 decider: ready_in.clone(),
                 fan_out: fan_in.clone(),
                 stats: Arc::clone(&stats),
+                forget_after: patience(config) * 2,
+                forget_at: FORGET_EXPECTED_MIN,
             };
             threads.push(spawn(format!("collect {}", node_config.perspective), move || collector.run(&reports_out))?);
             links.push(Link {
@@ -188,6 +199,7 @@ impl Corroborator {
                 expect: expect_in,
                 pending: VecDeque::new(),
                 perspective: node_config.perspective.clone(),
+                index,
             });
         }
         let nodes = links.iter().map(|l| (l.perspective.clone(), Arc::clone(l.node.stats()))).collect();
@@ -269,6 +281,12 @@ impl Drop for Corroborator {
     }
 }
 
+/// How long an asked perspective is waited for.
+fn patience(config: &Config) -> Duration {
+    let task_ms = u64::from(config.rules.setup().limits.task_deadline_ms);
+    Duration::from_millis(task_ms + u64::from(config.engine.reply_grace_ms))
+}
+
 fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, EngineError> {
     std::thread::Builder::new().name(name).spawn(run).map_err(EngineError::Thread)
 }
@@ -283,22 +301,41 @@ fn write_setup(rules: &Rules, journal: &mut Writer) -> Result<(), JournalError> 
 struct Link {
     node: Node,
     expect: Sender<(AttemptId, Expected)>,
-    pending: VecDeque<Task>,
+    pending: VecDeque<(Arc<Attempt>, Task)>,
     perspective: PerspectiveId,
+    index: usize,
 }
 
 impl Link {
     /// Hands pending tasks over in batches until the node is full.
     fn flush(&mut self) {
         while !self.pending.is_empty() {
-            let batch: Vec<Task> = self.pending.drain(..self.pending.len().min(BATCH_ITEMS_MAX)).collect();
+            let take = self.pending.len().min(BATCH_ITEMS_MAX);
+            let (attempts, batch): (Vec<_>, Vec<Task>) = self.pending.drain(..take).unzip();
             if let Err(Full(back)) = self.node.submit(batch) {
-                for task in back.into_iter().rev() {
-                    self.pending.push_front(task);
+                for pair in attempts.into_iter().zip(back).rev() {
+                    self.pending.push_front(pair);
                 }
                 return;
             }
         }
+    }
+
+    /// Drops tasks that nobody waits for any more: their attempt is closed, or this perspective was given
+    /// up. A node that is slower than the rest then neither holds memory nor is kept busy for nothing.
+    fn drop_stale(&mut self) {
+        let index = self.index;
+        self.pending.retain(|(attempt, _)| {
+            if attempt.tally.is_claimed(index) {
+                return false;
+            }
+            if attempt.tally.is_closed() {
+                // The record says "not awaited"; this ends the wait for a straggler that will not come.
+                let _ = attempt.tally.arrive(index, Evidence::None(PerspectiveState::Cancelled), false);
+                return false;
+            }
+            true
+        });
     }
 }
 
@@ -334,7 +371,6 @@ struct Dispatcher {
 impl Dispatcher {
     fn new(config: &Config, rules: Arc<Rules>, links: Vec<Link>, channels: Channels, shared: Shared) -> Self {
         let Shared { stats, failure } = shared;
-        let task_ms = u64::from(rules.setup().limits.task_deadline_ms);
         Self {
             rules,
             links,
@@ -343,7 +379,7 @@ impl Dispatcher {
             in_flight_max: config.engine.attempts_in_flight,
             await_all_on_refusal: config.engine.await_all_on_refusal,
             primary_first: config.engine.fan_out == FanOut::PrimaryFirst,
-            patience: Duration::from_millis(task_ms + u64::from(config.engine.reply_grace_ms)),
+            patience: patience(config),
             deadlines: VecDeque::new(),
             random: rand::make_rng(),
             stats,
@@ -354,7 +390,11 @@ impl Dispatcher {
     fn run(mut self) {
         let mut more = true;
         loop {
-            let room = self.in_flight < self.in_flight_max;
+            let room = self.in_flight < self.in_flight_max && self.links_have_room();
+            if self.links[0].node.has_ended() {
+                // Without its primary nothing can be confirmed.
+                let _ = self.failure.set(Failure::Primary);
+            }
             if self.failure.get().is_some() {
                 return;
             }
@@ -382,6 +422,17 @@ impl Dispatcher {
             }
             self.give_up_silent();
         }
+    }
+
+    /// A link that holds as many tasks as there may be attempts first drops the stale ones.
+    fn links_have_room(&mut self) -> bool {
+        let most = self.in_flight_max;
+        self.links.iter_mut().all(|link| {
+            if link.pending.len() >= most {
+                link.drop_stale();
+            }
+            link.pending.len() < most
+        })
     }
 
     fn pause(&self) -> Duration {
@@ -463,7 +514,8 @@ impl Dispatcher {
                 continue;
             }
             let perspective = link.perspective.clone();
-            link.pending.push_back(Task { attempt: attempt.id, nonce, perspective, plan });
+            let task = Task { attempt: attempt.id, nonce, perspective, plan };
+            link.pending.push_back((Arc::clone(attempt), task));
         }
         self.deadlines.push_back((Instant::now() + self.patience, Arc::clone(attempt), whom));
     }
@@ -502,6 +554,9 @@ struct Collector {
     decider: Sender<ToDecider>,
     fan_out: Sender<Arc<Attempt>>,
     stats: Arc<EngineStats>,
+    /// Reports this late are answered by nobody: their perspective was given up long ago.
+    forget_after: Duration,
+    forget_at: usize,
 }
 
 impl Collector {
@@ -511,6 +566,10 @@ impl Collector {
             self.expected.extend(self.expect.try_iter());
             for report in batch {
                 self.take(report);
+            }
+            if self.expected.len() >= self.forget_at {
+                self.expected.retain(|_, expected| expected.attempt.begun.elapsed() < self.forget_after);
+                self.forget_at = FORGET_EXPECTED_MIN.max(self.expected.len() * 2);
             }
         }
     }
@@ -583,12 +642,17 @@ impl Decider {
             match item {
                 ToDecider::Ready(attempt) => {
                     let record = self.decide(&attempt);
-                    self.append(ENTRY_RECORD, &record)?;
+                    let record = self.append_record(record)?;
                     decided.push((record, attempt.begun));
                 }
                 ToDecider::Late(attempt, index, evidence) => {
                     if let Some(entry) = self.late(&attempt, index, evidence) {
-                        self.append(ENTRY_LATE, &entry)?;
+                        match self.append(ENTRY_LATE, &entry) {
+                            Err(JournalError::PayloadTooLarge { .. }) => {
+                                eprintln!("a late answer about {} is too large to be kept", entry.request);
+                            }
+                            other => other?,
+                        }
                     }
                 }
             }
@@ -596,17 +660,44 @@ impl Decider {
         self.journal.commit()?;
         self.stats.commits.fetch_add(1, Ordering::Relaxed);
         let count = decided.len();
-        let released =
+        let released: Vec<Released> =
             decided.into_iter().map(|(record, begun)| Released { record, latency: begun.elapsed() }).collect();
-        // Whoever wanted the outcomes may be gone, as after Ctrl-C; the records are safe all the same.
-        let _ = self.released.send(released);
+        if count > 0 {
+            // Whoever wanted the outcomes may be gone, as after Ctrl-C; the records are safe all the same.
+            let _ = self.released.send(released);
+        }
         let _ = self.room.send(count);
         Ok(())
     }
 
     fn append(&mut self, kind: u8, entry: &impl serde::Serialize) -> Result<(), JournalError> {
         let text = serde_json::to_vec(entry).expect("records hold only text, numbers, lists and maps with text keys");
-        self.journal.append(kind, &text).map(|_| ())
+        match self.journal.append(kind, &text) {
+            // Nothing of this batch is released before its last commit, so an early one is safe.
+            Err(JournalError::BatchFull { .. }) if self.journal.buffered() > 0 => {
+                self.journal.commit()?;
+                self.journal.append(kind, &text).map(|_| ())
+            }
+            other => other.map(|_| ()),
+        }
+    }
+
+    /// Appends a record. Evidence too large to be kept confirms nothing: it is recorded as rejected, and
+    /// the verdict is made again without it, so that no subscriber can stop the journal.
+    fn append_record(&mut self, record: Record) -> Result<Record, JournalError> {
+        match self.append(ENTRY_RECORD, &record) {
+            Err(JournalError::PayloadTooLarge { .. }) => {
+                let without = |p: &PerspectiveRecord| {
+                    Reply::None(if p.observation.is_some() { PerspectiveState::RejectedReply } else { p.state })
+                };
+                let replies = record.perspectives.iter().map(without).collect();
+                let record =
+                    Record::new(&self.rules, record.attempt, &record.request, record.started, record.decided, replies);
+                self.append(ENTRY_RECORD, &record)?;
+                Ok(record)
+            }
+            other => other.map(|()| record),
+        }
     }
 
     fn decide(&self, attempt: &Attempt) -> Record {

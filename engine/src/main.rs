@@ -342,9 +342,10 @@ fn run_check(args: Check) -> Result<u8, Failed> {
     let (mut engine, released) = Corroborator::start(&config, journal).map_err(broken)?;
     engine.submit(request).map_err(broken)?;
     engine.no_more();
-    let first = released.recv().ok();
+    let first = released.iter().flatten().next();
+    drop(released);
     engine.finish().map_err(broken)?;
-    let Some(outcome) = first.into_iter().flatten().next() else { return Err(broken("no verdict came")) };
+    let Some(outcome) = first else { return Err(broken("no verdict came")) };
     print_out(&if args.json { json_line(&outcome.record) } else { show::record(&outcome.record) });
     Ok(if outcome.record.verdict.permits() { 0 } else { NEGATIVE })
 }

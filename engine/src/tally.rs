@@ -110,6 +110,13 @@ impl Tally {
         self.word.load(Ordering::Acquire) & (1 << index) != 0
     }
 
+    /// Whether the count is closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        // Acquire: pairs with the close; only the bit itself is read.
+        self.word.load(Ordering::Acquire) & CLOSED != 0
+    }
+
     /// Whether the primary has confirmed.
     #[must_use]
     pub fn primary_confirmed(&self) -> bool {

@@ -171,7 +171,7 @@ fn a_journal_is_gone_on_with_only_if_that_is_meant() {
     // Nor does naming the requests as the place for results cost the requests.
     let itself = ["bulk", "bulk.jsonl", "--journal", "j", "--out", "./bulk.jsonl", "--resume"];
     bench.run(&itself).expect(2, &["is the file of requests"]);
-    assert_eq!(std::fs::read_to_string(bench.path("bulk.jsonl")).unwrap(), lines);
+    assert_eq!(fs::read_to_string(bench.path("bulk.jsonl")).unwrap(), lines);
 
     // The same id with another name.
     let id = before[0].id.as_deref().unwrap();

@@ -24,7 +24,8 @@ pub struct Laboratory {
 pub struct NodeConfig {
     /// The viewpoint.
     pub perspective: PerspectiveId,
-    /// Where its IPv4 traffic comes from; the kernel chooses if there is none.
+    /// Where its IPv4 traffic comes from. If neither family has a source the kernel chooses; if only one
+    /// has, the other is not used.
     pub source_ipv4: Option<Ipv4Addr>,
     /// Where its IPv6 traffic comes from.
     pub source_ipv6: Option<Ipv6Addr>,
@@ -83,12 +84,17 @@ impl NodeConfig {
         if self.resolver.ip().is_unspecified() || self.resolver.ip().is_multicast() || self.resolver.port() == 0 {
             return Err(ConfigError::Resolver(self.resolver));
         }
-        let any_source = self.source_ipv4.is_some() || self.source_ipv6.is_some();
-        if any_source && self.source_for(self.resolver.ip()).is_none() {
+        if self.has_source() && self.source_for(self.resolver.ip()).is_none() {
             let key = if self.resolver.is_ipv4() { "source_ipv4" } else { "source_ipv6" };
             return Err(ConfigError::SourceMissing { resolver: self.resolver, key });
         }
         Ok(())
+    }
+
+    /// Whether any family has a source address; then the others are not used.
+    #[must_use]
+    pub fn has_source(&self) -> bool {
+        self.source_ipv4.is_some() || self.source_ipv6.is_some()
     }
 
     /// The source address for traffic to `peer`, if one is set for its family.

@@ -154,6 +154,14 @@ impl Node {
         Err(Full(batch))
     }
 
+    /// Whether a worker has left its loop, because its ring failed or it panicked.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        let gone = |worker: &Handle| worker.thread.as_ref().is_none_or(JoinHandle::is_finished);
+        // Acquire: pairs with the store at the end of the worker's loop.
+        self.workers.iter().any(|worker| gone(worker) || worker.shared.ended.load(Ordering::Acquire))
+    }
+
     /// Counters.
     #[must_use]
     pub fn stats(&self) -> &Arc<NodeStats> {

@@ -297,7 +297,15 @@ impl Worker {
 
     fn connect(&mut self, key: TaskKey, stream: Stream, peer: SocketAddr) {
         let dialled = if matches!(stream, Stream::Fetch(_)) { self.config.dialled(peer) } else { peer };
-        match self.ring.connect(self.config.source_for(peer.ip()), dialled) {
+        let source = self.config.source_for(peer.ip());
+        if source.is_none() && self.config.has_source() {
+            // A family without a source would leave by whatever way the kernel likes, and not from here.
+            let now = self.state.now();
+            return self.state.with(key, |core, settings, entropy| {
+                core.handle_stream_failed(settings, now, stream, NetworkError::Unreachable, entropy);
+            });
+        }
+        match self.ring.connect(source, dialled) {
             Ok(id) => {
                 self.shared.stats.connections.fetch_add(1, Ordering::Relaxed);
                 self.state.streams.insert(id, (key, stream));

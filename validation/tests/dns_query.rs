@@ -101,6 +101,16 @@ fn b14_only_the_exact_reply_matches() {
 }
 
 #[test]
+fn b14_nothing_is_taken_before_the_query_was_sent() {
+    let question = Question::new(NAME, RecordType::Caa).expect("a good name");
+    let limits = QueryLimits { try_ms: 1000, transmissions: 2, deadline: START.plus_ms(10_000) };
+    let mut query = Query::new(question, "192.0.2.53:53".parse().expect("an address"), limits, START);
+    let late = [&[0, 0, 0x81, 0x83, 0, 1, 0, 0, 0, 0, 0, 0][..], &wire("other.example"), &[1, 1, 0, 1]].concat();
+    assert_eq!(query.handle_datagram(START, &late), QueryStep::Wait);
+    assert_eq!(match_reply(&late, 0, &[]), Match::Stray);
+}
+
+#[test]
 fn b14_stray_packets_are_counted_and_do_not_end_the_wait() {
     let (mut query, packet) = begun(RecordType::A);
     let good = reply(&packet, 0, &[record(NAME, 1, 60, &[192, 0, 2, 10])], &[]);
@@ -214,6 +224,12 @@ fn rfc2308_a_denial_carries_its_soa_and_silence_is_never_empty() {
     let silent = outcome_of(RecordType::Caa, 0, &[], &[referral]);
     assert_eq!(silent, DnsOutcome::Failed(DnsFailure::IncompleteChain(NAME.to_owned())));
     let alias = record(NAME, 5, 60, &wire("t.cdn.example"));
+    let foreign = outcome_of(RecordType::Caa, 0, std::slice::from_ref(&alias), &[soa("customer.example")]);
+    assert_eq!(
+        foreign,
+        DnsOutcome::Failed(DnsFailure::IncompleteChain("t.cdn.example".to_owned())),
+        "another zone's SOA"
+    );
     let silent = outcome_of(RecordType::Caa, 0, &[alias], &[]);
     assert_eq!(silent, DnsOutcome::Failed(DnsFailure::IncompleteChain("t.cdn.example".to_owned())));
 }

@@ -26,6 +26,8 @@ pub const CHECK_QUERIES_IN_FLIGHT_MAX: usize = 16;
 pub const CHECK_QUERIES_MAX: usize = NAME_LABELS_MAX + 2 * (HTTP_REDIRECTS_MAX + 1) + HINTS_MAX + 4;
 /// Hint lookups after a failure at the primary.
 pub const HINTS_MAX: usize = 2;
+/// Address records kept of one lookup; a host needs no more, and evidence stays small.
+pub const ADDRESSES_KEPT_MAX: usize = 32;
 /// Redirects followed (req D16).
 pub const HTTP_REDIRECTS_MAX: usize = 10;
 /// Octets of a response head.

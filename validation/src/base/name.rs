@@ -209,7 +209,9 @@ fn check_whole(name: &str) -> Result<(), NameError> {
             _ => NameError::SingleLabel { name: named() },
         });
     };
-    if top.bytes().all(|b| b.is_ascii_digit()) {
+    // The URL standard reads hexadecimal as well as decimal last labels as parts of an address.
+    let hexadecimal = top.strip_prefix("0x").is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()));
+    if hexadecimal || top.bytes().all(|b| b.is_ascii_digit()) {
         return Err(NameError::NumericTop { name: named() });
     }
     if top == "onion" {
@@ -294,6 +296,8 @@ mod tests {
             ("4.3.2.in-addr.arpa", "reverse zone"),
             ("expyuzz4wqqyqhjn.onion", "onion"),
             ("10.1.2.3", "number"),
+            ("8.8.0x808", "number"),
+            ("a.0x", "number"),
             ("a\u{0}b.example", "\\x00"),
         ] {
             let error = parse(given).expect_err(given).to_string();

@@ -15,7 +15,11 @@ use self::{
     dcv::{Method, dns01::TxtFault, http01::BodyFault},
 };
 use crate::{
-    observation::{ControlObservation, DnsFailure, HttpFailure, Observation, RecordType},
+    lookup::http::redirect::Target,
+    observation::{
+        ControlObservation, DnsFailure, DnsLookup, HttpFailure, HttpObservation, HttpOutcome, Observation, RecordType,
+    },
+    plan::{ControlPlan, Plan, PlanLimits},
     request::CheckRequest,
 };
 
@@ -104,12 +108,35 @@ impl Determination {
 #[must_use]
 pub fn judge(request: &CheckRequest, observation: &Observation, policy: &CaaPolicy) -> Determination {
     let control = request.control.as_ref().map(|challenge| match (challenge.method, &observation.control) {
-        (Method::Http01, Some(ControlObservation::Http(seen))) => dcv::http01::judge(challenge, seen),
-        (Method::Dns01, Some(ControlObservation::Txt(seen))) => {
+        (Method::Http01, Some(ControlObservation::Http(seen))) if is_first_url(request, seen) => {
+            dcv::http01::judge(challenge, seen)
+        }
+        (Method::Dns01, Some(ControlObservation::Txt(seen))) if is_challenge_name(request, seen) => {
             dcv::dns01::judge(challenge, &request.sibling_digests, seen)
         }
         (Method::Http01 | Method::Dns01, _) => Finding::Failed(LookupFailure::NotObserved),
     });
     let caa = request.caa.as_ref().map(|check| caa::judge(&request.identifier, check, &observation.caa, policy));
     Determination { control, caa }
+}
+
+/// Evidence counts only if it is about what was asked (req A13): the first URL is the challenge's.
+fn is_first_url(request: &CheckRequest, seen: &HttpObservation) -> bool {
+    let Some(ControlPlan::Http { host, path }) = Plan::new(request, PlanLimits::default(), None).control else {
+        return false;
+    };
+    let wanted = Target::first(&host, &path).map(|target| target.as_str().to_owned());
+    match seen.hops.first() {
+        Some(hop) => wanted.is_ok_and(|url| url == hop.url),
+        // A fetch that never began confirms nothing either way.
+        None => matches!(seen.outcome, HttpOutcome::Failed(_)),
+    }
+}
+
+/// Evidence counts only if it is about what was asked: TXT of the challenge's name.
+fn is_challenge_name(request: &CheckRequest, seen: &DnsLookup) -> bool {
+    match Plan::new(request, PlanLimits::default(), None).control {
+        Some(ControlPlan::Txt { name }) => seen.rtype == RecordType::Txt && seen.name == name,
+        Some(ControlPlan::Http { .. }) | None => false,
+    }
 }

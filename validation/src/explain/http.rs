@@ -119,6 +119,9 @@ pub(super) fn wrong_body(seen: &HttpObservation, fault: BodyFault) -> Cause {
         BodyFault::Empty => "an empty body",
         BodyFault::ByteOrderMark => "a body that starts with a byte-order mark",
         BodyFault::Compressed => "a compressed body although none was asked for",
+        BodyFault::ValueInUrl => {
+            "the right text, but a redirect carried that text in its URL, so the answer proves nothing"
+        }
         BodyFault::EchoesToken => {
             "a page that echoes our URL: it contains the token but not the full key authorization"
         }
@@ -138,6 +141,7 @@ pub(super) fn wrong_body(seen: &HttpObservation, fault: BodyFault) -> Cause {
         BodyFault::TrailingText => "Nothing but white space may follow the key authorization.",
         BodyFault::OtherThumbprint => "The ACME client that wrote the file uses another account.",
         BodyFault::Html => "A refresh written in HTML is no redirect.",
+        BodyFault::ValueInUrl => "No URL of the chain may hold the key authorization.",
         BodyFault::Empty | BodyFault::EchoesToken | BodyFault::TooLong | BodyFault::Other => {
             "The body must be exactly the key authorization."
         }
@@ -253,11 +257,15 @@ fn lookup_failed(seen: &HttpObservation) -> Cause {
     cause
 }
 
+/// Addresses that a message names.
+const SPECIAL_NAMED_MAX: usize = 4;
+
 fn only_special(seen: &HttpObservation) -> Cause {
     let hop = seen.hops.last();
     let named: Vec<String> = hop
         .iter()
         .flat_map(|hop| &hop.unused)
+        .take(SPECIAL_NAMED_MAX)
         .map(|unused| match &unused.reason {
             UnusedReason::Special(block) => format!("{} in {block}", unused.address),
             UnusedReason::OtherAnswered | UnusedReason::OtherDrawn => unused.address.to_string(),

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use self::authorize::{CaaContext, CaaDecision, CaaPolicy, authorize};
 use super::LookupFailure;
 use crate::{
-    observation::{DnsLookup, DnsOutcome, RecordSet},
+    observation::{DnsFailure, DnsLookup, DnsOutcome, RecordSet, RecordType},
     request::{CaaCheck, Identifier},
 };
 
@@ -50,6 +50,9 @@ impl CaaFinding {
     }
 }
 
+/// RFC 1035 §4.1.1.
+const NXDOMAIN: u16 = 3;
+
 /// Where the climb ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RelevantSet<'a> {
@@ -57,7 +60,7 @@ pub enum RelevantSet<'a> {
     None,
     /// At this level.
     Found(&'a DnsLookup, &'a RecordSet),
-    /// At a level that failed.
+    /// At a level that failed, or at a top-level domain that does not exist.
     Failed(&'a DnsLookup),
     /// Levels are missing from the observation.
     Incomplete,
@@ -70,9 +73,13 @@ pub fn relevant_set<'a>(identifier: &Identifier, levels: &'a [DnsLookup]) -> Rel
     let Some(domain) = identifier.domain() else { return RelevantSet::Incomplete };
     let mut seen = levels.iter();
     for name in domain.tree_climb() {
-        let Some(lookup) = seen.next().filter(|lookup| lookup.name == name) else { return RelevantSet::Incomplete };
+        let Some(lookup) = seen.next().filter(|lookup| lookup.name == name && lookup.rtype == RecordType::Caa) else {
+            return RelevantSet::Incomplete;
+        };
         match &lookup.outcome {
             DnsOutcome::Answer(set) => return RelevantSet::Found(lookup, set),
+            // A top-level domain that does not exist makes an internal name, never to be certified (req B16).
+            DnsOutcome::Nxdomain(_) if !name.contains('.') => return RelevantSet::Failed(lookup),
             DnsOutcome::Nodata(_) | DnsOutcome::Nxdomain(_) => {}
             DnsOutcome::Failed(_) => return RelevantSet::Failed(lookup),
         }
@@ -91,7 +98,8 @@ pub fn judge(identifier: &Identifier, check: &CaaCheck, levels: &[DnsLookup], po
             rtype: lookup.rtype,
             failure: match &lookup.outcome {
                 DnsOutcome::Failed(failure) => failure.clone(),
-                DnsOutcome::Answer(_) | DnsOutcome::Nodata(_) | DnsOutcome::Nxdomain(_) => {
+                DnsOutcome::Nxdomain(_) => DnsFailure::Rcode(NXDOMAIN),
+                DnsOutcome::Answer(_) | DnsOutcome::Nodata(_) => {
                     return CaaFinding::Failed(LookupFailure::NotObserved);
                 }
             },

@@ -21,6 +21,9 @@ pub enum BodyFault {
     ByteOrderMark,
     /// It is compressed although that was not asked for.
     Compressed,
+    /// It is right, but a URL of the chain holds the whole key authorization, so that any page which prints
+    /// its URL would be right (req D16).
+    ValueInUrl,
     /// It holds the token, as a page does that prints our URL, but not the key authorization.
     EchoesToken,
     /// It begins with the key authorization, and more follows.
@@ -48,13 +51,37 @@ pub fn judge(challenge: &Challenge, seen: &HttpObservation) -> Finding {
                 .last()
                 .and_then(|hop| hop.response.as_ref())
                 .is_some_and(|head| head.content_encoding.is_some());
-            if !*truncated && is_key_authorization(body, &challenge.key_authorization) {
+            let right = !*truncated && is_key_authorization(body, &challenge.key_authorization);
+            if right && seen.hops.iter().any(|hop| tells(&hop.url, &challenge.key_authorization)) {
+                Finding::Contradicted(Contradiction::Body(BodyFault::ValueInUrl))
+            } else if right {
                 Finding::Confirmed
             } else {
                 Finding::Contradicted(Contradiction::Body(fault(body, *truncated, encoded, challenge)))
             }
         }
     }
+}
+
+/// Whether a URL holds the value, percent-encoded or not.
+fn tells(url: &str, value: &str) -> bool {
+    let mut decoded = Vec::with_capacity(url.len());
+    let mut rest = url.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        let digits =
+            tail.get(..2).and_then(|d| std::str::from_utf8(d).ok()).and_then(|d| u8::from_str_radix(d, 16).ok());
+        match (byte, digits) {
+            (b'%', Some(octet)) => {
+                decoded.push(octet);
+                rest = &tail[2..];
+            }
+            _ => {
+                decoded.push(byte);
+                rest = tail;
+            }
+        }
+    }
+    decoded.windows(value.len()).any(|window| window == value.as_bytes())
 }
 
 /// Exactly the key authorization, white space at the end ignored. Compared without stopping at the first
@@ -106,7 +133,7 @@ fn looks_like_html(body: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{base::octets::Octets, check::dcv::Method};
+    use crate::{base::octets::Octets, check::dcv::Method, observation::HttpHop};
 
     fn challenge() -> Challenge {
         let token = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA".to_owned();
@@ -148,6 +175,21 @@ mod tests {
         ] {
             let expected = Finding::Contradicted(Contradiction::Body(fault));
             assert_eq!(judged(200, &body, false), expected, "{}", Octets(body.clone()));
+        }
+    }
+
+    #[test]
+    fn d16_err_a_chain_that_carries_the_value_in_a_url_proves_nothing() {
+        let right = challenge().key_authorization;
+        for url in
+            [format!("http://echo.example/?{right}"), format!("http://echo.example/{}", right.replace('.', "%2e"))]
+        {
+            let hop = HttpHop { url, resolution: Vec::new(), unused: Vec::new(), tries: Vec::new(), response: None };
+            let outcome =
+                HttpOutcome::Response { status: 200, body: Octets(right.clone().into_bytes()), truncated: false };
+            let seen = HttpObservation { hops: vec![hop], outcome };
+            let expected = Finding::Contradicted(Contradiction::Body(BodyFault::ValueInUrl));
+            assert_eq!(judge(&challenge(), &seen), expected);
         }
     }
 

@@ -125,8 +125,9 @@ pub enum Match {
 /// Compares a packet with a query's id and the octets of its question section.
 #[must_use]
 pub fn match_reply(packet: &[u8], id: u16, question: &[u8]) -> Match {
-    let Some(section) = packet.get(HEADER_BYTES..HEADER_BYTES + question.len()) else {
-        return match_headless(packet, id);
+    // A packet too short to hold the question is never a reply, and an empty question was never asked.
+    let Some(section) = packet.get(HEADER_BYTES..HEADER_BYTES + question.len()).filter(|_| !question.is_empty()) else {
+        return Match::Stray;
     };
     let is_response = packet[2] & 0x80 != 0 && packet[2] & 0x78 == 0;
     let one_question = packet[4] == 0 && packet[5] == 1;
@@ -137,11 +138,6 @@ pub fn match_reply(packet: &[u8], id: u16, question: &[u8]) -> Match {
         return if section.eq_ignore_ascii_case(question) { Match::CaseDiffers } else { Match::Stray };
     }
     if packet[2] & 0x02 != 0 { Match::Truncated } else { Match::Reply }
-}
-
-/// A packet too short to hold the question is never a reply; nothing else is said about it.
-fn match_headless(_packet: &[u8], _id: u16) -> Match {
-    Match::Stray
 }
 
 /// What a matched reply says.
@@ -177,7 +173,7 @@ struct Sections<'a> {
     data: Vec<(WireName<'a>, u32, &'a [u8])>,
     aliases: Vec<(WireName<'a>, u32, WireName<'a>)>,
     redirections: Vec<(WireName<'a>, u32, WireName<'a>)>,
-    soa: Option<Soa>,
+    soa: Option<(Name<Vec<u8>>, Soa)>,
 }
 
 impl<'a> Sections<'a> {
@@ -219,8 +215,12 @@ impl<'a> Sections<'a> {
             answer.next_section().map_err(|e| cut("answer", &e))?.ok_or_else(|| "no authority section".to_owned())?;
         for record in authority.by_ref() {
             let record = record.map_err(|e| cut("authority", &e))?;
-            if let (None, Ok(Some(soa))) = (&self.soa, record.to_record::<SoaData<_>>()) {
-                self.soa = Some(Soa { zone: text_of(soa.owner()), serial: soa.data().serial().into_int() });
+            if record.class() != Class::IN || self.soa.is_some() {
+                continue;
+            }
+            if let Ok(Some(soa)) = record.to_record::<SoaData<_>>() {
+                let serial = soa.data().serial().into_int();
+                self.soa = Some((soa.owner().to_name(), Soa { zone: text_of(soa.owner()), serial }));
             }
         }
         let additional = authority.next_section().map_err(|e| cut("authority", &e))?;
@@ -257,15 +257,16 @@ impl<'a> Sections<'a> {
         self.denied(aliases, &current, nxdomain)
     }
 
-    /// The chain ended without records. Only NXDOMAIN, or a denial that carries its SOA (RFC 2308 §2.2),
-    /// speaks about the name; silence, as in a referral of a server that does not recurse, is a failure
-    /// and never "empty".
+    /// The chain ended without records. Only NXDOMAIN, or a denial that carries the SOA of a zone the name
+    /// lies in (RFC 2308 §2.2), speaks about the name; silence, as in a referral of a server that does not
+    /// recurse, or another zone's SOA is a failure and never "empty".
     fn denied(&self, aliases: Vec<Alias>, name: &Name<Vec<u8>>, nxdomain: bool) -> DnsOutcome {
-        let denial = |aliases| Denial { aliases, soa: self.soa.clone() };
-        match (nxdomain, &self.soa) {
-            (true, _) => DnsOutcome::Nxdomain(denial(aliases)),
-            (false, Some(_)) => DnsOutcome::Nodata(denial(aliases)),
-            (false, None) => DnsOutcome::Failed(DnsFailure::IncompleteChain(text_of(name))),
+        let covers = self.soa.as_ref().is_some_and(|(zone, _)| name.ends_with(zone));
+        let denial = Denial { aliases, soa: self.soa.as_ref().map(|(_, soa)| soa.clone()) };
+        match (nxdomain, covers) {
+            (true, _) => DnsOutcome::Nxdomain(denial),
+            (false, true) => DnsOutcome::Nodata(denial),
+            (false, false) => DnsOutcome::Failed(DnsFailure::IncompleteChain(text_of(name))),
         }
     }
 

@@ -129,7 +129,8 @@ impl Query {
 
     /// A datagram from the resolver on the query's port with the query's id.
     pub fn handle_datagram(&mut self, now: Micros, packet: &[u8]) -> QueryStep {
-        if !matches!(self.state, State::Udp) {
+        // Before the first transmission there is nothing to compare with.
+        if !matches!(self.state, State::Udp) || self.transmissions == 0 {
             return QueryStep::Wait;
         }
         match match_reply(packet, self.id, &self.sent) {

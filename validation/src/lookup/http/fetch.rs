@@ -15,7 +15,12 @@ use super::{
     response::{Progress, Response},
 };
 use crate::{
-    base::{Entropy, Micros, address::AddressFilter, limits::HTTP_REDIRECTS_MAX, octets::Octets},
+    base::{
+        Entropy, Micros,
+        address::AddressFilter,
+        limits::{ADDRESSES_KEPT_MAX, HTTP_REDIRECTS_MAX},
+        octets::Octets,
+    },
     observation::{
         DnsLookup, DnsOutcome, HttpFailure, HttpHop, HttpObservation, HttpOutcome, HttpTry, NetworkError,
         RedirectReason, RedirectRefusal, TryEnd, UnusedAddress, UnusedReason,
@@ -115,10 +120,13 @@ impl Fetch {
     pub fn handle_resolution(
         &mut self,
         now: Micros,
-        lookups: Vec<DnsLookup>,
+        mut lookups: Vec<DnsLookup>,
         filter: &AddressFilter,
         entropy: &mut dyn Entropy,
     ) -> FetchStep {
+        for lookup in &mut lookups {
+            bound_addresses(lookup, entropy);
+        }
         let addresses: Vec<IpAddr> = lookups.iter().flat_map(addresses_of).collect();
         let failed = lookups.iter().any(|lookup| matches!(lookup.outcome, DnsOutcome::Failed(_)));
         self.hop().resolution = lookups;
@@ -339,6 +347,16 @@ impl Fetch {
 #[must_use]
 pub fn is_followed(status: u16) -> bool {
     matches!(status, 301 | 302 | 307 | 308)
+}
+
+/// Keeps a bounded, randomly begun run of a huge address set.
+fn bound_addresses(lookup: &mut DnsLookup, entropy: &mut dyn Entropy) {
+    let DnsOutcome::Answer(set) = &mut lookup.outcome else { return };
+    if set.rdata.len() > ADDRESSES_KEPT_MAX {
+        let first = (entropy.next_u64() % set.rdata.len() as u64) as usize;
+        set.rdata.rotate_left(first);
+        set.rdata.truncate(ADDRESSES_KEPT_MAX);
+    }
 }
 
 /// Addresses in an A or AAAA answer. RDATA of another length is no address.

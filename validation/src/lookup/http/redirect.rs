@@ -33,7 +33,12 @@ impl Target {
             Host::Ip(IpAddr::V6(address)) => format!("[{address}]"),
         };
         let url = Url::parse(&format!("http://{authority}{path}")).map_err(|e| format!("{authority}{path}: {e}"))?;
-        Self::checked(url).map_err(|reason| format!("{reason:?}"))
+        let target = Self::checked(url).map_err(|reason| format!("{reason:?}"))?;
+        // What was asked about is what is fetched: the URL standard reads some names as addresses.
+        if target.host != *host {
+            return Err(format!("{authority} does not stand for itself in a URL"));
+        }
+        Ok(target)
     }
 
     /// The target of redirect number `redirect`, from 1, found at `self`.
@@ -168,6 +173,13 @@ mod tests {
             }
             let refusal = start().redirected(location.as_bytes(), 1).expect_err(location);
             assert!(matches!(refusal.reason, RedirectReason::NotAUrl(_)), "{location}");
+        }
+    }
+
+    #[test]
+    fn err_a_name_that_a_url_would_read_as_an_address_is_not_fetched() {
+        for name in ["8.8.0x808", "0x7f.1", "1.2.3"] {
+            assert!(Target::first(&Host::Name(name.to_owned()), "/t").is_err(), "{name}");
         }
     }
 
