@@ -177,3 +177,31 @@ fn a_retry_uses_nothing_of_what_went_before() {
     }
     bench.run(&["journal", "verify", "retry"]).expect(0, &[]);
 }
+
+#[test]
+fn a_remote_that_is_too_slow_holds_nobody_back() {
+    const PLAIN: [Kind; 2] = [Kind::CaaNone, Kind::CaaIssue];
+    let bench = Bench::new(6, 6, 40_000);
+    // Nobody reads what comes here.
+    let silent = UdpSocket::bind((Ipv4Addr::new(127, 2, 0, 101), 0)).unwrap();
+    let resolver = bench.world.resolver(Perspective::ALL[5]);
+    let one_at_a_time = format!("\"{}\"\ntasks_in_flight_max = 1", silent.local_addr().unwrap());
+    let text = std::fs::read_to_string(bench.path("parallax.toml")).unwrap();
+    let text = text
+        .replace(&format!("\"{resolver}\""), &one_at_a_time)
+        .replace("attempts_in_flight = 400", "attempts_in_flight = 8\nreply_grace_ms = 500")
+        .replace("task_deadline_ms = 10000", "task_deadline_ms = 5000");
+    bench.write("slow.toml", text);
+    let plain = bench.scenarios().filter(|s| PLAIN.contains(&s.kind)).take(400);
+    let lines: Vec<String> = plain.map(|s| request_line(&s) + "\n").collect();
+    assert_eq!(lines.len(), 400);
+    bench.write("many.jsonl", lines.concat());
+    let arguments = ["bulk", "many.jsonl", "--json", "--config", "slow.toml", "--journal", "many", "--out", "many.out"];
+    let summary = bench.run(&arguments).expect(0, &[]).json();
+    assert_eq!((&summary["released"], &summary["results"]["pass"]), (&Value::from(400), &Value::from(400)));
+    let slow = summary["perspectives"][5]["tasks"].as_u64().unwrap();
+    assert!(slow < 100, "the slow remote was still sent {slow} tasks that nobody waited for");
+    let (records, _) = journal(&bench.path("many"));
+    assert!(records.iter().all(|record| record.perspectives[5].state == PerspectiveState::NotAwaited));
+    bench.run(&["journal", "verify", "many"]).expect(0, &[]);
+}
