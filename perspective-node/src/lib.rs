@@ -3,7 +3,7 @@
 //! A node is one viewpoint: one resolver, one source address for each family. Its workers share nothing;
 //! each owns its ring, sockets, buffers, timers and tasks. Tasks come in batches over a bounded lock-free
 //! queue and leave as reports in batches; when the queue is full the node says so. The node never judges:
-//! rules live in `validation`, and [`worker`] only carries bytes and time between its cores and the ring.
+//! rules live in `validation`, and a worker only carries bytes and time between its cores and the ring.
 
 pub mod config;
 pub mod node;

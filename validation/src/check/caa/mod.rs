@@ -1,7 +1,7 @@
 //! CAA: RFC 8659 and RFC 8657 as the TLS BR 2.3.1 §4.2.2.1 require them (req C).
 //!
 //! * [`property`]: the grammar, from raw octets.
-//! * [`authorize`]: the decision about one relevant set.
+//! * [`mod@authorize`]: the decision about one relevant set.
 //! * here: finding the relevant set among the levels that were looked at.
 //!
 //! Invariant: a failure at a level stops the climb; it is never "empty here, try the parent" (req C9).

@@ -1,7 +1,7 @@
 //! The grammar of CAA properties, from raw octets (RFC 8659 §4.1 and §4.2; req C10–C13).
 //!
 //! Decides whether RDATA and issue values are well-formed, and splits them. What they permit is decided in
-//! [`super::authorize`]. DNS libraries are laxer than this grammar (extra `;`, issuers that are no host
+//! [`mod@super::authorize`]. DNS libraries are laxer than this grammar (extra `;`, issuers that are no host
 //! names, untrimmed blanks), so none is used.
 //!
 //! Invariant: nothing is repaired. A value is either in the grammar or refused with the octet that is wrong.
