@@ -751,7 +751,7 @@ mod tests {
 
     /// A CAA answer whose text form is larger than a journal entry may be.
     fn huge_answer(name: &str) -> Observation {
-        let rdata = vec![Octets(vec![0; 64]); FRAME_PAYLOAD_BYTES_MAX as usize / 128];
+        let rdata = vec![Octets(vec![0; 64]); FRAME_PAYLOAD_BYTES_MAX / 128];
         let set = RecordSet { owner: name.to_owned(), ttl: 60, aliases: Vec::new(), rdata };
         let lookup = DnsLookup {
             name: name.to_owned(),
