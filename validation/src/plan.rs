@@ -131,27 +131,33 @@ impl PlanLimits {
     }
 }
 
-impl Plan {
-    /// The plan of a request. `sibling` is a random label for the wildcard hint; without one the plan
-    /// has no hints, as a remote's.
+impl ControlPlan {
+    /// What control of a request needs; none if control is not asked.
     #[must_use]
-    pub fn new(request: &CheckRequest, limits: PlanLimits, sibling: Option<&str>) -> Self {
-        let control = request.control.as_ref().map(|challenge| match challenge.method {
-            Method::Http01 => ControlPlan::Http {
+    pub fn of(request: &CheckRequest) -> Option<Self> {
+        let challenge = request.control.as_ref()?;
+        match challenge.method {
+            Method::Http01 => Some(Self::Http {
                 host: match &request.identifier {
                     Identifier::Name(name) | Identifier::Wildcard(name) => Host::Name(name.to_string()),
                     Identifier::Ip(address) => Host::Ip(*address),
                 },
                 path: format!("/.well-known/acme-challenge/{}", challenge.token),
-            },
-            Method::Dns01 => ControlPlan::Txt {
-                name: request
-                    .identifier
-                    .domain()
-                    .map(|name| format!("_acme-challenge.{name}"))
-                    .expect("a parsed dns-01 request names a domain"),
-            },
-        });
+            }),
+            // A parsed request names a domain here; one read back from a forged journal may not.
+            Method::Dns01 => {
+                request.identifier.domain().map(|name| Self::Txt { name: format!("_acme-challenge.{name}") })
+            }
+        }
+    }
+}
+
+impl Plan {
+    /// The plan of a request. `sibling` is a random label for the wildcard hint; without one the plan
+    /// has no hints, as a remote's.
+    #[must_use]
+    pub fn new(request: &CheckRequest, limits: PlanLimits, sibling: Option<&str>) -> Self {
+        let control = ControlPlan::of(request);
         let caa_levels = match (&request.caa, request.identifier.domain()) {
             (Some(_), Some(name)) => name.tree_climb().map(str::to_owned).collect(),
             _ => Vec::new(),

@@ -19,7 +19,7 @@ use crate::{
     observation::{
         ControlObservation, DnsFailure, DnsLookup, HttpFailure, HttpObservation, HttpOutcome, Observation, RecordType,
     },
-    plan::{ControlPlan, Plan, PlanLimits},
+    plan::ControlPlan,
     request::CheckRequest,
 };
 
@@ -122,7 +122,7 @@ pub fn judge(request: &CheckRequest, observation: &Observation, policy: &CaaPoli
 
 /// Evidence counts only if it is about what was asked (req A13): the first URL is the challenge's.
 fn is_first_url(request: &CheckRequest, seen: &HttpObservation) -> bool {
-    let Some(ControlPlan::Http { host, path }) = Plan::new(request, PlanLimits::default(), None).control else {
+    let Some(ControlPlan::Http { host, path }) = ControlPlan::of(request) else {
         return false;
     };
     let wanted = Target::first(&host, &path).map(|target| target.as_str().to_owned());
@@ -135,8 +135,115 @@ fn is_first_url(request: &CheckRequest, seen: &HttpObservation) -> bool {
 
 /// Evidence counts only if it is about what was asked: TXT of the challenge's name.
 fn is_challenge_name(request: &CheckRequest, seen: &DnsLookup) -> bool {
-    match Plan::new(request, PlanLimits::default(), None).control {
+    match ControlPlan::of(request) {
         Some(ControlPlan::Txt { name }) => seen.rtype == RecordType::Txt && seen.name == name,
         Some(ControlPlan::Http { .. }) | None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        base::octets::Octets,
+        observation::{DnsOutcome, DnsTransport, HttpHop, RecordSet},
+        request::{CaaCheck, Challenge, Identifier},
+    };
+
+    const TOKEN: &str = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA";
+
+    fn request(method: Method, identifier: Identifier) -> CheckRequest {
+        let key_authorization = format!("{TOKEN}.{}", "T".repeat(43));
+        CheckRequest {
+            id: "one".to_owned().try_into().expect("an id"),
+            identifier,
+            control: Some(Challenge { method, token: TOKEN.to_owned(), key_authorization }),
+            caa: Some(CaaCheck { account_uri: None, method: Some(method) }),
+            sibling_digests: Vec::new(),
+        }
+    }
+
+    fn name() -> Identifier {
+        Identifier::Name("customer.example".parse().expect("a name"))
+    }
+
+    fn lookup(name: &str, rtype: RecordType, rdata: Vec<u8>) -> DnsLookup {
+        let set = RecordSet { owner: name.to_owned(), ttl: 60, aliases: Vec::new(), rdata: vec![Octets(rdata)] };
+        DnsLookup {
+            name: name.to_owned(),
+            rtype,
+            resolver: "192.0.2.53:53".parse().expect("an address"),
+            transport: DnsTransport::Udp,
+            transmissions: 1,
+            tcp_because: None,
+            ignored_replies: 0,
+            elapsed_us: 1,
+            authenticated: false,
+            extended_errors: Vec::new(),
+            outcome: DnsOutcome::Answer(set),
+        }
+    }
+
+    fn determined(request: &CheckRequest, control: ControlObservation, caa: DnsLookup) -> Determination {
+        let observation = Observation {
+            started: "2026-11-25T12:00:00Z".parse().expect("a timestamp"),
+            elapsed_us: 1,
+            control: Some(control),
+            caa: vec![caa],
+            hints: Vec::new(),
+            budget: None,
+        };
+        let policy = CaaPolicy { issuer_domains: vec!["ca.example".to_owned()], ..CaaPolicy::default() };
+        judge(request, &observation, &policy)
+    }
+
+    fn permitting(rtype: RecordType) -> DnsLookup {
+        lookup("customer.example", rtype, b"\x00\x05issueca.example".to_vec())
+    }
+
+    fn txt(request: &CheckRequest, name: &str, rtype: RecordType) -> ControlObservation {
+        let digest = request.control.as_ref().expect("control").digest();
+        ControlObservation::Txt(lookup(name, rtype, [&[43], digest.as_bytes()].concat()))
+    }
+
+    #[test]
+    fn a13_txt_evidence_about_another_question_never_confirms() {
+        let asked = request(Method::Dns01, name());
+        let right = "_acme-challenge.customer.example";
+        for (at, rtype, confirms) in [
+            (right, RecordType::Txt, true),
+            ("_acme-challenge.other.example", RecordType::Txt, false),
+            ("customer.example", RecordType::Txt, false),
+            (right, RecordType::Caa, false),
+        ] {
+            let determination = determined(&asked, txt(&asked, at, rtype), permitting(RecordType::Caa));
+            assert_eq!(determination.confirms(), confirms, "{at} {rtype}");
+        }
+        let wrong_type = determined(&asked, txt(&asked, right, RecordType::Txt), permitting(RecordType::Txt));
+        assert!(!wrong_type.confirms(), "CAA evidence of another type");
+    }
+
+    #[test]
+    fn a13_http_evidence_about_another_url_never_confirms() {
+        let asked = request(Method::Http01, name());
+        let path = format!("/.well-known/acme-challenge/{TOKEN}");
+        for (url, confirms) in [
+            (format!("http://customer.example{path}"), true),
+            (format!("http://other.example{path}"), false),
+            ("http://customer.example/".to_owned(), false),
+        ] {
+            let hop = HttpHop { url, resolution: Vec::new(), unused: Vec::new(), tries: Vec::new(), response: None };
+            let body = Octets(asked.control.as_ref().expect("control").key_authorization.clone().into_bytes());
+            let outcome = HttpOutcome::Response { status: 200, body, truncated: false };
+            let seen = ControlObservation::Http(HttpObservation { hops: vec![hop.clone()], outcome });
+            assert_eq!(determined(&asked, seen, permitting(RecordType::Caa)).confirms(), confirms, "{}", hop.url);
+        }
+    }
+
+    #[test]
+    fn err_a_forged_request_that_could_not_be_parsed_is_judged_without_panic() {
+        let forged = request(Method::Dns01, Identifier::Ip("192.0.2.7".parse().expect("an address")));
+        let seen = txt(&forged, "_acme-challenge.192.0.2.7", RecordType::Txt);
+        assert!(!determined(&forged, seen, permitting(RecordType::Caa)).confirms());
     }
 }

@@ -203,16 +203,7 @@ pub(super) fn no_txt(lookup: &DnsLookup, hints: &[HintObservation]) -> Cause {
     }
     details.extend(hints.iter().filter_map(|hint| hint_doubled(hint, name)));
     let did = format!("no TXT was found at {name} ({exists}{version})");
-    Cause {
-        problem: ProblemKind::Unauthorized,
-        blame: Blame::Record,
-        retry: Retry::Fix,
-        kind: Kind::Txt,
-        subject: None,
-        did,
-        details,
-        is_network: false,
-    }
+    txt_cause(did, details)
 }
 
 fn hint_wildcard(alias: &Alias, hints: &[HintObservation]) -> Option<String> {
@@ -262,16 +253,7 @@ pub(super) fn wrong_txt(lookup: &DnsLookup, fault: TxtFault) -> Cause {
     let joint = if fault.found == 1 { "and" } else { "none of them right; of one" };
     let did = format!("{found} at {}, {joint} {hint}", lookup.name);
     let details = shown_values(lookup).into_iter().collect();
-    Cause {
-        problem: ProblemKind::Unauthorized,
-        blame: Blame::Record,
-        retry: Retry::Fix,
-        kind: Kind::Txt,
-        subject: None,
-        did,
-        details,
-        is_network: false,
-    }
+    txt_cause(did, details)
 }
 
 fn shown_values(lookup: &DnsLookup) -> Option<String> {
@@ -286,4 +268,18 @@ fn shown_values(lookup: &DnsLookup) -> Option<String> {
     let more = if set.rdata.len() > SHOWN { format!(" and {} more", set.rdata.len() - SHOWN) } else { String::new() };
     let through = if set.aliases.is_empty() { String::new() } else { format!(" (through {})", chain(&set.aliases)) };
     Some(format!("Found{through}: {}{more}.", values.join(", ")))
+}
+
+/// TXT was answered, and what was published is not what is wanted.
+fn txt_cause(did: String, details: Vec<String>) -> Cause {
+    Cause {
+        problem: ProblemKind::Unauthorized,
+        blame: Blame::Record,
+        retry: Retry::Fix,
+        kind: Kind::Txt,
+        subject: None,
+        did,
+        details,
+        is_network: false,
+    }
 }
