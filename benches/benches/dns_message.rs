@@ -15,7 +15,7 @@ const ID: u16 = 0x5eed;
 fn benches(criterion: &mut Criterion) {
     let question = Question::new(NAME, RecordType::Caa).expect("a good name");
     let mut buffer = Vec::new();
-    let section = compose(&question, ID, true, &mut FixedBits(1), &mut buffer);
+    let section = compose(&question, ID, Some(&mut FixedBits(1)), &mut buffer);
     assert_eq!((section.len(), buffer.len()), (26, 49), "header, question and OPT");
     assert_ne!(section, section.to_ascii_lowercase(), "the case is mixed");
     checksum("dns_message/compose_caa_0x20", &buffer);
@@ -31,7 +31,7 @@ fn benches(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("dns_message");
     let mut bits = FixedBits(1);
     group.bench_function("compose_caa_0x20", |bencher| {
-        bencher.iter(|| compose(black_box(&question), ID, true, &mut bits, &mut buffer));
+        bencher.iter(|| compose(black_box(&question), ID, Some(&mut bits), &mut buffer));
     });
     group.throughput(Throughput::Bytes(packet.len() as u64));
     group.bench_function("match_and_read", |bencher| {

@@ -5,6 +5,7 @@ use std::hint::black_box;
 use criterion::{Criterion, criterion_group, criterion_main};
 use parallax_benches::{checksum, observation, request, rules};
 use parallax_validation::{
+    base::perspective::Role,
     check::{Finding, caa::CaaFinding, dcv::Method, judge},
     observation::Observation,
 };
@@ -14,17 +15,17 @@ fn benches(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("judge");
     for method in [Method::Http01, Method::Dns01] {
         let (request, observation) = (request(method), observation(method));
-        let determination = judge(&request, &observation, &policy);
+        let determination = judge(&request, &observation, &policy, Role::Remote);
         assert_eq!(determination.control, Some(Finding::Confirmed));
         let Some(CaaFinding::Decided { level, decision, .. }) = &determination.caa else {
             panic!("the parent's set decides, not {:?}", determination.caa);
         };
         assert_eq!((level.as_str(), decision.permitted, decision.records.len()), ("customer.example", true, 4));
         let nothing = Observation { control: None, caa: Vec::new(), ..observation.clone() };
-        assert!(!judge(&request, &nothing, &policy).confirms(), "without evidence nothing is confirmed");
+        assert!(!judge(&request, &nothing, &policy, Role::Remote).confirms(), "without evidence nothing is confirmed");
         checksum(&format!("judge/{method}"), &determination);
         group.bench_function(method.label(), |bencher| {
-            bencher.iter(|| judge(black_box(&request), black_box(&observation), &policy));
+            bencher.iter(|| judge(black_box(&request), black_box(&observation), &policy, Role::Remote));
         });
     }
     group.finish();

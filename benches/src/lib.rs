@@ -154,6 +154,8 @@ pub fn observation(method: Method) -> Observation {
         caa: vec![leaf, parent],
         hints: Vec::new(),
         budget: None,
+        dnssec: parallax_validation::observation::DnssecMode::Resolver,
+        links: Vec::new(),
     }
 }
 
@@ -299,6 +301,7 @@ fn lookup(name: &str, rtype: RecordType, outcome: DnsOutcome) -> DnsLookup {
         elapsed_us: 24_311,
         authenticated: true,
         extended_errors: Vec::new(),
+        validation: None,
         outcome,
     }
 }

@@ -4,6 +4,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use jiff::Timestamp;
@@ -11,6 +12,7 @@ use parallax_node::{ConfigError as NodeConfigError, Laboratory, NodeConfig};
 use parallax_validation::{
     base::perspective::{Coordinates, Perspective, PerspectiveId, ResolverSite, Rir, Role},
     check::caa::authorize::CaaPolicy,
+    lookup::{Dnssec, dnssec::anchor::TrustAnchors},
     plan::PlanLimits,
     record::{FORM_VERSION, Rules, Setup, SetupError},
     verdict::cohort::{Cohort, CohortViolation},
@@ -30,6 +32,9 @@ pub const SAMPLE: &str = include_str!("../parallax.sample.toml");
 pub struct File {
     /// Names by which the CA is known in CAA records, as its CP/CPS lists them (req C19).
     pub issuer_domains: Vec<String>,
+    /// DS or DNSKEY records of the root, one a line; the built-in ones if missing.
+    #[serde(default)]
+    pub trust_anchor_file: Option<PathBuf>,
     /// Policy rows that are stricter than the built-in ones.
     #[serde(default)]
     pub policy_file: Option<PathBuf>,
@@ -62,6 +67,31 @@ pub enum FanOut {
     PrimaryFirst,
     /// All are asked at once: lower latency, more traffic.
     Parallel,
+}
+
+/// Who validates DNSSEC for a perspective (req B1, B6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum DnssecSetting {
+    /// The perspective, from the trust anchors; the proof is kept.
+    #[default]
+    Local,
+    /// Its resolver, which listens on a loopback address and answers SERVFAIL to what is bogus.
+    Resolver,
+    /// Nobody. Not for a primary.
+    None,
+}
+
+impl DnssecSetting {
+    /// With the trust anchors that `local` begins at.
+    #[must_use]
+    pub fn with(self, anchors: &Arc<TrustAnchors>) -> Dnssec {
+        match self {
+            Self::Local => Dnssec::Local(Arc::clone(anchors)),
+            Self::Resolver => Dnssec::Resolver,
+            Self::None => Dnssec::None,
+        }
+    }
 }
 
 /// `[engine]`.
@@ -154,6 +184,9 @@ pub struct PerspectiveSection {
     /// Region of the resolver, if not the perspective's.
     #[serde(default)]
     pub resolver_rir: Option<Rir>,
+    /// Who validates DNSSEC.
+    #[serde(default)]
+    pub dnssec: DnssecSetting,
     /// Threads, each with its own ring.
     #[serde(default = "one")]
     pub workers: u16,
@@ -343,14 +376,28 @@ impl Checker<'_> {
         })
     }
 
+    fn trust_anchors(&self, file: &File) -> Result<TrustAnchors, ConfigError> {
+        let Some(named) = &file.trust_anchor_file else { return Ok(TrustAnchors::iana()) };
+        let path = self.path.parent().unwrap_or(Path::new(".")).join(named);
+        let text = std::fs::read_to_string(&path).map_err(|error| ConfigError::Read { path: path.clone(), error })?;
+        TrustAnchors::parse(&text)
+            .map_err(|problem| self.value("trust_anchor_file", format!("{}: {problem}", path.display())))
+    }
+
     fn nodes(&self, file: &File, laboratory: &Laboratory) -> Result<Vec<NodeConfig>, ConfigError> {
         let in_laboratory = file.laboratory.is_some();
         let mut resolvers = std::collections::HashMap::new();
         let mut sources = std::collections::HashMap::new();
+        let anchors = Arc::new(self.trust_anchors(file)?);
         file.perspectives
             .iter()
             .map(|section| {
                 let key = |name: &str| format!("perspective.{}.{name}", section.id);
+                if section.role == Role::Primary && section.dnssec == DnssecSetting::None {
+                    let problem = "none; every DNS query of a primary must be validated (TLS BR 2.3.1 §4.2.2.2): \
+                                   set \"local\" or \"resolver\"";
+                    return Err(self.value(key("dnssec"), problem));
+                }
                 // Two ports of one host are one resolver; a laboratory may play several on one.
                 let resolver = if in_laboratory { section.resolver } else { SocketAddr::new(section.resolver.ip(), 53) };
                 if let Some(other) = resolvers.insert(resolver, &section.id) {
@@ -385,6 +432,7 @@ impl Checker<'_> {
                     workers: section.workers,
                     source_ports: section.source_ports,
                     tasks_in_flight_max: section.tasks_in_flight_max,
+                    dnssec: section.dnssec.with(&anchors),
                     laboratory: laboratory.clone(),
                 };
                 node.check().map_err(|e: NodeConfigError| self.value(format!("perspective.{}", section.id), e))?;

@@ -506,7 +506,8 @@ impl Dispatcher {
         for index in whom.clone() {
             let nonce: u64 = self.random.random();
             let sibling = (index == 0).then(|| format!("parallax-{:016x}", self.random.random::<u64>()));
-            let plan = Plan::new(&attempt.request, limits, sibling.as_deref());
+            let mut plan = Plan::new(&attempt.request, limits, sibling.as_deref());
+            plan.keep_proof = index == 0;
             let link = &mut self.links[index];
             let expected = Expected { nonce, attempt: Arc::clone(attempt) };
             if link.expect.send((attempt.id, expected)).is_err() {
@@ -592,7 +593,7 @@ impl Collector {
             );
             return self.count(&attempt, Evidence::None(PerspectiveState::RejectedReply), false);
         }
-        let confirms = determine(&self.rules, &attempt.request, &report.observation).confirms();
+        let confirms = determine(&self.rules, self.index, &attempt.request, &report.observation).confirms();
         self.count(&attempt, Evidence::Observed(Box::new(report.observation)), confirms);
     }
 
@@ -717,7 +718,7 @@ impl Decider {
     fn late(&self, attempt: &Attempt, index: usize, evidence: Evidence) -> Option<LateEntry> {
         let Evidence::Observed(observation) = evidence else { return None };
         self.stats.late.fetch_add(1, Ordering::Relaxed);
-        let determination = determine(&self.rules, &attempt.request, &observation);
+        let determination = determine(&self.rules, index, &attempt.request, &observation);
         let answer = Answer::Determined(determination);
         let contradicts = answer.state() == PerspectiveState::Contradicted && attempt.tally.primary_confirmed();
         if contradicts {
@@ -764,6 +765,7 @@ mod tests {
             elapsed_us: 1,
             authenticated: false,
             extended_errors: Vec::new(),
+            validation: None,
             outcome: DnsOutcome::Answer(set),
         };
         Observation {
@@ -773,6 +775,8 @@ mod tests {
             caa: vec![lookup],
             hints: Vec::new(),
             budget: None,
+            dnssec: parallax_validation::observation::DnssecMode::Resolver,
+            links: Vec::new(),
         }
     }
 

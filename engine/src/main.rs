@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use parallax_engine::{
     audit::{self, Item, Items},
     bulk::{self, BulkOptions, ResultLine},
-    config::{Config, SAMPLE, caa_policy},
+    config::{Config, DnssecSetting, SAMPLE, caa_policy},
     corroborate::Corroborator,
     input::Format,
     journal::{JournalOptions, Writer},
@@ -23,6 +23,7 @@ use parallax_protocol::{AttemptId, Task};
 use parallax_validation::{
     base::address::AddressFilter,
     check::caa,
+    lookup::{Dnssec, dnssec::anchor::TrustAnchors},
     plan::{Plan, PlanLimits},
     record::Record,
     request::{CheckRequest, RawRequest},
@@ -153,6 +154,12 @@ struct Caa {
     /// The method relied on: http-01 or dns-01 (RFC 8657).
     #[arg(long)]
     relied_on_method: Option<String>,
+    /// Who validates DNSSEC: local (here, from the trust anchors), resolver, or none.
+    #[arg(long, value_enum, default_value = "local")]
+    dnssec: DnssecSetting,
+    /// DS or DNSKEY records of the root, one a line; the built-in ones if not given.
+    #[arg(long, value_name = "FILE")]
+    trust_anchor: Option<PathBuf>,
     /// Print observation and decision as JSON.
     #[arg(long)]
     json: bool,
@@ -363,15 +370,23 @@ fn run_caa(args: Caa) -> Result<u8, Failed> {
         Some(text) => parse_resolver(&text)?,
         None => system_resolver()?,
     };
-    let plan = Plan::new(&request, PlanLimits::default(), None);
+    let anchors = match &args.trust_anchor {
+        None => TrustAnchors::iana(),
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|e| unusable(format!("{}: {e}", path.display())))?;
+            TrustAnchors::parse(&text).map_err(|problem| unusable(format!("{}: {problem}", path.display())))?
+        }
+    };
+    let plan = Plan { keep_proof: true, ..Plan::new(&request, PlanLimits::default(), None) };
     let planned = plan.caa_levels.clone();
-    let observation = observe(resolver, plan)?;
+    let observation = observe(resolver, args.dnssec.with(&Arc::new(anchors)), plan)?;
     let check = request.caa.as_ref().ok_or_else(|| unusable("no CAA check"))?;
     let finding = caa::judge(&request.identifier, check, &observation.caa, &caa_policy(args.issuers, true));
     if args.json {
-        print_out(&json_line(
-            &serde_json::json!({ "resolver": resolver, "finding": finding, "levels": observation.caa }),
-        ));
+        print_out(&json_line(&serde_json::json!({
+            "resolver": resolver, "finding": finding, "dnssec": observation.dnssec,
+            "levels": observation.caa, "links": observation.links,
+        })));
     } else {
         print_out(&format!("CAA for {} with {resolver}\n", request.identifier));
         print_out(&show::climb(&planned, &observation.caa, &finding));
@@ -380,7 +395,11 @@ fn run_caa(args: Caa) -> Result<u8, Failed> {
 }
 
 /// Carries out a plan from here.
-fn observe(resolver: SocketAddr, plan: Plan) -> Result<parallax_validation::observation::Observation, Failed> {
+fn observe(
+    resolver: SocketAddr,
+    dnssec: Dnssec,
+    plan: Plan,
+) -> Result<parallax_validation::observation::Observation, Failed> {
     let config = NodeConfig {
         perspective: "here".parse().map_err(broken)?,
         source_ipv4: None,
@@ -389,6 +408,7 @@ fn observe(resolver: SocketAddr, plan: Plan) -> Result<parallax_validation::obse
         workers: 1,
         source_ports: 16,
         tasks_in_flight_max: 1,
+        dnssec,
         laboratory: Laboratory::default(),
     };
     let (reports_in, reports) = crossbeam::channel::unbounded();

@@ -5,7 +5,10 @@ use std::fmt::Write as _;
 
 use parallax_validation::{
     check::caa::{CaaFinding, authorize::CaaDecision},
-    observation::{ControlObservation, DnsFailure, DnsLookup, DnsOutcome, HttpObservation, HttpOutcome, Observation},
+    explain,
+    observation::{
+        ControlObservation, DnsFailure, DnsLookup, DnsOutcome, HttpObservation, HttpOutcome, Observation, Validation,
+    },
     record::{PerspectiveRecord, Record},
     verdict::Verdict,
 };
@@ -160,6 +163,9 @@ pub fn lookup_account(text: &mut String, lookup: &DnsLookup) {
         if lookup.authenticated { ", authenticated" } else { "" },
     );
     line(text, format_args!("  {} {}: {} [{how}]", lookup.name, lookup.rtype, outcome_text(&lookup.outcome)));
+    if let Some(validation) = &lookup.validation {
+        validation_account(text, validation);
+    }
     for ede in &lookup.extended_errors {
         line(text, format_args!("    resolver says: error {} {}", ede.code, ede.text.shown(160)));
     }
@@ -172,6 +178,24 @@ pub fn lookup_account(text: &mut String, lookup: &DnsLookup) {
         }
         if set.rdata.len() > RECORDS_SHOWN_MAX {
             line(text, format_args!("    and {} more", set.rdata.len() - RECORDS_SHOWN_MAX));
+        }
+    }
+}
+
+/// The security status, and what it rests on.
+fn validation_account(text: &mut String, validation: &Validation) {
+    let anchor = validation.anchor.map_or_else(String::new, |tag| format!(", from trust anchor {tag}"));
+    let signers = match validation.signers.as_slice() {
+        [] => String::new(),
+        zones => format!(", signed by {}", zones.join(", ")),
+    };
+    line(text, format_args!("    {}{signers}{anchor}", validation.status));
+    if let Some(proof) = &validation.insecure {
+        line(text, format_args!("      {}", explain::dnssec::insecure(proof)));
+    }
+    for (what, fault) in [("", &validation.fault), ("at first: ", &validation.first_fault)] {
+        if let Some(fault) = fault {
+            line(text, format_args!("      {what}it {}", explain::dnssec::met(fault)));
         }
     }
 }
@@ -190,6 +214,7 @@ fn failure_text(failure: &DnsFailure) -> String {
         DnsFailure::Rcode(2) => "failed: SERVFAIL".to_owned(),
         DnsFailure::Rcode(5) => "failed: REFUSED".to_owned(),
         DnsFailure::Rcode(code) => format!("failed: rcode {code}"),
+        DnsFailure::Dnssec(fault) => format!("failed: it {}", explain::dnssec::met(fault)),
         other => format!("failed: {other:?}"),
     }
 }
@@ -217,6 +242,7 @@ fn rdata_text(lookup: &DnsLookup, rdata: &parallax_validation::base::octets::Oct
             ),
             Err(error) => format!("{} (cannot be read: {error})", rdata.shown(80)),
         },
+        RecordType::Ds | RecordType::Dnskey => rdata.shown(80),
     }
 }
 

@@ -248,8 +248,14 @@ fn the_caa_climb_of_one_resolver() {
     let resolver = format!("127.2.0.1:{}", bench.world.dns_port);
     let caa = |kind: Kind, more: &[&str]| {
         let host = bench.scenario(kind).host();
-        bench.run(&[&["caa", &host, "--issuer", "ca.example", "--resolver", &resolver], more].concat())
+        let asked = ["caa", &host, "--issuer", "ca.example", "--resolver", &resolver, "--dnssec", "resolver"];
+        bench.run(&[&asked[..], more].concat())
     };
+    // The laboratory is not signed: without a chain from the root nothing is believed.
+    let host = bench.scenario(Kind::CaaNone).host();
+    let unproven = bench.run(&["caa", &host, "--issuer", "ca.example", "--resolver", &resolver]);
+    unproven.expect(1, &[]);
+    assert!(unproven.out.contains("none fits our trust anchors 20326 and 38696"), "{}", unproven.out);
     for (kind, status, word) in [
         (Kind::CaaIssue, 0, "PERMITTED"),
         (Kind::CaaNone, 0, "PERMITTED: no level"),

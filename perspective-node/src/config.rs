@@ -3,7 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
-use parallax_validation::base::{address::AddressFilter, perspective::PerspectiveId};
+use parallax_validation::{
+    base::{address::AddressFilter, perspective::PerspectiveId},
+    lookup::Dnssec,
+};
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -37,6 +40,8 @@ pub struct NodeConfig {
     pub source_ports: u16,
     /// Tasks each worker carries out at a time.
     pub tasks_in_flight_max: u32,
+    /// Who validates DNSSEC.
+    pub dnssec: Dnssec,
     /// For laboratories.
     pub laboratory: Laboratory,
 }
@@ -59,6 +64,12 @@ pub enum ConfigError {
     /// A resolver nobody can reach.
     #[error("resolver: {0} is no address to ask")]
     Resolver(SocketAddr),
+    /// A resolver whose word about DNSSEC anybody on the way could forge (`docs/operating.md`).
+    #[error(
+        "resolver: {0} is not on this host, so nothing protects its word on DNSSEC on the way; \
+         set dnssec = \"local\", or let a validating resolver listen on a loopback address"
+    )]
+    ResolverNotTrusted(SocketAddr),
     /// The resolver's family has another source address than the node has.
     #[error("resolver: {resolver} needs {key}, since the other family has a source address")]
     SourceMissing {
@@ -83,6 +94,9 @@ impl NodeConfig {
         range("tasks_in_flight_max", self.tasks_in_flight_max.into(), 1, 1_000_000)?;
         if self.resolver.ip().is_unspecified() || self.resolver.ip().is_multicast() || self.resolver.port() == 0 {
             return Err(ConfigError::Resolver(self.resolver));
+        }
+        if self.dnssec == Dnssec::Resolver && !self.resolver.ip().is_loopback() {
+            return Err(ConfigError::ResolverNotTrusted(self.resolver));
         }
         if self.has_source() && self.source_for(self.resolver.ip()).is_none() {
             let key = if self.resolver.is_ipv4() { "source_ipv4" } else { "source_ipv6" };

@@ -19,7 +19,10 @@ use parallax_protocol::{BATCH_ITEMS_MAX, Report, Task};
 use parallax_ring::{Close, DatagramId, Event, Ring, RingConfig, SendError, StreamId, Waker};
 use parallax_validation::{
     base::{Entropy, Micros, limits::QUERY_BYTES_MAX},
-    lookup::task::{Command, Stream, Task as Core, TaskSettings},
+    lookup::{
+        dnssec::chain::ZoneCache,
+        task::{Command, Site, Stream, Task as Core, TaskSettings},
+    },
     observation::NetworkError,
 };
 use rand::{RngExt as _, rngs::StdRng};
@@ -66,6 +69,7 @@ struct State {
     to_receive: Vec<StreamId>,
     timers: Timers,
     entropy: Bits,
+    zones: ZoneCache,
     origin: Instant,
     stray: u64,
 }
@@ -99,7 +103,11 @@ impl Worker {
             error,
         })?;
         let state = State {
-            settings: TaskSettings { resolver: config.resolver, filter: config.address_filter() },
+            settings: TaskSettings {
+                resolver: config.resolver,
+                filter: config.address_filter(),
+                dnssec: config.dnssec.clone(),
+            },
             tasks: Slab::new(),
             generation: 0,
             touched: Vec::new(),
@@ -108,6 +116,7 @@ impl Worker {
             to_receive: Vec::new(),
             timers: Timers::default(),
             entropy: Bits(rand::make_rng()),
+            zones: ZoneCache::default(),
             origin: Instant::now(),
             stray: 0,
         };
@@ -174,7 +183,7 @@ impl Worker {
     fn expire(&mut self) {
         let now = self.state.now();
         while let Some(key) = self.state.timers.expired(now) {
-            self.state.with(key, |core, settings, entropy| core.handle_timeout(settings, now, entropy));
+            self.state.with(key, |core, site| core.handle_timeout(site, now));
         }
     }
 
@@ -301,8 +310,8 @@ impl Worker {
         if source.is_none() && self.config.has_source() {
             // A family without a source would leave by whatever way the kernel likes, and not from here.
             let now = self.state.now();
-            return self.state.with(key, |core, settings, entropy| {
-                core.handle_stream_failed(settings, now, stream, NetworkError::Unreachable, entropy);
+            return self.state.with(key, |core, site| {
+                core.handle_stream_failed(site, now, stream, NetworkError::Unreachable);
             });
         }
         match self.ring.connect(source, dialled) {
@@ -316,8 +325,8 @@ impl Worker {
             Err(error) => {
                 let now = self.state.now();
                 let error = network_error(&error);
-                self.state.with(key, |core, settings, entropy| {
-                    core.handle_stream_failed(settings, now, stream, error, entropy);
+                self.state.with(key, |core, site| {
+                    core.handle_stream_failed(site, now, stream, error);
                 });
             }
         }
@@ -358,7 +367,8 @@ impl State {
         let now = self.now();
         self.generation += 1;
         let generation = self.generation;
-        let core = Core::new(task.plan, &self.settings, now, Timestamp::now(), &mut self.entropy);
+        let mut site = Site { settings: &self.settings, zones: &mut self.zones, entropy: &mut self.entropy };
+        let core = Core::new(task.plan, &mut site, now, Timestamp::now());
         let index = self.tasks.insert(Running {
             header: (task.attempt, task.nonce),
             core,
@@ -372,9 +382,10 @@ impl State {
     }
 
     /// Feeds a task and marks it as touched.
-    fn with(&mut self, key: TaskKey, event: impl FnOnce(&mut Core, &TaskSettings, &mut dyn Entropy)) {
+    fn with(&mut self, key: TaskKey, event: impl FnOnce(&mut Core, &mut Site<'_>)) {
         let Some(running) = self.tasks.get_mut(key.index).filter(|r| r.generation == key.generation) else { return };
-        event(&mut running.core, &self.settings, &mut self.entropy);
+        let mut site = Site { settings: &self.settings, zones: &mut self.zones, entropy: &mut self.entropy };
+        event(&mut running.core, &mut site);
         if !running.touched {
             running.touched = true;
             self.touched.push(key);
@@ -383,7 +394,7 @@ impl State {
 
     fn fail_query(&mut self, key: TaskKey, slot: u16, reason: &str) {
         let now = self.now();
-        self.with(key, |core, settings, entropy| core.handle_local_failure(settings, now, slot, reason, entropy));
+        self.with(key, |core, site| core.handle_local_failure(site, now, slot, reason));
     }
 
     fn handle(&mut self, event: Event<'_>) {
@@ -393,19 +404,19 @@ impl State {
             Event::DatagramFailed { id, error } => {
                 let error = network_error(&error);
                 for (key, slot) in self.pool.waiting(id) {
-                    self.with(key, |core, settings, entropy| {
-                        core.handle_datagram_failed(settings, now, slot, error, entropy);
+                    self.with(key, |core, site| {
+                        core.handle_datagram_failed(site, now, slot, error);
                     });
                 }
             }
             Event::Connected { id } => {
                 if let Some(&(key, stream)) = self.streams.get(&id) {
-                    self.with(key, |core, settings, entropy| core.handle_connected(settings, now, stream, entropy));
+                    self.with(key, |core, site| core.handle_connected(site, now, stream));
                 }
             }
             Event::Received { id, bytes } => {
                 if let Some(&(key, stream)) = self.streams.get(&id) {
-                    self.with(key, |core, settings, entropy| core.handle_stream(settings, now, stream, bytes, entropy));
+                    self.with(key, |core, site| core.handle_stream(site, now, stream, bytes));
                     if !bytes.is_empty() {
                         self.to_receive.push(id);
                     }
@@ -414,8 +425,8 @@ impl State {
             Event::Failed { id, error, .. } => {
                 if let Some(&(key, stream)) = self.streams.get(&id) {
                     let error = network_error(&error);
-                    self.with(key, |core, settings, entropy| {
-                        core.handle_stream_failed(settings, now, stream, error, entropy);
+                    self.with(key, |core, site| {
+                        core.handle_stream_failed(site, now, stream, error);
                     });
                 }
             }
@@ -427,7 +438,7 @@ impl State {
         let owner = packet.first_chunk::<2>().and_then(|id| self.pool.find(socket, u16::from_be_bytes(*id)));
         match owner {
             Some((key, slot)) => {
-                self.with(key, |core, settings, entropy| core.handle_datagram(settings, now, slot, packet, entropy));
+                self.with(key, |core, site| core.handle_datagram(site, now, slot, packet));
             }
             None => self.stray += 1,
         }

@@ -3,10 +3,14 @@
 //! Text from the network is kept as [`Octets`], bounded, and escaped when shown. Times are microseconds
 //! since the perspective began the task.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::{base::octets::Octets, plan::HintKind};
 
@@ -30,6 +34,287 @@ pub struct Observation {
     /// The budget of the whole task, if it ran out (`cases.md` D14).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<BudgetExhausted>,
+    /// Who validated DNSSEC.
+    #[serde(default)]
+    pub dnssec: DnssecMode,
+    /// Keys and delegations that the lookups' validations rest on (req B7).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<Link>,
+}
+
+impl Observation {
+    /// Every lookup that a judgement may rest on: all but the hints.
+    pub fn lookups(&self) -> impl Iterator<Item = &DnsLookup> {
+        let (hops, txt) = match &self.control {
+            Some(ControlObservation::Http(fetch)) => (fetch.hops.as_slice(), None),
+            Some(ControlObservation::Txt(lookup)) => (&[][..], Some(lookup)),
+            None => (&[][..], None),
+        };
+        hops.iter().flat_map(|hop| &hop.resolution).chain(txt).chain(&self.caa)
+    }
+}
+
+/// Who validates DNSSEC at a perspective (req B1, B6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DnssecMode {
+    /// The perspective itself, from its trust anchors; every lookup has a [`Validation`].
+    Local,
+    /// Its resolver, which sits on the same host: a bogus answer comes as SERVFAIL.
+    Resolver,
+    /// Nobody. Not for a primary.
+    #[default]
+    None,
+}
+
+/// One link of the chain of trust: what was answered about a zone's keys or its delegation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// The zone, or the name that might be one.
+    pub name: String,
+    /// DS or DNSKEY.
+    pub rtype: RecordType,
+    /// The reply as it came.
+    pub message: Message,
+}
+
+/// A DNS message as it came; written in base64.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Message(pub Arc<[u8]>);
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Message({} octets)", self.0.len())
+    }
+}
+
+impl Serialize for Message {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&BASE64.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Message {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        BASE64.decode(text.as_bytes()).map(|octets| Self(octets.into())).map_err(D::Error::custom)
+    }
+}
+
+/// What a perspective's own DNSSEC validation of one lookup came to, and what it rests on (req B7).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Validation {
+    /// The worst status of everything the reply claims: of each alias, and of the records or their denial.
+    pub status: SecurityStatus,
+    /// Key tag of the trust anchor the chain begins at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anchor: Option<u16>,
+    /// Zones whose signatures were good, or that end the chain.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signers: Vec<String>,
+    /// Where signing ends, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub insecure: Option<InsecureProof>,
+    /// What is wrong, if the status is bogus or indeterminate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<DnssecFault>,
+    /// The first answer was bogus and the resolver was asked again with CD clear, so that it tries other
+    /// servers (`cases.md` D34): what was wrong with the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_fault: Option<DnssecFault>,
+    /// Links of [`Observation::links`] it rests on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<u16>,
+    /// The reply itself, if it takes part in the proof.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<Message>,
+}
+
+/// RFC 4035 §4.3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecurityStatus {
+    /// Signed, with a chain from a trust anchor.
+    Secure,
+    /// The chain ends at a delegation for which the absence of DS is proven (req B8).
+    Insecure,
+    /// Could not be found out: a part of the chain was not answered.
+    Indeterminate,
+    /// Should be signed and is not, or not rightly.
+    Bogus,
+}
+
+impl std::fmt::Display for SecurityStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Secure => "secure",
+            Self::Insecure => "insecure",
+            Self::Indeterminate => "indeterminate",
+            Self::Bogus => "bogus",
+        })
+    }
+}
+
+/// Where the chain of trust ends, and what proves it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InsecureProof {
+    /// The name without DS.
+    pub name: String,
+    /// The signed zone above it.
+    pub parent: String,
+    /// What proves it.
+    pub by: InsecureBy,
+}
+
+/// What proves that a zone is not signed, or that it cannot be checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InsecureBy {
+    /// An NSEC at the delegation without DS.
+    Nsec {
+        /// Its owner.
+        owner: String,
+    },
+    /// An NSEC3 that matches the delegation and has no DS.
+    Nsec3 {
+        /// Its owner.
+        owner: String,
+        /// The name whose hash it is.
+        name: String,
+    },
+    /// An NSEC3 with opt-out that covers the name (RFC 5155 §6).
+    OptOut {
+        /// Begin of the span.
+        owner: String,
+        /// End of the span, the hash alone.
+        next: String,
+    },
+    /// All DS are of algorithms or digests not known here (RFC 4035 §5.2). Never counts as Insecure for the
+    /// lookup-failure clause (req B10).
+    Unsupported {
+        /// Algorithms of the DS records.
+        algorithms: Vec<u8>,
+        /// Kinds of digest.
+        digests: Vec<u8>,
+    },
+}
+
+/// What is wrong with an answer that should be signed. Types are in presentation form.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DnssecFault {
+    /// The zone is signed and this set is not.
+    NoSignature {
+        /// Owner of the set.
+        owner: String,
+        /// Its type.
+        rtype: String,
+        /// The signed zone.
+        zone: String,
+    },
+    /// The zone has no key with the tag and algorithm of the signature.
+    NoSuchKey {
+        /// Owner of the set.
+        owner: String,
+        /// Its type.
+        rtype: String,
+        /// The zone.
+        zone: String,
+        /// The tag.
+        key_tag: u16,
+    },
+    /// The signature is over.
+    Expired {
+        /// Owner of the set.
+        owner: String,
+        /// Its type.
+        rtype: String,
+        /// The zone.
+        zone: String,
+        /// End of validity.
+        at: Timestamp,
+    },
+    /// The signature has not begun.
+    NotYetValid {
+        /// Owner of the set.
+        owner: String,
+        /// Its type.
+        rtype: String,
+        /// The zone.
+        zone: String,
+        /// Begin of validity.
+        at: Timestamp,
+    },
+    /// The signature does not fit the records, or its key cannot be used.
+    BadSignature {
+        /// Owner of the set.
+        owner: String,
+        /// Its type.
+        rtype: String,
+        /// The zone.
+        zone: String,
+        /// The key.
+        key_tag: u16,
+    },
+    /// The parent has DS for a zone, none of whose keys fit (`cases.md` D35).
+    DsMatchesNoKey {
+        /// The zone.
+        zone: String,
+        /// Key tags of the DS records.
+        ds: Vec<u16>,
+        /// Key tags of the zone; none if it has no keys.
+        keys: Vec<u16>,
+    },
+    /// Nothing signed shows that the name, or the type there, does not exist.
+    DenialUnproven {
+        /// The name.
+        name: String,
+        /// The type; none if the name itself was denied.
+        rtype: Option<String>,
+        /// The zone.
+        zone: String,
+    },
+    /// The zone asks for more rounds of hashing than are done here (req B14).
+    Nsec3Iterations {
+        /// The zone.
+        zone: String,
+        /// Rounds.
+        iterations: u16,
+    },
+    /// The signature is by a name that is no zone of the chain.
+    SignerIsNoZone {
+        /// Owner of the set.
+        owner: String,
+        /// Who signed.
+        signer: String,
+    },
+    /// The reply does not hold what was read from it.
+    NotInReply {
+        /// Owner of the set.
+        owner: String,
+        /// Its type.
+        rtype: String,
+    },
+    /// The reply, or a link of the chain, cannot be read.
+    Unreadable {
+        /// What was asked.
+        name: String,
+        /// Its type.
+        rtype: String,
+        /// Where it cannot be read.
+        problem: String,
+    },
+    /// More signatures or hashes than a task is allowed (req B14).
+    TooMuchWork,
+    /// A link of the chain was not answered: the status stays unknown.
+    LinkFailed {
+        /// The zone, or the name that might be one.
+        name: String,
+        /// DS or DNSKEY.
+        rtype: String,
+        /// What became of the question.
+        failure: Box<DnsFailure>,
+    },
 }
 
 /// The task's deadline came before everything was answered.
@@ -90,7 +375,11 @@ pub struct DnsLookup {
     /// Extended errors (RFC 8914).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub extended_errors: Vec<ExtendedError>,
-    /// What became of it.
+    /// The perspective's own DNSSEC validation, if it makes one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<Box<Validation>>,
+    /// What became of it. A reply that was found bogus or indeterminate is a failure: none of its records
+    /// are here.
     pub outcome: DnsOutcome,
 }
 
@@ -108,8 +397,8 @@ pub struct ExtendedError {
     pub text: Octets,
 }
 
-/// A record type the plans ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// A record type that is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum RecordType {
     /// IPv4 address.
@@ -120,10 +409,14 @@ pub enum RecordType {
     Txt,
     /// Certification Authority Authorization.
     Caa,
+    /// Delegation signer, a link of the chain of trust.
+    Ds,
+    /// Keys of a zone, a link of the chain of trust.
+    Dnskey,
 }
 
 impl RecordType {
-    /// Its number (RFC 1035 §3.2.2, RFC 3596 §2.1, RFC 8659 §4.1).
+    /// Its number (RFC 1035 §3.2.2, RFC 3596 §2.1, RFC 8659 §4.1, RFC 4034 §2 and §5).
     #[must_use]
     pub fn number(self) -> u16 {
         match self {
@@ -131,6 +424,8 @@ impl RecordType {
             Self::Txt => 16,
             Self::Aaaa => 28,
             Self::Caa => 257,
+            Self::Ds => 43,
+            Self::Dnskey => 48,
         }
     }
 }
@@ -142,6 +437,8 @@ impl std::fmt::Display for RecordType {
             Self::Aaaa => "AAAA",
             Self::Txt => "TXT",
             Self::Caa => "CAA",
+            Self::Ds => "DS",
+            Self::Dnskey => "DNSKEY",
         })
     }
 }
@@ -250,6 +547,8 @@ pub enum DnsFailure {
     AliasChainTooLong,
     /// The reply says nothing about this name: neither records nor a denial with its SOA.
     IncompleteChain(String),
+    /// The perspective's own validation found the reply bogus or indeterminate (req B5).
+    Dnssec(DnssecFault),
     /// The task's deadline came first.
     DeadlineOfTask,
     /// Our own side could not ask: no descriptor, no port, no memory.

@@ -25,6 +25,10 @@ pub struct Plan {
     /// the primary's plan has any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hints: Vec<Hint>,
+    /// Whether DNSSEC proofs are kept whole in the observation (req B7), as the primary's are. Otherwise only
+    /// those of lookups that failed are.
+    #[serde(default)]
+    pub keep_proof: bool,
     /// How long each part may take.
     pub limits: PlanLimits,
 }
@@ -166,7 +170,16 @@ impl Plan {
             (Some(ControlPlan::Txt { name }), Some(sibling)) => hints(request, name, sibling),
             _ => Vec::new(),
         };
-        Self { control, caa_levels, hints, limits }
+        Self { control, caa_levels, hints, keep_proof: false, limits }
+    }
+
+    /// The name it is about, if it is not about an address alone.
+    #[must_use]
+    pub fn subject(&self) -> Option<&str> {
+        match &self.control {
+            Some(ControlPlan::Txt { name } | ControlPlan::Http { host: Host::Name(name), .. }) => Some(name),
+            Some(ControlPlan::Http { host: Host::Ip(_), .. }) | None => self.caa_levels.first().map(String::as_str),
+        }
     }
 }
 

@@ -174,7 +174,7 @@ pub fn evaluate(
     let perspectives = &rules.setup.perspectives;
     let answers: Vec<Answer> = (0..perspectives.len())
         .map(|index| match replies.get(index) {
-            Some(Reply::Observed(observation)) => Answer::Determined(determine(rules, request, observation)),
+            Some(Reply::Observed(observation)) => Answer::Determined(determine(rules, index, request, observation)),
             Some(Reply::None(state)) => Answer::None(*state),
             None => Answer::None(PerspectiveState::NotAsked),
         })
@@ -199,10 +199,11 @@ pub fn evaluate(
     Evaluation { answers, revision, verdict, explanation }
 }
 
-/// Judges one perspective's observation under a setup.
+/// Judges the observation of one perspective, by its place in the cohort, under a setup.
 #[must_use]
-pub fn determine(rules: &Rules, request: &CheckRequest, observation: &Observation) -> Determination {
-    judge(request, observation, &rules.setup.caa)
+pub fn determine(rules: &Rules, index: usize, request: &CheckRequest, observation: &Observation) -> Determination {
+    let role = rules.setup.perspectives.get(index).map_or(Role::Primary, |perspective| perspective.role);
+    judge(request, observation, &rules.setup.caa, role)
 }
 
 /// Too few remotes for the row in force: refused whatever they say.

@@ -15,15 +15,17 @@ use parallax_validation::{
         },
     },
     lookup::{
+        Dnssec,
         dns::{
             message::{Match, Question, compose, match_reply, read_reply},
             query::{Query, QueryLimits, QueryStep},
         },
+        dnssec::{anchor::TrustAnchors, chain::ZoneCache},
         http::{
             redirect::Target,
             response::{Progress, Response},
         },
-        task::{Command, Stream, Task, TaskSettings},
+        task::{Command, Site, Stream, Task, TaskSettings},
     },
     observation::{
         ControlObservation, DnsFailure, DnsLookup, DnsOutcome, HttpOutcome, NetworkError, Observation, RecordType,
@@ -183,7 +185,7 @@ proptest! {
     fn any_packet_can_be_read(packet in vec(any::<u8>(), 0..300), id: u16) {
         let question = Question::new("www.customer.example", RecordType::Txt).expect("good");
         let mut query = Vec::new();
-        let sent = compose(&question, id, true, &mut Bits(id.into()), &mut query);
+        let sent = compose(&question, id, Some(&mut Bits(id.into())), &mut query);
         read_all(&packet, id, &sent, &question);
     }
 
@@ -194,7 +196,7 @@ proptest! {
     ) {
         let question = Question::new("www.customer.example", rtype).expect("good");
         let mut query = Vec::new();
-        let sent = compose(&question, id, true, &mut Bits(id.into()), &mut query);
+        let sent = compose(&question, id, Some(&mut Bits(id.into())), &mut query);
         let right = reply_to(&query, flags & !0x7a00, &records);
         prop_assert_eq!(match_reply(&right, id, &sent), Match::Reply);
         read_all(&damaged(right, &damage), id, &sent, &question);
@@ -292,7 +294,7 @@ proptest! {
             }
         }
         prop_assert!(streams <= 1);
-        let lookup = query.finish(now);
+        let lookup = query.finish(now).0;
         prop_assert!(lookup.transmissions <= transmissions);
         prop_assert_ne!(&lookup.outcome, &DnsOutcome::Failed(DnsFailure::Local(String::new())));
         assert_bounded_lookup(&lookup.outcome, 70_000);
@@ -522,7 +524,7 @@ fn a_plan() -> impl Strategy<Value = Plan> {
             let names = [(HintKind::DoubledName, "doubled.example"), (HintKind::WildcardSibling, "a..bad")];
             let named = |(kind, name): (HintKind, &str)| Hint { kind, name: name.to_owned() };
             let hints = if hints { names.map(named).to_vec() } else { Vec::new() };
-            Plan { control, caa_levels, hints, limits }
+            Plan { control, caa_levels, hints, keep_proof: true, limits }
         },
     )
 }
@@ -531,6 +533,7 @@ fn a_plan() -> impl Strategy<Value = Plan> {
 struct Driver {
     task: Task,
     settings: TaskSettings,
+    zones: ZoneCache,
     entropy: Bits,
     now: Micros,
     /// Queries that hold a port and an id.
@@ -543,11 +546,14 @@ struct Driver {
 
 impl Driver {
     fn new(plan: Plan, seed: u64) -> Self {
-        let settings = TaskSettings { resolver: resolver(), filter: AddressFilter::default() };
-        let (mut entropy, now) = (Bits(seed), Micros(17));
-        let task = Task::new(plan, &settings, now, jiff::Timestamp::UNIX_EPOCH, &mut entropy);
-        let (packets, open, sent) = (Vec::new(), Vec::new(), Vec::new());
-        Self { task, settings, entropy, now, held: HashSet::new(), packets, open, ever_opened: HashSet::new(), sent }
+        // Half of the tasks validate, from anchors that nothing fits.
+        let dnssec = if seed & 1 == 0 { Dnssec::Local(TrustAnchors::iana().into()) } else { Dnssec::None };
+        let settings = TaskSettings { resolver: resolver(), filter: AddressFilter::default(), dnssec };
+        let (mut entropy, mut zones, now) = (Bits(seed), ZoneCache::default(), Micros(17));
+        let mut site = Site { settings: &settings, zones: &mut zones, entropy: &mut entropy };
+        let task = Task::new(plan, &mut site, now, jiff::Timestamp::UNIX_EPOCH);
+        let (packets, open, sent, held) = (Vec::new(), Vec::new(), Vec::new(), HashSet::new());
+        Self { task, settings, zones, entropy, now, held, packets, open, ever_opened: HashSet::new(), sent }
     }
 
     fn compose(&mut self, slot: u16) -> bool {
@@ -596,7 +602,8 @@ impl Driver {
 
     fn feed(&mut self, event: &TaskEvent) {
         let oldest = self.open.first().copied().unwrap_or(Stream::Fetch(1));
-        let Self { task, settings, entropy, now, .. } = self;
+        let Self { task, settings, zones, entropy, now, .. } = self;
+        let site = &mut Site { settings, zones, entropy };
         let now_at = *now;
         match event {
             TaskEvent::Datagram(at, flags, records, damage) => {
@@ -605,26 +612,26 @@ impl Driver {
                 }
                 let (slot, query) = &self.packets[at.index(self.packets.len())];
                 let packet = damaged(reply_to(query, *flags, records), damage);
-                task.handle_datagram(settings, now_at, *slot, &packet, entropy);
+                task.handle_datagram(site, now_at, *slot, &packet);
             }
             TaskEvent::DatagramFailed(slot) => {
-                task.handle_datagram_failed(settings, now_at, *slot, NetworkError::Refused, entropy);
+                task.handle_datagram_failed(site, now_at, *slot, NetworkError::Refused);
             }
-            TaskEvent::LocalFailure(slot) => task.handle_local_failure(settings, now_at, *slot, "no port", entropy),
+            TaskEvent::LocalFailure(slot) => task.handle_local_failure(site, now_at, *slot, "no port"),
             TaskEvent::Connected(stream) => {
-                task.handle_connected(settings, now_at, stream.unwrap_or(oldest), entropy);
+                task.handle_connected(site, now_at, stream.unwrap_or(oldest));
             }
             TaskEvent::Octets(stream, bytes) => {
-                task.handle_stream(settings, now_at, stream.unwrap_or(oldest), bytes, entropy);
+                task.handle_stream(site, now_at, stream.unwrap_or(oldest), bytes);
             }
             TaskEvent::StreamReply(flags, records) => {
                 let query = self.sent.iter().rev().find(|(stream, _)| matches!(stream, Stream::Query(_)));
                 let Some((stream, query)) = query else { return };
                 let bytes = framed(&reply_to(&query[2..], *flags, records));
-                task.handle_stream(settings, now_at, *stream, &bytes, entropy);
+                task.handle_stream(site, now_at, *stream, &bytes);
             }
             TaskEvent::StreamFailed(stream) => {
-                task.handle_stream_failed(settings, now_at, stream.unwrap_or(oldest), NetworkError::Reset, entropy);
+                task.handle_stream_failed(site, now_at, stream.unwrap_or(oldest), NetworkError::Reset);
             }
             TaskEvent::Compose(slot) => {
                 // A send that waited for a free slot, perhaps too long.
@@ -633,7 +640,7 @@ impl Driver {
             }
             TaskEvent::Later(millis) => {
                 *now = now.plus_ms((*millis).into()).max(*now);
-                task.handle_timeout(settings, *now, entropy);
+                task.handle_timeout(site, *now);
             }
         }
     }
@@ -688,7 +695,8 @@ proptest! {
                     let wakes = driver.task.timeout();
                     prop_assert!(wakes <= deadline && wakes > driver.now, "{:?} after {:?}", wakes, driver.now);
                     driver.now = wakes;
-                    driver.task.handle_timeout(&driver.settings, wakes, &mut driver.entropy);
+                    let Driver { task, settings, zones, entropy, .. } = &mut driver;
+                    task.handle_timeout(&mut Site { settings, zones, entropy }, wakes);
                 }
             }
             observation = driver.settle();

@@ -162,6 +162,8 @@ provider = "lab-{provider}"
 source_ipv4 = "{}"
 source_ipv6 = "::1"
 resolver = "{}"
+# A loopback resolver that says it validates; the laboratory's zones are not signed.
+dnssec = "resolver"
 "#,
             64_500 + perspective.index(),
             perspective.source(),

@@ -213,7 +213,10 @@ pub fn compose_error(message: &[u8], rcode: Rcode, out: &mut Vec<u8>) {
 
 /// Id and opcode as asked, QR and RA set, RD and CD as asked, AD clear, no records yet.
 fn compose_header(message: &[u8], rcode: Rcode, out: &mut Vec<u8>) {
-    out.extend([message[0], message[1], 0x80 | message[2] & 0x79, 0x80 | message[3] & 0x10 | rcode as u8]);
+    // AD says that the resolver validates; this one plays one that does.
+    let validated = if matches!(rcode, Rcode::NoError | Rcode::NxDomain) { 0x20 } else { 0 };
+    let flags = [0x80 | message[2] & 0x79, 0x80 | message[3] & 0x10 | validated | rcode as u8];
+    out.extend([message[0], message[1], flags[0], flags[1]]);
     out.extend([0; 8]);
 }
 

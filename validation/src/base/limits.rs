@@ -6,6 +6,28 @@ pub const NAME_OCTETS_MAX: usize = 253;
 pub const LABEL_OCTETS_MAX: usize = 63;
 /// Labels of a name of [`NAME_OCTETS_MAX`] octets.
 pub const NAME_LABELS_MAX: usize = 127;
+/// Signatures of one set that are looked at.
+pub const SIGNATURES_PER_SET_MAX: usize = 8;
+/// Record sets of one reply that are looked at for DNSSEC.
+pub const SIGNED_SETS_MAX: usize = 64;
+/// Keys or delegation signers of one zone that are looked at.
+pub const KEYS_PER_ZONE_MAX: usize = 16;
+/// Signatures of one set that are checked: keys that share a tag make many (req B14).
+pub const ATTEMPTS_PER_SET_MAX: u32 = 8;
+/// Signatures one task checks in all.
+pub const SIGNATURES_MAX: u32 = 512;
+/// Signatures one task finds bad before it believes nothing any more.
+pub const FAILED_SIGNATURES_MAX: u32 = 32;
+/// Rounds of NSEC3 hashing a zone may ask for; beyond it is bogus (req B14, RFC 9276 §3.2).
+pub const NSEC3_ITERATIONS_MAX: u16 = 150;
+/// Rounds of NSEC3 hashing one task makes in all.
+pub const NSEC3_HASHES_MAX: u32 = 40_000;
+/// Questions about keys and delegations one task asks.
+pub const LINKS_MAX: usize = 96;
+/// How long keys and delegations above a registered domain are kept, seconds, if their TTL allows (req B18).
+pub const ZONES_KEPT_SECONDS_MAX: u32 = 3600;
+/// Zones kept by one worker.
+pub const ZONES_KEPT_MAX: usize = 4096;
 /// Alias hops (CNAME or DNAME) followed within one answer (req B14).
 pub const ALIAS_HOPS_MAX: usize = 16;
 /// UDP payload size advertised in EDNS, octets (req B14).
@@ -22,8 +44,10 @@ pub const EDE_MAX: usize = 4;
 pub const EDE_TEXT_BYTES_MAX: usize = 200;
 /// Queries one check has in flight at a time.
 pub const CHECK_QUERIES_IN_FLIGHT_MAX: usize = 16;
-/// Queries one check makes in all: every level of a name, two addresses a hop, and hints.
-pub const CHECK_QUERIES_MAX: usize = NAME_LABELS_MAX + 2 * (HTTP_REDIRECTS_MAX + 1) + HINTS_MAX + 4;
+/// Lookups one check makes in all: every level of a name, two addresses a hop, and hints.
+pub const CHECK_LOOKUPS_MAX: usize = NAME_LABELS_MAX + 2 * (HTTP_REDIRECTS_MAX + 1) + HINTS_MAX + 4;
+/// Queries one check makes in all: each lookup may be asked twice, and so may each link of the chain of trust.
+pub const CHECK_QUERIES_MAX: usize = 2 * (CHECK_LOOKUPS_MAX + LINKS_MAX);
 /// Hint lookups after a failure at the primary.
 pub const HINTS_MAX: usize = 2;
 /// Address records kept of one lookup; a host needs no more, and evidence stays small.

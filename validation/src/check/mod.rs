@@ -15,9 +15,11 @@ use self::{
     dcv::{Method, dns01::TxtFault, http01::BodyFault},
 };
 use crate::{
+    base::perspective::Role,
     lookup::http::redirect::Target,
     observation::{
-        ControlObservation, DnsFailure, DnsLookup, HttpFailure, HttpObservation, HttpOutcome, Observation, RecordType,
+        ControlObservation, DnsFailure, DnsLookup, DnsOutcome, DnssecMode, HttpFailure, HttpObservation, HttpOutcome,
+        Observation, RecordType, SecurityStatus,
     },
     plan::ControlPlan,
     request::CheckRequest,
@@ -69,6 +71,8 @@ pub enum LookupFailure {
     Http(HttpFailure),
     /// The observation holds nothing about what was asked. Never a confirmation.
     NotObserved,
+    /// Nobody validated DNSSEC, and a primary must (req B1).
+    NotValidated,
 }
 
 /// One perspective's answer.
@@ -104,9 +108,21 @@ impl Determination {
     }
 }
 
-/// Judges what one perspective saw. The same function for the primary and every remote.
+/// Judges what one perspective saw. The same rules for the primary and every remote, except that a primary
+/// must have validated DNSSEC (TLS BR 2.3.1 §4.2.2.2; req B1, B6).
 #[must_use]
-pub fn judge(request: &CheckRequest, observation: &Observation, policy: &CaaPolicy) -> Determination {
+pub fn judge(request: &CheckRequest, observation: &Observation, policy: &CaaPolicy, role: Role) -> Determination {
+    let unfit = if role == Role::Primary && observation.dnssec == DnssecMode::None {
+        Some(LookupFailure::NotValidated)
+    } else {
+        holds_unproven(observation).then_some(LookupFailure::NotObserved)
+    };
+    if let Some(failure) = unfit {
+        return Determination {
+            control: request.control.as_ref().map(|_| Finding::Failed(failure.clone())),
+            caa: request.caa.as_ref().map(|_| CaaFinding::Failed(failure)),
+        };
+    }
     let control = request.control.as_ref().map(|challenge| match (challenge.method, &observation.control) {
         (Method::Http01, Some(ControlObservation::Http(seen))) if is_first_url(request, seen) => {
             dcv::http01::judge(challenge, seen)
@@ -118,6 +134,17 @@ pub fn judge(request: &CheckRequest, observation: &Observation, policy: &CaaPoli
     });
     let caa = request.caa.as_ref().map(|check| caa::judge(&request.identifier, check, &observation.caa, policy));
     Determination { control, caa }
+}
+
+/// Whether a perspective that validates itself reports an answer which it did not find secure or insecure.
+/// It never should.
+fn holds_unproven(observation: &Observation) -> bool {
+    let proven = |lookup: &DnsLookup| {
+        let status = lookup.validation.as_ref().map(|validation| validation.status);
+        matches!(status, Some(SecurityStatus::Secure | SecurityStatus::Insecure))
+    };
+    observation.dnssec == DnssecMode::Local
+        && observation.lookups().any(|lookup| !matches!(lookup.outcome, DnsOutcome::Failed(_)) && !proven(lookup))
 }
 
 /// Evidence counts only if it is about what was asked (req A13): the first URL is the challenge's.
@@ -146,7 +173,7 @@ mod tests {
     use super::*;
     use crate::{
         base::octets::Octets,
-        observation::{DnsOutcome, DnsTransport, HttpHop, RecordSet},
+        observation::{DnsTransport, HttpHop, RecordSet},
         request::{CaaCheck, Challenge, Identifier},
     };
 
@@ -180,6 +207,7 @@ mod tests {
             elapsed_us: 1,
             authenticated: false,
             extended_errors: Vec::new(),
+            validation: None,
             outcome: DnsOutcome::Answer(set),
         }
     }
@@ -192,9 +220,11 @@ mod tests {
             caa: vec![caa],
             hints: Vec::new(),
             budget: None,
+            dnssec: DnssecMode::None,
+            links: Vec::new(),
         };
         let policy = CaaPolicy { issuer_domains: vec!["ca.example".to_owned()], ..CaaPolicy::default() };
-        judge(request, &observation, &policy)
+        judge(request, &observation, &policy, Role::Remote)
     }
 
     fn permitting(rtype: RecordType) -> DnsLookup {

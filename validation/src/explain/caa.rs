@@ -72,6 +72,7 @@ fn failed(failure: &LookupFailure, observation: Option<&Observation>) -> Cause {
             cause.details.push("A CAA lookup that fails never permits (TLS BR 2.3.1 §4.2.2.1).".to_owned());
             cause
         }
+        LookupFailure::NotValidated => Cause::not_validated(),
         LookupFailure::Http(_) | LookupFailure::NotObserved => {
             Cause::ours("CAA was not looked up at every level".to_owned())
         }

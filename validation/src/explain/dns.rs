@@ -1,7 +1,7 @@
 //! Lookups in words.
 
 use super::{
-    Blame, Cause, Kind, Retry,
+    Blame, Cause, Kind, Retry, dnssec,
     text::{list, number, quoted, seconds},
 };
 use crate::{
@@ -88,7 +88,7 @@ fn network(error: NetworkError) -> &'static str {
 }
 
 /// What a failed question met, as a clause.
-fn met(failure: &DnsFailure) -> String {
+pub(super) fn met(failure: &DnsFailure) -> String {
     match failure {
         DnsFailure::Rcode(code) => format!("was answered {}", rcode(*code)),
         DnsFailure::Timeout => "was never answered".to_owned(),
@@ -100,6 +100,7 @@ fn met(failure: &DnsFailure) -> String {
         DnsFailure::IncompleteChain(target) => {
             format!("ends at the alias target {target}, about which the reply says nothing")
         }
+        DnsFailure::Dnssec(fault) => dnssec::met(fault),
         DnsFailure::DeadlineOfTask => "was still open when the time for the whole check ran out".to_owned(),
         DnsFailure::Local(reason) => format!("could not be sent by us ({reason})"),
     }
@@ -147,6 +148,11 @@ fn fault(failure: &DnsFailure, lookup: &DnsLookup) -> (ProblemKind, Blame, Retry
         DnsFailure::ResolverUnreachable(_) | DnsFailure::Local(_) | DnsFailure::Tcp(NetworkError::Local) => {
             (ProblemKind::ServerInternal, Blame::Perspective, Retry::Now)
         }
+        DnsFailure::Dnssec(fault) => {
+            let (blame, retry) = dnssec::fault(fault);
+            let problem = if blame == Blame::Perspective { ProblemKind::ServerInternal } else { ProblemKind::Dns };
+            (problem, blame, retry)
+        }
         // The connection to our own resolver: a name server that refuses TCP shows as its SERVFAIL.
         DnsFailure::Tcp(_) => (ProblemKind::Dns, Blame::Perspective, Retry::Now),
         DnsFailure::Rcode(_) | DnsFailure::Timeout | DnsFailure::Malformed(_) if is_bogus(lookup) => {
@@ -176,6 +182,11 @@ pub(super) fn cause(lookups: &[&DnsLookup], kind: Kind) -> Option<Cause> {
     let mut details = asked(&failed, &met_first_in_words);
     if blame == Blame::Parent {
         details.push("It failed at the top-level domain, above the delegation; nothing is wrong with the domain itself, and trying again is safe.".to_owned());
+    }
+    if let DnsFailure::Dnssec(fault) = met_first {
+        details.extend(dnssec::advice(fault));
+    } else if let Some(validation) = &first.validation {
+        details.extend(dnssec::of_failed(validation));
     }
     if is_bogus(first) {
         details.push("The resolver finds the DNSSEC data of the zone or of its parent's DS at fault.".to_owned());

@@ -7,6 +7,7 @@
 
 mod caa;
 mod dns;
+pub mod dnssec;
 mod http;
 mod split;
 mod text;
@@ -143,6 +144,10 @@ impl Cause {
         }
     }
 
+    fn not_validated() -> Self {
+        Self::ours("nobody validated DNSSEC at our primary perspective (TLS BR 2.3.1 §4.2.2.2)".to_owned())
+    }
+
     /// A clause with a subject.
     fn clause(&self) -> String {
         match self.subject {
@@ -224,6 +229,7 @@ fn control_cause(finding: &Finding, observation: Option<&Observation>) -> Option
     let hints = observation.map_or(&[][..], |o| o.hints.as_slice());
     Some(match (finding, control) {
         (Finding::Confirmed, _) => return None,
+        (Finding::Failed(LookupFailure::NotValidated), _) => Cause::not_validated(),
         (Finding::Contradicted(Contradiction::Status(status)), ControlObservation::Http(fetch)) => {
             http::wrong_status(fetch, *status)
         }
@@ -254,6 +260,7 @@ fn is_out_of_time(determination: &Determination) -> bool {
         LookupFailure::Dns { failure, .. } => *failure == DnsFailure::DeadlineOfTask,
         LookupFailure::Http(failure) => *failure == HttpFailure::DeadlineOfTask,
         LookupFailure::NotObserved => true,
+        LookupFailure::NotValidated => false,
     };
     let control = match &determination.control {
         None | Some(Finding::Confirmed) => None,
@@ -266,7 +273,7 @@ fn is_out_of_time(determination: &Determination) -> bool {
 
 /// The budget ran out; no question in flight is to blame for that (`cases.md` D14).
 fn out_of_budget(observation: &Observation, budget: BudgetExhausted) -> Cause {
-    let mut failed = lookups(observation).filter(
+    let mut failed = observation.lookups().filter(
         |lookup| matches!(&lookup.outcome, DnsOutcome::Failed(failure) if *failure != DnsFailure::DeadlineOfTask),
     );
     let mut details = vec![format!("The name servers took {} for each answer (median).", seconds(budget.median_us))];
@@ -290,16 +297,6 @@ fn out_of_budget(observation: &Observation, budget: BudgetExhausted) -> Cause {
         details,
         is_network: false,
     }
-}
-
-/// Every lookup of an observation, hints aside.
-fn lookups(observation: &Observation) -> impl Iterator<Item = &DnsLookup> {
-    let (hops, txt) = match &observation.control {
-        Some(ControlObservation::Http(fetch)) => (fetch.hops.as_slice(), None),
-        Some(ControlObservation::Txt(lookup)) => (&[][..], Some(lookup)),
-        None => (&[][..], None),
-    };
-    hops.iter().flat_map(|hop| &hop.resolution).chain(txt).chain(&observation.caa)
 }
 
 fn refused(cause: &Cause, message: String, warnings: Vec<String>) -> Explanation {
@@ -458,25 +455,34 @@ fn resolver_warnings(seen: &[Seen<'_>]) -> Vec<String> {
     let mut reasons: Vec<&str> = met.iter().map(|(.., why)| *why).collect();
     reasons.sort_unstable();
     reasons.dedup();
-    reasons
-        .into_iter()
-        .filter_map(|reason| {
-            let group: Vec<_> = met.iter().filter(|(.., why)| *why == reason).collect();
-            let (_, first, _) = group.first()?;
-            let resolvers: Vec<String> = group.iter().map(|(_, lookup, _)| lookup.resolver.to_string()).collect();
-            Some(format!(
-                "From {}: our resolver {}, or something before it, {reason} ({} {}); we had to repeat the query over TCP.",
-                places(group.iter().map(|(s, ..)| *s)),
-                text::list(&resolvers),
-                first.name,
-                first.rtype
-            ))
-        })
-        .collect()
+    let oddities = reasons.into_iter().filter_map(|reason| {
+        let group: Vec<_> = met.iter().filter(|(.., why)| *why == reason).collect();
+        let (_, first, _) = group.first()?;
+        let resolvers: Vec<String> = group.iter().map(|(_, lookup, _)| lookup.resolver.to_string()).collect();
+        Some(format!(
+            "From {}: our resolver {}, or something before it, {reason} ({} {}); we had to repeat the query over TCP.",
+            places(group.iter().map(|(s, ..)| *s)),
+            text::list(&resolvers),
+            first.name,
+            first.rtype
+        ))
+    });
+    oddities.chain(dnssec_warnings(seen)).collect()
+}
+
+/// Zones whose servers did not agree, each once (`cases.md` D34).
+fn dnssec_warnings(seen: &[Seen<'_>]) -> Vec<String> {
+    let mut warnings: Vec<String> = Vec::new();
+    for validation in
+        seen.iter().filter_map(|s| s.observation).flat_map(Observation::lookups).filter_map(|l| l.validation.as_ref())
+    {
+        warnings.extend(dnssec::warning(validation).filter(|warning| !warnings.contains(warning)));
+    }
+    warnings
 }
 
 fn resolver_oddity(observation: &Observation) -> Option<(&DnsLookup, &'static str)> {
-    lookups(observation).find_map(|lookup| {
+    observation.lookups().find_map(|lookup| {
         let why = match lookup.tcp_because? {
             TcpReason::Truncated => return None,
             TcpReason::CaseNotCopied => "did not copy the case of the query name",

@@ -5,5 +5,9 @@
 //! transports; it cannot tell CAA from TXT.
 
 pub mod dns;
+pub mod dnssec;
 pub mod http;
+mod proving;
 pub mod task;
+
+pub use proving::Dnssec;

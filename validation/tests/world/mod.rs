@@ -23,7 +23,11 @@ use parallax_validation::{
     },
     check::caa::authorize::CaaPolicy,
     explain::Explanation,
-    lookup::task::{Command, Stream, Task, TaskSettings},
+    lookup::{
+        Dnssec,
+        dnssec::chain::ZoneCache,
+        task::{Command, Site, Stream, Task, TaskSettings},
+    },
     observation::{NetworkError, Observation, RecordType},
     plan::{Plan, PlanLimits},
     record::{FORM_VERSION, Record, Reply, Rules, Setup, evaluate},
@@ -523,6 +527,7 @@ struct Driver<'a> {
     place: usize,
     settings: TaskSettings,
     now: Micros,
+    zones: ZoneCache,
     entropy: Fixed,
     events: BTreeMap<(Micros, u64), Event>,
     next: u64,
@@ -548,8 +553,9 @@ impl<'a> Driver<'a> {
         Self {
             world,
             place,
-            settings: TaskSettings { resolver: resolver(place), filter: filter() },
+            settings: TaskSettings { resolver: resolver(place), filter: filter(), dnssec: Dnssec::Resolver },
             now: Micros(0),
+            zones: ZoneCache::default(),
             entropy: Fixed(0x5a5a_a5a5_33cc_cc32 | draws),
             events: BTreeMap::new(),
             next: 0,
@@ -564,7 +570,8 @@ impl<'a> Driver<'a> {
         let sibling = (self.place == P).then_some(SIBLING);
         let plan = Plan::new(&self.world.request, self.world.limits, sibling);
         let deadline = Micros(0).plus_ms(u64::from(self.world.limits.task_deadline_ms));
-        let mut task = Task::new(plan, &self.settings, self.now, started, &mut self.entropy);
+        let site = &mut Site { settings: &self.settings, zones: &mut self.zones, entropy: &mut self.entropy };
+        let mut task = Task::new(plan, site, self.now, started);
         for _ in 0..100_000 {
             self.obey(&mut task);
             if let Some(observation) = task.poll_observation(self.now) {
@@ -592,27 +599,29 @@ impl<'a> Driver<'a> {
             Some(_) | None => {
                 assert!(timeout >= self.now, "time runs backwards");
                 self.now = timeout;
-                task.handle_timeout(&self.settings, self.now, &mut self.entropy);
+                let site = &mut Site { settings: &self.settings, zones: &mut self.zones, entropy: &mut self.entropy };
+                task.handle_timeout(site, self.now);
             }
         }
     }
 
     fn deliver(&mut self, task: &mut Task, event: Event) {
-        let (settings, now, entropy) = (&self.settings, self.now, &mut self.entropy);
+        let site = &mut Site { settings: &self.settings, zones: &mut self.zones, entropy: &mut self.entropy };
+        let now = self.now;
         match event {
             Event::Datagram(slot, packet) => {
                 if self.queries.contains_key(&slot) {
-                    task.handle_datagram(settings, now, slot, &packet, entropy);
+                    task.handle_datagram(site, now, slot, &packet);
                 }
             }
             Event::Connected(stream) if self.streams.contains_key(&key(stream)) => {
-                task.handle_connected(settings, now, stream, entropy)
+                task.handle_connected(site, now, stream)
             }
             Event::Bytes(stream, bytes) if self.streams.contains_key(&key(stream)) => {
-                task.handle_stream(settings, now, stream, &bytes, entropy);
+                task.handle_stream(site, now, stream, &bytes);
             }
             Event::Failed(stream, error) if self.streams.contains_key(&key(stream)) => {
-                task.handle_stream_failed(settings, now, stream, error, entropy);
+                task.handle_stream_failed(site, now, stream, error);
             }
             Event::Connected(_) | Event::Bytes(..) | Event::Failed(..) => {}
         }

@@ -135,6 +135,7 @@ mod tests {
             elapsed_us: 1,
             authenticated: false,
             extended_errors: Vec::new(),
+            validation: None,
             outcome: DnsOutcome::Answer(set),
         };
         judge(&challenge(), siblings, &seen)

@@ -34,6 +34,7 @@ const RCODE_NXDOMAIN: u16 = 3;
 pub struct Question {
     name: Name<Vec<u8>>,
     rtype: RecordType,
+    checking_disabled: bool,
 }
 
 impl Question {
@@ -42,7 +43,17 @@ impl Question {
     /// # Errors
     /// The name cannot be put on the wire.
     pub fn new(name: &str, rtype: RecordType) -> Result<Self, String> {
-        Name::<Vec<u8>>::from_str(name).map(|name| Self { name, rtype }).map_err(|error| format!("{name}: {error}"))
+        Name::<Vec<u8>>::from_str(name)
+            .map(|name| Self { name, rtype, checking_disabled: false })
+            .map_err(|error| format!("{name}: {error}"))
+    }
+
+    /// The same with CD set: the resolver is to pass on what it does not believe, since it is validated here
+    /// (RFC 4035 §3.2.2, RFC 6840 §5.9).
+    #[must_use]
+    pub fn with_checking_disabled(mut self) -> Self {
+        self.checking_disabled = true;
+        self
     }
 
     /// The type asked.
@@ -60,20 +71,15 @@ impl Question {
 
 /// Composes a query into `buffer` and returns the octets of its question section as sent.
 ///
-/// RD set, EDNS with a payload size of 1232 octets and DO. The case of each letter of the name is drawn
-/// from `entropy` if `randomise_case` is set.
-pub fn compose(
-    question: &Question,
-    id: u16,
-    randomise_case: bool,
-    entropy: &mut dyn Entropy,
-    buffer: &mut Vec<u8>,
-) -> Vec<u8> {
+/// RD set, EDNS with a payload size of 1232 octets and DO; CD as the question says. The case of each letter of
+/// the name is drawn from `entropy` if there is one.
+pub fn compose(question: &Question, id: u16, entropy: Option<&mut dyn Entropy>, buffer: &mut Vec<u8>) -> Vec<u8> {
     buffer.clear();
     let mut builder =
         MessageBuilder::from_target(std::mem::take(buffer)).expect("an empty vector takes a header").question();
     builder.header_mut().set_id(id);
     builder.header_mut().set_rd(true);
+    builder.header_mut().set_cd(question.checking_disabled);
     builder.push((&question.name, Rtype::from_int(question.rtype.number()), Class::IN)).expect("a vector grows");
     let question_end = builder.as_slice().len();
     let mut builder = builder.additional();
@@ -85,7 +91,7 @@ pub fn compose(
         })
         .expect("a vector grows");
     *buffer = builder.finish();
-    if randomise_case {
+    if let Some(entropy) = entropy {
         mix_case(&mut buffer[HEADER_BYTES..question_end - 4], entropy);
     }
     buffer[HEADER_BYTES..question_end].to_vec()

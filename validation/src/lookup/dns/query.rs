@@ -8,9 +8,9 @@
 //!
 //! Invariant: a query ends exactly once, and always by its deadline.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
-use super::message::{Match, Question, compose, match_reply, read_reply};
+use super::message::{Match, Question, Reply, compose, match_reply, read_reply};
 use crate::{
     base::{
         Entropy, Micros,
@@ -71,6 +71,7 @@ pub struct Query {
     outcome: Option<DnsOutcome>,
     authenticated: bool,
     extended_errors: Vec<ExtendedError>,
+    packet: Arc<[u8]>,
 }
 
 impl Query {
@@ -92,6 +93,7 @@ impl Query {
             outcome: None,
             authenticated: false,
             extended_errors: Vec::new(),
+            packet: Arc::default(),
         };
         query.begin_try(now);
         query
@@ -106,10 +108,9 @@ impl Query {
     pub fn compose(&mut self, id: u16, entropy: &mut dyn Entropy, buffer: &mut Vec<u8>) {
         if self.transmissions == 0 {
             self.id = id;
-            self.sent = compose(&self.question, id, true, entropy, buffer);
+            self.sent = compose(&self.question, id, Some(entropy), buffer);
         } else {
-            let mut fixed = NoEntropy;
-            compose(&self.question, self.id, false, &mut fixed, buffer);
+            compose(&self.question, self.id, None, buffer);
             buffer[12..12 + self.sent.len()].copy_from_slice(&self.sent);
         }
         self.transmissions = self.transmissions.saturating_add(1);
@@ -135,7 +136,7 @@ impl Query {
         }
         match match_reply(packet, self.id, &self.sent) {
             Match::Reply => match read_reply(packet, &self.question) {
-                Ok(reply) => self.end_with(reply.outcome, reply.authenticated, reply.extended_errors),
+                Ok(reply) => self.end_with_reply(packet, reply),
                 Err(_) => self.go_to_tcp(now, TcpReason::Malformed),
             },
             Match::Truncated => self.go_to_tcp(now, TcpReason::Truncated),
@@ -169,7 +170,7 @@ impl Query {
         }
         self.id = id;
         let mut message = Vec::new();
-        self.sent = compose(&self.question, id, false, &mut NoEntropy, &mut message);
+        self.sent = compose(&self.question, id, None, &mut message);
         let mut framed = Vec::with_capacity(message.len() + 2);
         framed.extend_from_slice(&(message.len() as u16).to_be_bytes());
         framed.extend_from_slice(&message);
@@ -199,7 +200,7 @@ impl Query {
         match match_reply(packet, self.id, &self.sent) {
             // Over a connection a changed case is no sign of a forged packet.
             Match::Reply | Match::CaseDiffers => match read_reply(packet, &self.question) {
-                Ok(reply) => self.end_with(reply.outcome, reply.authenticated, reply.extended_errors),
+                Ok(reply) => self.end_with_reply(packet, reply),
                 Err(problem) => self.fail(DnsFailure::Malformed(problem)),
             },
             Match::Truncated => self.fail(DnsFailure::Malformed("truncated although it came over TCP".to_owned())),
@@ -250,22 +251,29 @@ impl Query {
         }
     }
 
-    fn end_with(&mut self, outcome: DnsOutcome, authenticated: bool, extended_errors: Vec<ExtendedError>) -> QueryStep {
+    fn end_with_reply(&mut self, packet: &[u8], reply: Reply) -> QueryStep {
         self.state = State::Ended;
-        self.outcome = Some(outcome);
-        self.authenticated = authenticated;
-        self.extended_errors = extended_errors;
+        // A reply with another code has no records that count.
+        if !matches!(reply.outcome, DnsOutcome::Failed(DnsFailure::Rcode(_))) {
+            self.packet = packet.into();
+        }
+        self.outcome = Some(reply.outcome);
+        self.authenticated = reply.authenticated;
+        self.extended_errors = reply.extended_errors;
         QueryStep::Done
     }
 
     fn fail(&mut self, failure: DnsFailure) -> QueryStep {
-        self.end_with(DnsOutcome::Failed(failure), false, Vec::new())
+        self.state = State::Ended;
+        self.outcome = Some(DnsOutcome::Failed(failure));
+        QueryStep::Done
     }
 
-    /// The evidence. Before its end, a query is cut off by the task's deadline.
+    /// The evidence, and the reply with code NOERROR or NXDOMAIN if one came. Before its end, a query is cut
+    /// off by the task's deadline.
     #[must_use]
-    pub fn finish(self, now: Micros) -> DnsLookup {
-        DnsLookup {
+    pub fn finish(self, now: Micros) -> (DnsLookup, Arc<[u8]>) {
+        let lookup = DnsLookup {
             name: self.question.name_text(),
             rtype: self.question.rtype(),
             resolver: self.resolver,
@@ -276,15 +284,9 @@ impl Query {
             elapsed_us: now.since(self.started),
             authenticated: self.authenticated,
             extended_errors: self.extended_errors,
+            validation: None,
             outcome: self.outcome.unwrap_or(DnsOutcome::Failed(DnsFailure::DeadlineOfTask)),
-        }
-    }
-}
-
-struct NoEntropy;
-
-impl Entropy for NoEntropy {
-    fn next_u64(&mut self) -> u64 {
-        0
+        };
+        (lookup, self.packet)
     }
 }

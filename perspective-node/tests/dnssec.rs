@@ -1,0 +1,115 @@
+//! Validation by the node itself against a signed tree of real servers, beside what a validating Unbound says
+//! (req B1, B2, B7 to B10, B14, B15).
+
+mod common;
+mod dnssec_lab;
+
+use std::sync::Arc;
+
+use common::{Bench, config};
+use dnssec_lab::{Case, Expect, Lab};
+use parallax_node::NodeConfig;
+use parallax_validation::{
+    lookup::{Dnssec, dnssec::anchor::TrustAnchors},
+    observation::{ControlObservation, DnsLookup, DnsOutcome, InsecureBy, Observation, RecordType, SecurityStatus},
+    plan::{ControlPlan, Host, Plan, PlanLimits},
+};
+
+fn local(lab: &Lab, resolver: std::net::SocketAddr) -> NodeConfig {
+    let anchors = TrustAnchors::parse(&lab.root_anchor()).expect("a trust anchor");
+    NodeConfig { dnssec: Dnssec::Local(Arc::new(anchors)), ..config(resolver) }
+}
+
+fn plan(case: &Case) -> Plan {
+    let (control, caa_levels) = match case.rtype {
+        RecordType::Txt => (Some(ControlPlan::Txt { name: case.name.clone() }), Vec::new()),
+        RecordType::Caa => (None, vec![case.name.clone()]),
+        RecordType::A | RecordType::Aaaa => {
+            let host = Host::Name(case.name.clone());
+            (Some(ControlPlan::Http { host, path: "/".to_owned() }), Vec::new())
+        }
+        RecordType::Ds | RecordType::Dnskey => unreachable!("no check asks these of itself"),
+    };
+    let limits = PlanLimits { task_deadline_ms: 20_000, dns_try_ms: 6_000, ..PlanLimits::default() };
+    Plan { control, caa_levels, hints: Vec::new(), keep_proof: true, limits }
+}
+
+fn lookup<'a>(case: &Case, seen: &'a Observation) -> &'a DnsLookup {
+    let found = match &seen.control {
+        Some(ControlObservation::Txt(lookup)) => Some(lookup),
+        Some(ControlObservation::Http(http)) => {
+            http.hops.iter().flat_map(|hop| &hop.resolution).find(|lookup| lookup.rtype == case.rtype)
+        }
+        None => seen.caa.first(),
+    };
+    found.unwrap_or_else(|| panic!("{case}: no lookup in {seen:?}"))
+}
+
+fn status(lookup: &DnsLookup) -> Expect {
+    let Some(validation) = &lookup.validation else { return Expect::Failed };
+    let unsupported = matches!(&validation.insecure, Some(proof) if matches!(proof.by, InsecureBy::Unsupported { .. }));
+    match (validation.status, &lookup.outcome) {
+        (SecurityStatus::Bogus, _) => Expect::Bogus,
+        (_, DnsOutcome::Failed(_)) => Expect::Failed,
+        (SecurityStatus::Secure, _) => Expect::Secure,
+        (SecurityStatus::Insecure, _) if unsupported => Expect::Unsupported,
+        (SecurityStatus::Insecure, _) => Expect::Insecure,
+        (SecurityStatus::Indeterminate, _) => Expect::Failed,
+    }
+}
+
+/// Runs all cases in one node and tells every difference.
+fn differences(lab: &Lab, resolver: std::net::SocketAddr) -> (usize, Vec<String>) {
+    let mut bench = Bench::start(&local(lab, resolver));
+    // Those that come to nothing last and in company, the others a few at a time: the resolvers have one thread.
+    let (failing, mut cases): (Vec<Case>, Vec<Case>) =
+        lab.cases().into_iter().partition(|case| case.expect == Expect::Failed);
+    let mut seen: Vec<Observation> =
+        cases.chunks(24).flat_map(|some| bench.run_all(some.iter().map(plan).collect())).collect();
+    seen.extend(bench.run_all(failing.iter().map(plan).collect()));
+    cases.extend(failing);
+    let mut differences = Vec::new();
+    for (case, seen) in cases.iter().zip(&seen) {
+        let lookup = lookup(case, seen);
+        let found = status(lookup);
+        // A resolver that does not validate keeps what the stale server gave it; then only bogus is left to say.
+        let stuck = resolver == lab.plain() && case.name.ends_with("stale.example") && found == Expect::Bogus;
+        if found != case.expect && !stuck {
+            differences.push(format!(
+                "{case}: want {:?}, is {found:?}: {:?} {:?}",
+                case.expect, lookup.outcome, lookup.validation
+            ));
+        }
+        if case.expect == Expect::Failed && case.rtype == RecordType::Caa {
+            let zone = lookup.validation.as_ref().map(|validation| validation.status);
+            let insecure = zone == Some(SecurityStatus::Insecure);
+            if insecure != case.insecure_zone {
+                differences.push(format!("{case}: zone {zone:?}: {lookup:?}"));
+            }
+        }
+    }
+    (cases.len(), differences)
+}
+
+#[test]
+fn b8_every_zone_of_the_laboratory_has_the_right_status_behind_a_resolver_that_does_not_validate() {
+    let Some(lab) = dnssec_lab::inside(
+        "b8_every_zone_of_the_laboratory_has_the_right_status_behind_a_resolver_that_does_not_validate",
+    ) else {
+        return;
+    };
+    let (cases, differences) = differences(lab, lab.plain());
+    assert!(cases > 200, "{cases} cases");
+    assert!(differences.is_empty(), "{} of {cases} differ:\n{}", differences.len(), differences.join("\n"));
+}
+
+#[test]
+fn b8_every_zone_of_the_laboratory_has_the_right_status_behind_a_validating_resolver() {
+    let Some(lab) =
+        dnssec_lab::inside("b8_every_zone_of_the_laboratory_has_the_right_status_behind_a_validating_resolver")
+    else {
+        return;
+    };
+    let (cases, differences) = differences(lab, lab.validating());
+    assert!(differences.is_empty(), "{} of {cases} differ:\n{}", differences.len(), differences.join("\n"));
+}
