@@ -14,5 +14,6 @@ pub mod config;
 pub mod corroborate;
 pub mod input;
 pub mod journal;
+pub mod prove;
 pub mod show;
 pub mod tally;

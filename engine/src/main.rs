@@ -16,7 +16,7 @@ use parallax_engine::{
     corroborate::Corroborator,
     input::Format,
     journal::{JournalOptions, Writer},
-    show,
+    prove, show,
 };
 use parallax_node::{Laboratory, Node, NodeConfig};
 use parallax_protocol::{AttemptId, Task};
@@ -186,6 +186,19 @@ enum Journal {
         #[arg(long)]
         json: bool,
     },
+    /// Validate DNSSEC again from what the records of one request or attempt keep, by the clock of the attempt.
+    Prove {
+        /// Journal directory.
+        directory: PathBuf,
+        /// Request id or attempt id.
+        id: String,
+        /// DS or DNSKEY records of the root, one a line; the built-in ones if not given.
+        #[arg(long, value_name = "FILE")]
+        trust_anchor: Option<PathBuf>,
+        /// Print each record's proof as a JSON line.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Args)]
@@ -235,6 +248,9 @@ fn main() -> ExitCode {
         Command::Caa(args) => run_caa(args),
         Command::Journal(Journal::Verify { directory, json }) => run_verify(&directory, json),
         Command::Journal(Journal::Show { directory, id, json }) => run_show(&directory, id.as_deref(), json),
+        Command::Journal(Journal::Prove { directory, id, trust_anchor, json }) => {
+            run_prove(&directory, &id, trust_anchor.as_deref(), json)
+        }
         Command::Explain(args) => run_explain(&args),
         Command::Config(ConfigCommand::Check { file, json }) => run_config_check(&file, json),
         Command::Config(ConfigCommand::Sample) => {
@@ -370,13 +386,7 @@ fn run_caa(args: Caa) -> Result<u8, Failed> {
         Some(text) => parse_resolver(&text)?,
         None => system_resolver()?,
     };
-    let anchors = match &args.trust_anchor {
-        None => TrustAnchors::iana(),
-        Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|e| unusable(format!("{}: {e}", path.display())))?;
-            TrustAnchors::parse(&text).map_err(|problem| unusable(format!("{}: {problem}", path.display())))?
-        }
-    };
+    let anchors = trust_anchors(args.trust_anchor.as_deref())?;
     let plan = Plan { keep_proof: true, ..Plan::new(&request, PlanLimits::default(), None) };
     let planned = plan.caa_levels.clone();
     let observation = observe(resolver, args.dnssec.with(&Arc::new(anchors)), plan)?;
@@ -392,6 +402,13 @@ fn run_caa(args: Caa) -> Result<u8, Failed> {
         print_out(&show::climb(&planned, &observation.caa, &finding));
     }
     Ok(if finding.permits() { 0 } else { NEGATIVE })
+}
+
+/// Those of a file, or the built-in ones.
+fn trust_anchors(file: Option<&Path>) -> Result<TrustAnchors, Failed> {
+    let Some(path) = file else { return Ok(TrustAnchors::iana()) };
+    let text = std::fs::read_to_string(path).map_err(|error| unusable(format!("{}: {error}", path.display())))?;
+    TrustAnchors::parse(&text).map_err(|problem| unusable(format!("{}: {problem}", path.display())))
 }
 
 /// Carries out a plan from here.
@@ -507,6 +524,17 @@ fn run_show(directory: &Path, id: Option<&str>, json: bool) -> Result<u8, Failed
         }
     })?;
     not_found(found, id, directory)
+}
+
+fn run_prove(directory: &Path, id: &str, trust_anchor: Option<&Path>, json: bool) -> Result<u8, Failed> {
+    let anchors = trust_anchors(trust_anchor)?;
+    let mut holds = true;
+    let found = records(directory, Some(id), |record| {
+        let proven = prove::record(record, &anchors);
+        holds &= proven.holds;
+        print_out(&if json { json_line(&proven) } else { prove::text(&proven) });
+    })?;
+    not_found(found, Some(id), directory).map(|_| if holds { 0 } else { NEGATIVE })
 }
 
 fn not_found(found: u64, id: Option<&str>, directory: &Path) -> Result<u8, Failed> {

@@ -10,7 +10,13 @@ use common::{Bench, config};
 use dnssec_lab::{Case, Expect, Lab};
 use parallax_node::NodeConfig;
 use parallax_validation::{
-    lookup::{Dnssec, dnssec::anchor::TrustAnchors},
+    lookup::{
+        Dnssec,
+        dnssec::{
+            anchor::TrustAnchors,
+            prove::{Proof, prove},
+        },
+    },
     observation::{ControlObservation, DnsLookup, DnsOutcome, InsecureBy, Observation, RecordType, SecurityStatus},
     plan::{ControlPlan, Host, Plan, PlanLimits},
 };
@@ -60,6 +66,7 @@ fn status(lookup: &DnsLookup) -> Expect {
 
 /// Runs all cases in one node and tells every difference.
 fn differences(lab: &Lab, resolver: std::net::SocketAddr) -> (usize, Vec<String>) {
+    let anchors = TrustAnchors::parse(&lab.root_anchor()).expect("a trust anchor");
     let mut bench = Bench::start(&local(lab, resolver));
     // Those that come to nothing last and in company, the others a few at a time: the resolvers have one thread.
     let (failing, mut cases): (Vec<Case>, Vec<Case>) =
@@ -79,6 +86,11 @@ fn differences(lab: &Lab, resolver: std::net::SocketAddr) -> (usize, Vec<String>
                 "{case}: want {:?}, is {found:?}: {:?} {:?}",
                 case.expect, lookup.outcome, lookup.validation
             ));
+        }
+        let proof = prove(lookup, &seen.links, &anchors, seen.started);
+        let no_answer = lookup.validation.is_none() && matches!(lookup.outcome, DnsOutcome::Failed(_));
+        if proof != if no_answer { Proof::NoAnswer } else { Proof::Holds } {
+            differences.push(format!("{case}: the proof says {proof:?}: {lookup:?}"));
         }
         if case.expect == Expect::Failed && case.rtype == RecordType::Caa {
             let zone = lookup.validation.as_ref().map(|validation| validation.status);

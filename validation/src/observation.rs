@@ -125,7 +125,7 @@ pub struct Validation {
     /// Links of [`Observation::links`] it rests on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<u16>,
-    /// The reply itself, if it takes part in the proof.
+    /// The reply itself, if one came and the proof is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<Message>,
 }

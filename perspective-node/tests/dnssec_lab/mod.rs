@@ -35,10 +35,15 @@ use tempfile::TempDir;
 pub(crate) use client::{Record, Reply, ask};
 use signing::Tree;
 
+/// The TXT value of every zone's challenge name: the digest of the key authorization `TOKEN.THUMBPRINT` of the
+/// tests (RFC 8555 §8.4).
+pub(crate) const CHALLENGE: &str = "lCM7cZyQXcVHK2nnW3jjAhNT3Fvm18UN-kWZZknKoYM";
 /// Set within the namespace to the directory of the laboratory.
 const INSIDE: &str = "PARALLAX_DNSSEC_LABORATORY";
 /// The validating Unbound.
 pub(crate) const VALIDATING: Ipv4Addr = Ipv4Addr::new(127, 0, 53, 102);
+/// More addresses of it.
+pub(crate) const VALIDATING_MORE: u8 = 6;
 /// The Unbound that passes on what it gets.
 pub(crate) const PLAIN: Ipv4Addr = Ipv4Addr::new(127, 0, 53, 101);
 /// Name servers; those of the customers' zones have several addresses.
@@ -139,8 +144,10 @@ impl Lab {
         .collect();
         write(&directory, "root.hints", &format!(". 3600 NS ns.\nns. 3600 A {ROOT}\n"));
         servers.push(start_unbound(&directory, "plain", PLAIN, " module-config: \"iterator\"\n"));
+        let interfaces: String =
+            (0..VALIDATING_MORE).map(|n| format!(" interface: {}\n", Self::validating_address(n))).collect();
         let validator = format!(
-            " module-config: \"validator iterator\"\n trust-anchor: \"{}\"\n ede: yes\n val-log-level: 2\n \
+            "{interfaces} module-config: \"validator iterator\"\n trust-anchor: \"{}\"\n ede: yes\n val-log-level: 2\n \
              val-bogus-ttl: 5\n aggressive-nsec: no\n trust-anchor-signaling: no\n",
             tree.anchor
         );
@@ -159,6 +166,15 @@ impl Lab {
     /// The Unbound that validates.
     pub(crate) fn validating(&self) -> SocketAddr {
         SocketAddr::from((VALIDATING, 53))
+    }
+
+    fn validating_address(number: u8) -> Ipv4Addr {
+        Ipv4Addr::new(127, 0, 53, 111 + number)
+    }
+
+    /// The same under other addresses, below [`VALIDATING_MORE`], to play resolvers of several perspectives.
+    pub(crate) fn validating_at(&self, number: u8) -> SocketAddr {
+        SocketAddr::from((Self::validating_address(number), 53))
     }
 
     /// The DS record of the root's key.

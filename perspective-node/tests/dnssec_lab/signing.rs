@@ -174,7 +174,7 @@ fn damage(text: &str, damage: Damage) -> String {
                 fields[12].replace_range(..1, other);
                 Some(fields.join(" "))
             }
-            Damage::Data if rtype == "TXT" => Some(line.replace("value", "other")),
+            Damage::Data if rtype == "TXT" => Some(line.replace(super::CHALLENGE, "other")),
             Damage::Data if rtype == "CAA" => Some(line.replace("ca.example", "other.example")),
             _ if rtype == "CAA" && fields[5].contains(|c: char| c.is_ascii_uppercase()) => Some(as_octets(&fields)),
             Damage::None | Damage::Unsigned | Damage::Denials | Damage::Signature | Damage::Data => {

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, net::IpAddr};
 
-use super::{BELOW, CLOSED, CUSTOMER, CUSTOMER_IPV6, CUSTOMER_TWO, ROOT, SILENT, STALE, TLD};
+use super::{BELOW, CHALLENGE, CLOSED, CUSTOMER, CUSTOMER_IPV6, CUSTOMER_TWO, ROOT, SILENT, STALE, TLD};
 
 /// Where a zone is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,7 +182,7 @@ impl Zone {
         let _ = writeln!(text, "@ SOA {host} hostmaster {serial} 3600 600 86400 1");
         text.push_str(&self.delegation());
         if !matches!(self.place, Place::Root | Place::Tld) {
-            text.push_str("@ A 127.0.0.1\n_acme-challenge TXT \"value\"\n");
+            let _ = writeln!(text, "@ A 127.0.0.1\n_acme-challenge TXT \"{CHALLENGE}\"");
             if !self.more.starts_with("www ") {
                 text.push_str("www A 127.0.0.1\n");
             }

@@ -184,7 +184,7 @@ pub(super) fn cause(lookups: &[&DnsLookup], kind: Kind) -> Option<Cause> {
         details.push("It failed at the top-level domain, above the delegation; nothing is wrong with the domain itself, and trying again is safe.".to_owned());
     }
     if let DnsFailure::Dnssec(fault) = met_first {
-        details.extend(dnssec::advice(fault));
+        details.splice(0..0, dnssec::advice(fault));
     } else if let Some(validation) = &first.validation {
         details.extend(dnssec::of_failed(validation));
     }

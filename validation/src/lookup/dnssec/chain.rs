@@ -45,8 +45,8 @@ pub enum Walk {
     Need(Vec<LinkQuestion>),
     /// The zone is signed, with these keys.
     Secure(Arc<ZoneKeys>),
-    /// Signing ends on the way.
-    Insecure(InsecureProof),
+    /// Signing ends on the way, below this zone.
+    Insecure(InsecureProof, Arc<ZoneKeys>),
     /// The chain is broken: bogus, or indeterminate if a link failed.
     Broken(DnssecFault),
 }
@@ -198,7 +198,10 @@ impl Chain {
                 }
                 Cut::Insecure(proof) => {
                     links.insert((text, RecordType::Ds));
-                    return Walk::Insecure(proof.clone());
+                    return match zone {
+                        Some(zone) => Walk::Insecure(proof.clone(), zone),
+                        None => Walk::Broken(DnssecFault::TooMuchWork),
+                    };
                 }
                 Cut::Broken(fault) => {
                     links.insert((text.clone(), RecordType::Ds));

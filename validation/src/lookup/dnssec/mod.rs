@@ -16,6 +16,7 @@
 pub mod anchor;
 pub mod chain;
 pub mod denial;
+pub mod prove;
 pub mod set;
 pub mod signature;
 
@@ -95,7 +96,7 @@ impl Reading {
         };
         let claims = match claims {
             Ok(claims) => claims,
-            Err(fault) => return self.done(vec![Proof::Broken(fault)], BTreeSet::new(), None, false, links),
+            Err(fault) => return self.done(vec![Proof::Broken(fault)], BTreeSet::new(), None, links),
         };
         // All walks first: signatures are checked once, when everything they need is there.
         let mut needed = Vec::new();
@@ -114,22 +115,25 @@ impl Reading {
         if waiting {
             return Assessment::Need(needed);
         }
-        let (mut signers, mut anchor, mut takes_part) = (BTreeSet::new(), None, false);
+        let (mut signers, mut anchor) = (BTreeSet::new(), None);
         let mut proofs = Vec::new();
         for (claim, (signer, walk)) in claims.iter().zip(walks) {
             proofs.push(match walk {
-                Walk::Insecure(proof) => Proof::Insecure(proof),
+                Walk::Insecure(proof, above) => {
+                    anchor = Some(above.anchor);
+                    signers.insert(text_of(&above.zone));
+                    Proof::Insecure(proof)
+                }
                 Walk::Broken(fault) => Proof::Broken(fault),
                 Walk::Secure(keys) => {
                     anchor = Some(keys.anchor);
-                    takes_part = true;
                     signers.insert(text_of(&keys.zone));
                     self.prove(claim, signer.as_ref(), &keys, chain, site.now)
                 }
                 Walk::Need(_) => Proof::Broken(DnssecFault::TooMuchWork),
             });
         }
-        self.done(proofs, signers, anchor, takes_part, links)
+        self.done(proofs, signers, anchor, links)
     }
 
     /// The claims of the outcome, each with the set that says it.
@@ -241,14 +245,7 @@ impl Reading {
         }
     }
 
-    fn done(
-        &self,
-        proofs: Vec<Proof>,
-        signers: BTreeSet<String>,
-        anchor: Option<u16>,
-        takes_part: bool,
-        links: Links,
-    ) -> Assessment {
+    fn done(&self, proofs: Vec<Proof>, signers: BTreeSet<String>, anchor: Option<u16>, links: Links) -> Assessment {
         let mut validation = Validation {
             status: SecurityStatus::Secure,
             anchor,
@@ -257,7 +254,7 @@ impl Reading {
             fault: None,
             first_fault: None,
             links: Vec::new(),
-            message: takes_part.then(|| Message(Arc::clone(&self.packet))).filter(|message| !message.0.is_empty()),
+            message: (!self.packet.is_empty()).then(|| Message(Arc::clone(&self.packet))),
         };
         for proof in proofs {
             let (status, fault) = match proof {
