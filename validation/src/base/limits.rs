@@ -15,7 +15,7 @@ pub const KEYS_PER_ZONE_MAX: usize = 16;
 /// Signatures of one set that are checked: keys that share a tag make many (req B14).
 pub const ATTEMPTS_PER_SET_MAX: u32 = 8;
 /// Signatures one task checks in all.
-pub const SIGNATURES_MAX: u32 = 512;
+pub const SIGNATURES_MAX: u32 = 256;
 /// Signatures one task finds bad before it believes nothing any more.
 pub const FAILED_SIGNATURES_MAX: u32 = 32;
 /// Rounds of NSEC3 hashing a zone may ask for; beyond it is bogus (req B14, RFC 9276 §3.2).
@@ -26,6 +26,8 @@ pub const NSEC3_HASHES_MAX: u32 = 40_000;
 pub const LINKS_MAX: usize = 96;
 /// How long keys and delegations above a registered domain are kept, seconds, if their TTL allows (req B18).
 pub const ZONES_KEPT_SECONDS_MAX: u32 = 3600;
+/// Octets of the messages kept for one zone; a zone that needs more is asked again.
+pub const ZONE_KEPT_BYTES_MAX: usize = 8 * 1024;
 /// Zones kept by one worker.
 pub const ZONES_KEPT_MAX: usize = 4096;
 /// Alias hops (CNAME or DNAME) followed within one answer (req B14).

@@ -228,7 +228,8 @@ fn check_whole(name: &str) -> Result<(), NameError> {
     Ok(())
 }
 
-fn is_icann_suffix(name: &str) -> bool {
+/// Whether a name is a public suffix of the list's ICANN part (req B17).
+pub(crate) fn is_icann_suffix(name: &str) -> bool {
     psl::suffix(name.as_bytes())
         .is_some_and(|suffix| suffix.as_bytes().len() == name.len() && suffix.typ() == Some(psl::Type::Icann))
 }

@@ -19,11 +19,14 @@ use jiff::{Timestamp, ToSpan as _};
 use super::{
     anchor::TrustAnchors,
     denial::{Denials, NoDs},
-    set::{Owner, Rrset, Section, read_sets, suffixes, target_of, text_of},
+    set::{Owner, Rrset, Section, labels_of, read_sets, suffixes, target_of, text_of},
     signature::{Ds, Work, ZoneKeys},
 };
 use crate::{
-    base::limits::{LINKS_MAX, ZONES_KEPT_MAX, ZONES_KEPT_SECONDS_MAX},
+    base::{
+        limits::{LINKS_MAX, ZONE_KEPT_BYTES_MAX, ZONES_KEPT_MAX, ZONES_KEPT_SECONDS_MAX},
+        name::is_icann_suffix,
+    },
     observation::{DnsFailure, DnssecFault, InsecureBy, InsecureProof, Message, RecordType},
 };
 
@@ -82,6 +85,8 @@ pub type Links = BTreeSet<(String, RecordType)>;
 #[derive(Default)]
 pub struct Chain {
     cuts: HashMap<Owner, Cut>,
+    /// Delegations whose DS was checked and whose keys are still awaited.
+    delegations: HashMap<Owner, Vec<Ds>>,
     links: HashMap<(Owner, RecordType), LinkState>,
     questions: usize,
     /// Bogus links that were asked again, and what was wrong with the first answer.
@@ -110,6 +115,10 @@ impl Chain {
     /// Notes the reply to a link question, or its failure.
     pub fn answer(&mut self, question: &LinkQuestion, reply: Result<Arc<[u8]>, DnsFailure>) {
         let Some(name) = super::set::owner_of(&question.name) else { return };
+        // What a cut was proven from stays; another task may have found it while this question was under way.
+        if self.cuts.contains_key(&name) {
+            return;
+        }
         let answer = reply
             .map_err(|failure| DnssecFault::LinkFailed {
                 name: question.name.clone(),
@@ -227,12 +236,18 @@ impl Chain {
             let anchors = site.anchors.delegation();
             return self.find_keys(name, anchors, None, site.now);
         };
+        if let Some(ds) = self.delegations.get(name).cloned() {
+            return self.find_keys(name, &ds, Some(zone.anchor), site.now);
+        }
         let sets = match self.take(name, RecordType::Ds)? {
             Ok(sets) => sets,
             Err(fault) => return Ok(Cut::Broken(fault)),
         };
         match judge_delegation(name, zone, &sets, site.now, &mut self.work) {
-            Ok(Delegation::Signed(ds)) => self.find_keys(name, &ds, Some(zone.anchor), site.now),
+            Ok(Delegation::Signed(ds)) => {
+                self.delegations.insert(name.clone(), ds.clone());
+                self.find_keys(name, &ds, Some(zone.anchor), site.now)
+            }
             Ok(Delegation::Unsigned(by)) => {
                 Ok(Cut::Insecure(InsecureProof { name: text_of(name), parent: text_of(&zone.zone), by }))
             }
@@ -346,6 +361,10 @@ impl Chain {
             }
             messages.push((rtype, Arc::clone(packet)));
         }
+        let octets: usize = messages.iter().map(|(_, packet)| packet.len()).sum();
+        if ttl == 0 || octets > ZONE_KEPT_BYTES_MAX {
+            return;
+        }
         let Ok(until) = site.now.checked_add(i64::from(ttl).seconds()) else { return };
         site.kept.put(name.clone(), Kept { cut: cut.clone(), messages, until });
     }
@@ -363,10 +382,10 @@ fn path_to(name: &Owner) -> Vec<Owner> {
     path
 }
 
-/// Whether no registered domain ends in this name, but is it: the root, a top-level domain, a public suffix.
+/// Whether the name lies above registered domains: the root, a top-level domain, or a public suffix of the list's
+/// ICANN part.
 fn is_above_registered_domains(name: &Owner) -> bool {
-    let text = text_of(name);
-    text == "." || psl::suffix_str(&text).is_some_and(|suffix| suffix.len() == text.len())
+    labels_of(name) <= 1 || is_icann_suffix(&text_of(name))
 }
 
 fn is_answer(set: &Rrset, owner: &Owner, rtype: Rtype) -> bool {

@@ -30,6 +30,9 @@ use crate::{
     observation::{DnssecFault, InsecureBy},
 };
 
+/// RFC 9824 §2.
+const NXNAME: Rtype = Rtype::from_int(128);
+
 /// What was shown about something that is not there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Denied {
@@ -134,6 +137,12 @@ fn denies_nothing_below(types: &RtypeBitmap<Vec<u8>>, owner: &Owner, name: &Owne
 
 fn is_delegation(types: &RtypeBitmap<Vec<u8>>) -> bool {
     types.contains(Rtype::NS) && !types.contains(Rtype::SOA)
+}
+
+/// Whether a record at the very name shows that no signed zone begins there. It must be the parent's: the
+/// child's own, which has SOA, says nothing about DS.
+fn is_without_ds(types: &RtypeBitmap<Vec<u8>>) -> bool {
+    !types.contains(Rtype::DS) && !types.contains(Rtype::SOA)
 }
 
 /// Whether a record at the very name denies a type there.
@@ -271,7 +280,7 @@ impl Denials {
     /// It shows nothing.
     pub fn no_ds(&self, name: &Owner, work: &mut Work) -> Result<NoDs, DnssecFault> {
         if let Some(nsec) = self.nsec.iter().find(|nsec| nsec.owner == *name)
-            && denies_type(&nsec.types, Rtype::DS, false)
+            && is_without_ds(&nsec.types)
         {
             return Ok(match is_delegation(&nsec.types) {
                 true => NoDs::Unsigned(InsecureBy::Nsec { owner: text_of(&nsec.owner) }),
@@ -280,7 +289,7 @@ impl Denials {
         }
         if !self.nsec3.is_empty()
             && let Some(matching) = self.matching(name, work)?
-            && denies_type(matching.nsec3.types(), Rtype::DS, false)
+            && is_without_ds(matching.nsec3.types())
         {
             return Ok(match is_delegation(matching.nsec3.types()) {
                 true => NoDs::Unsigned(InsecureBy::Nsec3 { owner: text_of(&matching.owner), name: text_of(name) }),
@@ -310,6 +319,10 @@ impl Denials {
     }
 
     fn nsec_no_name(&self, name: &Owner) -> bool {
+        // RFC 9824 §2: an NSEC at the name itself says by NXNAME that the name does not exist.
+        if self.nsec.iter().any(|nsec| nsec.owner == *name && nsec.types.contains(NXNAME)) {
+            return true;
+        }
         self.nsec.iter().any(|nsec| {
             nsec.covers(name)
                 && !nsec.next.ends_with(name)
@@ -336,12 +349,10 @@ impl Denials {
         if cover.nsec3.opt_out() {
             return Ok(Some(Denied::OptOut(cover.opt_out())));
         }
-        // A wildcard too long to exist needs no denial.
+        // A wildcard too long to exist needs no denial. Opt-out leaves out delegations, which wildcards are not, so
+        // it says nothing here; and were it to, a zone's own records could make a name of it look unsigned.
         let Some(wildcard) = wildcard_at(&encloser) else { return Ok(Some(Denied::Proven)) };
-        Ok(self.covering(&wildcard, work)?.map(|cover| match cover.nsec3.opt_out() {
-            true => Denied::OptOut(cover.opt_out()),
-            false => Denied::Proven,
-        }))
+        Ok(self.covering(&wildcard, work)?.map(|_| Denied::Proven))
     }
 
     /// The closest encloser of a name that does not exist, with the record that covers the next closer one

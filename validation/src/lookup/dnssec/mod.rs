@@ -61,8 +61,9 @@ enum Claim<'a> {
     Set(&'a Rrset),
     /// `name` has none of the type asked, or does not exist.
     Denial { name: Owner, nonexistent: bool },
-    /// Nothing: it only matters which zone `name` lies in.
-    Zone { name: Owner },
+    /// Nothing that the reply holds: `name` must lie in a zone that is not signed. For a question that failed it
+    /// only matters whether it does.
+    Zone { name: Owner, missing: Option<DnssecFault> },
 }
 
 /// What proves a claim, or why nothing does.
@@ -140,7 +141,10 @@ impl Reading {
     fn claims<'a>(&self, sets: &'a [Rrset]) -> Result<Vec<Claim<'a>>, DnssecFault> {
         let missing =
             |owner: &str, rtype: &str| DnssecFault::NotInReply { owner: owner.to_owned(), rtype: rtype.to_owned() };
-        let no_name = || missing(&self.name, &self.rtype.to_string());
+        let set_or_zone = |set: Option<&'a Rrset>, name: Owner, owner: &str, rtype: &str| match set {
+            Some(set) => Claim::Set(set),
+            None => Claim::Zone { name, missing: Some(missing(owner, rtype)) },
+        };
         let mut claims = Vec::new();
         let aliases: &[Alias] = match &self.outcome {
             DnsOutcome::Answer(RecordSet { aliases, .. }) => aliases,
@@ -148,24 +152,23 @@ impl Reading {
             DnsOutcome::Failed(_) => &[],
         };
         for alias in aliases {
-            let set = find_alias(sets, alias);
-            claims.push(Claim::Set(
-                set.ok_or_else(|| missing(&alias.owner, if alias.dname { "DNAME" } else { "CNAME" }))?,
-            ));
+            let rtype = if alias.dname { "DNAME" } else { "CNAME" };
+            let owner = owner_of(&alias.owner).ok_or_else(|| missing(&alias.owner, rtype))?;
+            claims.push(set_or_zone(find_alias(sets, alias), owner, &alias.owner, rtype));
         }
         let last = aliases.last().map_or(self.name.as_str(), |alias| alias.target.as_str());
-        let last = owner_of(last).ok_or_else(no_name)?;
+        let last = owner_of(last).ok_or_else(|| missing(&self.name, &self.rtype.to_string()))?;
         claims.push(match &self.outcome {
             DnsOutcome::Answer(records) => {
                 let rtype = Rtype::from_int(self.rtype.number());
                 let set = sets.iter().find(|set| {
                     set.section == Section::Answer && set.rtype == rtype && set.owner == last && says(set, records)
                 });
-                Claim::Set(set.ok_or_else(|| missing(&records.owner, &self.rtype.to_string()))?)
+                set_or_zone(set, last, &records.owner, &self.rtype.to_string())
             }
             DnsOutcome::Nodata(_) => Claim::Denial { name: last, nonexistent: false },
             DnsOutcome::Nxdomain(_) => Claim::Denial { name: last, nonexistent: true },
-            DnsOutcome::Failed(_) => Claim::Zone { name: last },
+            DnsOutcome::Failed(_) => Claim::Zone { name: last, missing: None },
         });
         Ok(claims)
     }
@@ -183,10 +186,9 @@ impl Reading {
             Claim::Set(set) => (&set.owner, deepest_signer(std::iter::once(*set), &set.owner)),
             Claim::Denial { name, .. } => {
                 let sets = self.sets.as_ref().map(Vec::as_slice).unwrap_or_default();
-                let denying = sets.iter().filter(|set| matches!(set.rtype, Rtype::NSEC | Rtype::NSEC3 | Rtype::SOA));
-                (name, deepest_signer(denying, name))
+                (name, denying_signer(sets, name))
             }
-            Claim::Zone { name } => (name, None),
+            Claim::Zone { name, .. } => (name, None),
         };
         match signer {
             Some(signer) => {
@@ -209,7 +211,7 @@ impl Reading {
         let owner = match claim {
             Claim::Set(set) => &set.owner,
             Claim::Denial { name, .. } => name,
-            Claim::Zone { .. } => return Proof::Signed,
+            Claim::Zone { missing, .. } => return missing.clone().map_or(Proof::Signed, Proof::Broken),
         };
         if let Some(signer) = signer.filter(|signer| **signer != keys.zone) {
             return Proof::Broken(DnssecFault::SignerIsNoZone { owner: text_of(owner), signer: text_of(signer) });
@@ -308,6 +310,20 @@ fn redirected(name: &Owner, from: &Owner, to: &Owner) -> Option<Owner> {
     }
     let prefix = name.clone().strip_suffix(from).ok()?;
     Some(prefix.chain(to.clone()).ok()?.to_canonical_name())
+}
+
+/// Who signed the denial of `name`; none if the denial is by a zone below all that signed anything, as when a
+/// wildcard alias of a signed zone leads into one that is not signed.
+fn denying_signer(sets: &[Rrset], name: &Owner) -> Option<Owner> {
+    let denying = sets.iter().filter(|set| matches!(set.rtype, Rtype::NSEC | Rtype::NSEC3 | Rtype::SOA));
+    let signer = deepest_signer(denying, name)?;
+    let is_below = |set: &Rrset| {
+        set.section == Section::Authority
+            && set.rtype == Rtype::SOA
+            && name.ends_with(&set.owner)
+            && labels_of(&set.owner) > labels_of(&signer)
+    };
+    if sets.iter().any(is_below) { None } else { Some(signer) }
 }
 
 /// The deepest name that signed one of the sets and that `name` lies below: a signature by any other name is

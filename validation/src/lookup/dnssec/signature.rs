@@ -180,18 +180,22 @@ impl ZoneKeys {
         work: &mut Work,
     ) -> Result<Arc<Self>, DnssecFault> {
         let zone = set.owner.clone();
-        let keys: Vec<Key> = set.rdata.iter().take(KEYS_PER_ZONE_MAX).filter_map(|rdata| Key::parse(rdata)).collect();
         // SHA-1 digests count only if there is nothing stronger (RFC 4509 §3).
         let strength = |ds: &Ds| digest_of(ds.digest_type).map_or(0, |(_, strength)| strength);
         let strongest = delegation.iter().filter(|ds| ds.is_supported()).map(strength).max().unwrap_or(0);
         let usable = |ds: &&Ds| ds.is_supported() && (strength(ds) > 1 || strongest == 1);
-        let mut entry: Vec<(usize, u16)> = Vec::new();
-        for ds in delegation.iter().filter(usable).take(KEYS_PER_ZONE_MAX) {
-            if let Some(at) = keys.iter().position(|key| ds.matches(&zone, key)) {
-                entry.push((at, ds.key_tag));
-            }
-        }
-        if entry.is_empty() {
+        let usable: Vec<&Ds> = delegation.iter().filter(usable).take(KEYS_PER_ZONE_MAX).collect();
+        // Keys that a DS stands for go first, so that the bound on keys cannot cost them.
+        let (mut keys, others): (Vec<Key>, Vec<Key>) = set
+            .rdata
+            .iter()
+            .filter_map(|rdata| Key::parse(rdata))
+            .partition(|key| usable.iter().any(|ds| ds.matches(&zone, key)));
+        keys.truncate(KEYS_PER_ZONE_MAX);
+        let entries = keys.len();
+        keys.extend(others);
+        keys.truncate(KEYS_PER_ZONE_MAX);
+        if entries == 0 {
             let mut ds: Vec<u16> = delegation.iter().take(KEYS_PER_ZONE_MAX).map(|ds| ds.key_tag).collect();
             ds.sort_unstable();
             ds.dedup();
@@ -199,7 +203,7 @@ impl ZoneKeys {
             tags.sort_unstable();
             return Err(DnssecFault::DsMatchesNoKey { zone: text_of(&zone), ds, keys: tags });
         }
-        let candidates: Vec<&Key> = entry.iter().map(|&(at, _)| &keys[at]).collect();
+        let candidates: Vec<&Key> = keys[..entries].iter().collect();
         let (checked, tag) = check_set(set, &zone, &candidates, now, work)?;
         let anchor = anchor.unwrap_or(tag);
         Ok(Arc::new(Self { zone, keys, anchor, expires: checked.expires }))
