@@ -302,6 +302,7 @@ fn lookup(name: &str, rtype: RecordType, outcome: DnsOutcome) -> DnsLookup {
         authenticated: true,
         extended_errors: Vec::new(),
         validation: None,
+        repeat: None,
         outcome,
     }
 }

@@ -125,11 +125,14 @@ impl Default for EngineSection {
 pub struct CaaSection {
     /// Whether flags = 1, a common misreading of "critical", counts as critical (req C10).
     pub flags_one_is_critical: bool,
+    /// Whether a CAA lookup that failed may count as permission, if the zone is proven to be unsigned and all the
+    /// other conditions of the TLS BR §4.2.2.1 hold (req C16). Needs `lookup.caa_repeat_ms`.
+    pub lookup_failure_permits: bool,
 }
 
 impl Default for CaaSection {
     fn default() -> Self {
-        Self { flags_one_is_critical: true }
+        Self { flags_one_is_critical: true, lookup_failure_permits: false }
     }
 }
 
@@ -326,6 +329,10 @@ impl Checker<'_> {
 
     fn check_numbers(&self, file: &File) -> Result<(), ConfigError> {
         file.lookup.check().map_err(|problem| self.value("lookup", problem))?;
+        if file.caa.lookup_failure_permits && file.lookup.caa_repeat_ms == 0 {
+            let problem = "needs lookup.caa_repeat_ms: a lookup that was not repeated never permits";
+            return Err(self.value("caa.lookup_failure_permits", problem));
+        }
         if !(1..=1_000_000).contains(&file.engine.attempts_in_flight) {
             return Err(self.value("engine.attempts_in_flight", "not in 1..=1000000"));
         }
@@ -453,7 +460,10 @@ impl Checker<'_> {
             form: FORM_VERSION,
             software: concat!("parallax ", env!("CARGO_PKG_VERSION")).to_owned(),
             policy,
-            caa: caa_policy(file.issuer_domains.clone(), file.caa.flags_one_is_critical),
+            caa: CaaPolicy {
+                lookup_failure_permits: file.caa.lookup_failure_permits,
+                ..caa_policy(file.issuer_domains.clone(), file.caa.flags_one_is_critical)
+            },
             perspectives,
             limits: file.lookup,
         };

@@ -766,6 +766,7 @@ mod tests {
             authenticated: false,
             extended_errors: Vec::new(),
             validation: None,
+            repeat: None,
             outcome: DnsOutcome::Answer(set),
         };
         Observation {

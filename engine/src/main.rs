@@ -399,7 +399,7 @@ fn run_caa(args: Caa) -> Result<u8, Failed> {
         })));
     } else {
         print_out(&format!("CAA for {} with {resolver}\n", request.identifier));
-        print_out(&show::climb(&planned, &observation.caa, &finding));
+        print_out(&show::climb(&request.identifier.to_string(), &planned, &observation.caa, &finding));
     }
     Ok(if finding.permits() { 0 } else { NEGATIVE })
 }

@@ -4,16 +4,20 @@
 use std::fmt::Write as _;
 
 use parallax_validation::{
-    check::caa::{CaaFinding, authorize::CaaDecision},
+    check::caa::CaaFinding,
     explain,
     observation::{
-        ControlObservation, DnsFailure, DnsLookup, DnsOutcome, HttpObservation, HttpOutcome, Observation, Validation,
+        ControlObservation, DnsFailure, DnsLookup, DnsOutcome, HttpObservation, HttpOutcome, NetworkError, Observation,
+        TcpReason, Validation,
     },
     record::{PerspectiveRecord, Record},
     verdict::Verdict,
 };
 
 use crate::bulk::{Summary, state_name};
+
+#[path = "tree.rs"]
+mod tree;
 
 const BODY_SHOWN_BYTES: usize = 60;
 const RECORDS_SHOWN_MAX: usize = 20;
@@ -153,15 +157,21 @@ fn ms(us: u64) -> f64 {
     us as f64 / 1000.0
 }
 
+/// How a question was carried, and how long it took.
+fn lookup_means(lookup: &DnsLookup) -> String {
+    let because = lookup.tcp_because.map_or("", |reason| match reason {
+        TcpReason::Truncated => " (the reply over UDP was truncated)",
+        TcpReason::CaseNotCopied => " (the reply over UDP did not copy the case of the name)",
+        TcpReason::Malformed => " (the reply over UDP could not be read)",
+        TcpReason::TooManyStrayReplies => " (too many stray replies came over UDP)",
+    });
+    let transport = if lookup.tcp_because.is_some() { "TCP" } else { "UDP" };
+    format!("{transport} in {:.1} ms{because}", ms(lookup.elapsed_us))
+}
+
 /// One lookup in a line or a few.
 pub fn lookup_account(text: &mut String, lookup: &DnsLookup) {
-    let how = format!(
-        "{} in {:.1} ms{}{}",
-        if lookup.tcp_because.is_some() { "TCP" } else { "UDP" },
-        ms(lookup.elapsed_us),
-        lookup.tcp_because.map_or_else(String::new, |reason| format!(" ({reason:?})")),
-        if lookup.authenticated { ", authenticated" } else { "" },
-    );
+    let how = format!("{}{}", lookup_means(lookup), if lookup.authenticated { ", authenticated" } else { "" });
     line(text, format_args!("  {} {}: {} [{how}]", lookup.name, lookup.rtype, outcome_text(&lookup.outcome)));
     if let Some(validation) = &lookup.validation {
         validation_account(text, validation);
@@ -184,20 +194,27 @@ pub fn lookup_account(text: &mut String, lookup: &DnsLookup) {
 
 /// The security status, and what it rests on.
 fn validation_account(text: &mut String, validation: &Validation) {
+    let (status, reasons) = validation_texts(validation);
+    line(text, format_args!("    {status}"));
+    for reason in reasons {
+        line(text, format_args!("      {reason}"));
+    }
+}
+
+/// The security status with its chain, and the reasons for it.
+fn validation_texts(validation: &Validation) -> (String, Vec<String>) {
     let anchor = validation.anchor.map_or_else(String::new, |tag| format!(", from trust anchor {tag}"));
     let signers = match validation.signers.as_slice() {
         [] => String::new(),
         zones => format!(", signed by {}", zones.join(", ")),
     };
-    line(text, format_args!("    {}{signers}{anchor}", validation.status));
-    if let Some(proof) = &validation.insecure {
-        line(text, format_args!("      {}", explain::dnssec::insecure(proof)));
-    }
-    for (what, fault) in [("", &validation.fault), ("at first: ", &validation.first_fault)] {
-        if let Some(fault) = fault {
-            line(text, format_args!("      {what}it {}", explain::dnssec::met(fault)));
-        }
-    }
+    let first = validation.first_fault.as_ref().map(|first| match validation.fault.as_ref() == Some(first) {
+        true => "at first: the same".to_owned(),
+        false => format!("at first: it {}", explain::dnssec::met(first)),
+    });
+    let reasons = validation.insecure.as_ref().map(explain::dnssec::insecure);
+    let fault = validation.fault.as_ref().map(|fault| format!("it {}", explain::dnssec::met(fault)));
+    (format!("{}{signers}{anchor}", validation.status), reasons.into_iter().chain(fault).chain(first).collect())
 }
 
 fn outcome_text(outcome: &DnsOutcome) -> String {
@@ -210,12 +227,59 @@ fn outcome_text(outcome: &DnsOutcome) -> String {
 }
 
 fn failure_text(failure: &DnsFailure) -> String {
+    format!("failed: {}", question_met(failure))
+}
+
+/// What a failed question met.
+fn question_met(failure: &DnsFailure) -> String {
     match failure {
-        DnsFailure::Rcode(2) => "failed: SERVFAIL".to_owned(),
-        DnsFailure::Rcode(5) => "failed: REFUSED".to_owned(),
-        DnsFailure::Rcode(code) => format!("failed: rcode {code}"),
-        DnsFailure::Dnssec(fault) => format!("failed: it {}", explain::dnssec::met(fault)),
-        other => format!("failed: {other:?}"),
+        DnsFailure::Rcode(code) => format!("the question was answered {}", rcode_text(*code)),
+        DnsFailure::Timeout => "the question was never answered".to_owned(),
+        DnsFailure::ResolverUnreachable(error) => {
+            format!("the resolver could not be reached ({})", network_text(*error))
+        }
+        DnsFailure::Tcp(error) => {
+            format!("TCP was needed, and the connection to the resolver failed ({})", network_text(*error))
+        }
+        DnsFailure::Malformed(problem) => format!("the answer cannot be read ({problem})"),
+        DnsFailure::AliasLoop(aliases) => {
+            let mut names: Vec<&str> = aliases.iter().take(1).map(|alias| alias.owner.as_str()).collect();
+            names.extend(aliases.iter().map(|alias| alias.target.as_str()));
+            format!("the aliases run in a loop: {}", names.join(" → "))
+        }
+        DnsFailure::AliasChainTooLong => {
+            format!("there are more than {} aliases", parallax_validation::base::limits::ALIAS_HOPS_MAX)
+        }
+        DnsFailure::IncompleteChain(target) => {
+            format!("the answer ends at the alias target {target} and says nothing about it")
+        }
+        DnsFailure::Dnssec(fault) => format!("the answer {}", explain::dnssec::met(fault)),
+        DnsFailure::DeadlineOfTask => "the time for the whole check ran out before the answer".to_owned(),
+        DnsFailure::Local(reason) => format!("the question could not be sent by us ({reason})"),
+    }
+}
+
+fn rcode_text(code: u16) -> String {
+    match code {
+        1 => "FORMERR".to_owned(),
+        2 => "SERVFAIL".to_owned(),
+        3 => "NXDOMAIN".to_owned(),
+        4 => "NOTIMP".to_owned(),
+        5 => "REFUSED".to_owned(),
+        9 => "NOTAUTH".to_owned(),
+        _ => format!("with rcode {code}"),
+    }
+}
+
+fn network_text(error: NetworkError) -> &'static str {
+    match error {
+        NetworkError::Timeout => "no answer",
+        NetworkError::Refused => "refused",
+        NetworkError::Reset => "reset",
+        NetworkError::ClosedEarly => "closed before an answer",
+        NetworkError::Unreachable => "no route",
+        NetworkError::Local => "our own side could not open it",
+        NetworkError::Other => "network error",
     }
 }
 
@@ -242,43 +306,14 @@ fn rdata_text(lookup: &DnsLookup, rdata: &parallax_validation::base::octets::Oct
             ),
             Err(error) => format!("{} (cannot be read: {error})", rdata.shown(80)),
         },
-        RecordType::Ds | RecordType::Dnskey => rdata.shown(80),
+        RecordType::Cname | RecordType::Ds | RecordType::Dnskey => rdata.shown(80),
     }
 }
 
-/// A climb, level by level, and the decision with its derivation.
+/// A climb as a tree, level by level, and the decision with the rule behind it.
 #[must_use]
-pub fn climb(levels_planned: &[String], levels: &[DnsLookup], finding: &CaaFinding) -> String {
-    let mut text = String::new();
-    for lookup in levels {
-        lookup_account(&mut text, lookup);
-    }
-    for name in levels_planned.iter().skip(levels.len()) {
-        line(&mut text, format_args!("  {name} CAA: not needed, a level below decides"));
-    }
-    match finding {
-        CaaFinding::NoSet => line(&mut text, format_args!("PERMITTED: no level has a CAA record (RFC 8659 §3)")),
-        CaaFinding::Failed(failure) => {
-            line(
-                &mut text,
-                format_args!("FORBIDDEN: a level could not be looked up, and that is never permission: {failure:?}"),
-            );
-        }
-        CaaFinding::Decided { level, alias_target, decision } => {
-            let by_alias =
-                alias_target.as_ref().map_or_else(String::new, |target| format!(", at its alias target {target}"));
-            line(&mut text, format_args!("The relevant set stands at {level}{by_alias}:"));
-            derivation(&mut text, decision);
-        }
-    }
-    text
-}
-
-fn derivation(text: &mut String, decision: &CaaDecision) {
-    for finding in decision.records.iter().take(RECORDS_SHOWN_MAX) {
-        line(text, format_args!("    {finding}"));
-    }
-    line(text, format_args!("{}: {}", if decision.permitted { "PERMITTED" } else { "FORBIDDEN" }, decision.rule));
+pub fn climb(subject: &str, levels_planned: &[String], levels: &[DnsLookup], finding: &CaaFinding) -> String {
+    tree::caa(subject, levels_planned, levels, finding)
 }
 
 /// A run in figures.

@@ -378,9 +378,25 @@ pub struct DnsLookup {
     /// The perspective's own DNSSEC validation, if it makes one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<Box<Validation>>,
+    /// The lookup that failed before, if this one repeats it (req C16).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeat: Option<Box<Repeat>>,
     /// What became of it. A reply that was found bogus or indeterminate is a failure: none of its records
     /// are here.
     pub outcome: DnsOutcome,
+}
+
+/// That a lookup was repeated because it had failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repeat {
+    /// The failure before.
+    pub first: DnsLookup,
+    /// How long the repeat waited: longer than the resolver keeps failures.
+    pub waited_us: u64,
+    /// CNAME of the same name, which tells whether an alias leads elsewhere; none if it was not answered by the
+    /// time of the repeat.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias: Option<DnsLookup>,
 }
 
 fn is_zero(count: &u16) -> bool {
@@ -409,6 +425,8 @@ pub enum RecordType {
     Txt,
     /// Certification Authority Authorization.
     Caa,
+    /// Alias, asked to tell where a failed lookup may lead.
+    Cname,
     /// Delegation signer, a link of the chain of trust.
     Ds,
     /// Keys of a zone, a link of the chain of trust.
@@ -421,6 +439,7 @@ impl RecordType {
     pub fn number(self) -> u16 {
         match self {
             Self::A => 1,
+            Self::Cname => 5,
             Self::Txt => 16,
             Self::Aaaa => 28,
             Self::Caa => 257,
@@ -437,6 +456,7 @@ impl std::fmt::Display for RecordType {
             Self::Aaaa => "AAAA",
             Self::Txt => "TXT",
             Self::Caa => "CAA",
+            Self::Cname => "CNAME",
             Self::Ds => "DS",
             Self::Dnskey => "DNSKEY",
         })

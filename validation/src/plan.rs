@@ -90,6 +90,9 @@ pub struct PlanLimits {
     pub dns_try_ms: u32,
     /// Times a query is sent over UDP, 1 to 3.
     pub dns_transmissions: u8,
+    /// A CAA lookup that failed in an unsigned zone is repeated after this; 0 repeats none. It must be longer
+    /// than the resolver keeps failures (req C16, D36).
+    pub caa_repeat_ms: u32,
     /// One TCP connection.
     pub http_connect_ms: u32,
     /// From connection to the complete response.
@@ -102,6 +105,7 @@ impl Default for PlanLimits {
             task_deadline_ms: 15_000,
             dns_try_ms: 4_000,
             dns_transmissions: 2,
+            caa_repeat_ms: 0,
             http_connect_ms: 3_000,
             http_response_ms: 5_000,
         }
@@ -130,6 +134,15 @@ impl PlanLimits {
                 "dns_try_ms: {} times dns_transmissions ({}) exceeds task_deadline_ms ({})",
                 self.dns_try_ms, self.dns_transmissions, self.task_deadline_ms
             ));
+        }
+        if self.caa_repeat_ms != 0 {
+            range("caa_repeat_ms", self.caa_repeat_ms)?;
+            if 2 * dns + self.caa_repeat_ms >= self.task_deadline_ms {
+                return Err(format!(
+                    "caa_repeat_ms: {} with two lookups of {dns} leaves nothing of task_deadline_ms ({})",
+                    self.caa_repeat_ms, self.task_deadline_ms
+                ));
+            }
         }
         Ok(())
     }

@@ -517,6 +517,7 @@ fn a_plan() -> impl Strategy<Value = Plan> {
                 task_deadline_ms: 1_000,
                 dns_try_ms: try_ms,
                 dns_transmissions: transmissions,
+                caa_repeat_ms: if levels % 3 == 0 { 120 } else { 0 },
                 http_connect_ms: 300,
                 http_response_ms: 400,
             };

@@ -31,6 +31,7 @@ pub(crate) const QUICK: PlanLimits = PlanLimits {
     task_deadline_ms: 2_500,
     dns_try_ms: 300,
     dns_transmissions: 2,
+    caa_repeat_ms: 0,
     http_connect_ms: 500,
     http_response_ms: 800,
 };

@@ -119,7 +119,7 @@ pub(crate) struct CaaCase {
 pub(crate) struct Lab {
     anchor: String,
     directory: PathBuf,
-    _servers: Vec<Server>,
+    servers: Vec<Server>,
     _silent: (UdpSocket, TcpListener),
 }
 
@@ -143,7 +143,12 @@ impl Lab {
         .map(|(name, addresses)| start_nsd(&directory, name, addresses, &tree))
         .collect();
         write(&directory, "root.hints", &format!(". 3600 NS ns.\nns. 3600 A {ROOT}\n"));
-        servers.push(start_unbound(&directory, "plain", PLAIN, " module-config: \"iterator\"\n"));
+        servers.push(start_unbound(
+            &directory,
+            "plain",
+            PLAIN,
+            " module-config: \"iterator\"\n infra-host-ttl: 1\n infra-keep-probing: yes\n",
+        ));
         let interfaces: String =
             (0..VALIDATING_MORE).map(|n| format!(" interface: {}\n", Self::validating_address(n))).collect();
         let validator = format!(
@@ -155,7 +160,7 @@ impl Lab {
         for server in &mut servers {
             server.wait_until_it_answers();
         }
-        Self { anchor: tree.anchor, directory, _servers: servers, _silent: silent }
+        Self { anchor: tree.anchor, directory, servers, _silent: silent }
     }
 
     /// The Unbound that does not validate and passes on signatures and denials.
@@ -190,6 +195,15 @@ impl Lab {
     /// Names to be certified by `ca.example`.
     pub(crate) fn caa_cases(&self) -> Vec<CaaCase> {
         cases::caa()
+    }
+
+    /// CPU time of the server at this address so far, microseconds; the kernel counts in hundredths of a second.
+    pub(crate) fn cpu_us(&self, address: Ipv4Addr) -> u64 {
+        let server = self.servers.iter().find(|server| server.address == IpAddr::V4(address)).expect("a server");
+        let stat = fs::read_to_string(format!("/proc/{}/stat", server.child.id())).expect("a running server");
+        let after_name = stat.rsplit(") ").next().unwrap_or_default();
+        let ticks: u64 = after_name.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+        ticks * 10_000
     }
 
     /// What a server has said; `validating`, `plain`, `root`, `tld`, `customer`, `below` or `stale`.

@@ -260,7 +260,11 @@ pub(crate) fn all() -> Vec<Zone> {
         stale,
         old,
         // Insecure.
-        Zone { caa: false, more: "alias CNAME www.good.example.\n".to_owned(), ..unsigned("unsigned.example") },
+        Zone {
+            caa: false,
+            more: "alias CNAME www.good.example.\ntosilent CNAME www.silent.example.\n".to_owned(),
+            ..unsigned("unsigned.example")
+        },
         unsigned("unsigned.nsec"),
         Zone { caa: false, ..unsigned("unsigned.optout") },
         Zone { caa: false, ..unsigned("cust.plain") },

@@ -208,6 +208,7 @@ mod tests {
             authenticated: false,
             extended_errors: Vec::new(),
             validation: None,
+            repeat: None,
             outcome: DnsOutcome::Answer(set),
         }
     }

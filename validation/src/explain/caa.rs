@@ -1,18 +1,23 @@
 //! CAA in words. Records are shown as they came; what they mean was judged elsewhere.
 
-use super::{Blame, Cause, Kind, Retry, dns, text::list};
+use super::{
+    Blame, Cause, Kind, Retry, Seen, dns, dnssec,
+    text::{list, places, seconds},
+};
 use crate::{
     base::octets::{Octets, escape},
     check::{
-        LookupFailure,
+        Determination, LookupFailure,
         caa::{
             CaaFinding,
             authorize::{CaaDecision, CaaRule, GoverningProperty, RecordFinding},
+            failure::excuse,
         },
     },
-    observation::{DnsLookup, DnsOutcome, Observation, RecordSet},
+    observation::{DnsFailure, DnsLookup, DnsOutcome, Observation, RecordSet},
     problem::ProblemKind,
     request::CheckRequest,
+    verdict::Answer,
 };
 
 const RECORDS_SHOWN: usize = 5;
@@ -53,7 +58,8 @@ fn set_at<'a>(observation: Option<&'a Observation>, level: &str) -> Option<(&'a 
 /// Why CAA does not permit; none if it does.
 pub(super) fn cause(request: &CheckRequest, finding: &CaaFinding, observation: Option<&Observation>) -> Option<Cause> {
     match finding {
-        CaaFinding::NoSet => None,
+        // Only what permits is excused.
+        CaaFinding::NoSet | CaaFinding::Excused { .. } => None,
         CaaFinding::Decided { decision, .. } if decision.permitted => None,
         CaaFinding::Decided { level, alias_target, decision } => {
             Some(forbidden(request, (level, alias_target.as_deref()), decision, observation))
@@ -65,11 +71,21 @@ pub(super) fn cause(request: &CheckRequest, finding: &CaaFinding, observation: O
 fn failed(failure: &LookupFailure, observation: Option<&Observation>) -> Cause {
     match failure {
         LookupFailure::Dns { name, .. } => {
+            if let Some(cause) = internal_name(name, observation) {
+                return cause;
+            }
             let lookups: Vec<&DnsLookup> =
                 observation.iter().flat_map(|o| &o.caa).filter(|lookup| lookup.name == *name).collect();
             let mut cause = dns::cause(&lookups, Kind::Caa)
                 .unwrap_or_else(|| Cause::ours("the observation lacks the CAA lookup that failed".to_owned()));
-            cause.details.push("A CAA lookup that fails never permits (TLS BR 2.3.1 §4.2.2.1).".to_owned());
+            let repeated = lookups.iter().filter(|lookup| lookup.repeat.is_some());
+            let missing = repeated.filter_map(|lookup| excuse(lookup).err()).next();
+            cause.details.push(match missing {
+                Some(missing) => {
+                    format!("The lookup-failure clause (TLS BR 2.3.1 §4.2.2.1) does not apply: {missing}.")
+                }
+                None => "A CAA lookup that fails never permits (TLS BR 2.3.1 §4.2.2.1).".to_owned(),
+            });
             cause
         }
         LookupFailure::NotValidated => Cause::not_validated(),
@@ -77,6 +93,22 @@ fn failed(failure: &LookupFailure, observation: Option<&Observation>) -> Cause {
             Cause::ours("CAA was not looked up at every level".to_owned())
         }
     }
+}
+
+/// A top-level domain that does not exist: no name below it may be certified (TLS BR 2.3.1 §4.2.2; req B16).
+fn internal_name(level: &str, observation: Option<&Observation>) -> Option<Cause> {
+    let lookup = observation?.caa.iter().find(|lookup| lookup.name == level)?;
+    let DnsOutcome::Nxdomain(_) = lookup.outcome else { return None };
+    Some(Cause {
+        problem: ProblemKind::Dns,
+        blame: Blame::Request,
+        retry: Retry::Fix,
+        kind: Kind::Caa,
+        subject: None,
+        did: format!("the top-level domain {level} does not exist, and no internal name is ever certified"),
+        details: Vec::new(),
+        is_network: false,
+    })
 }
 
 fn forbidden(
@@ -139,11 +171,13 @@ fn rule_in_words(decision: &CaaDecision) -> String {
         CaaRule::NotAuthorized { names_this_ca: true, .. } => {
             "names this CA, but with parameters that this request does not satisfy".to_owned()
         }
-        CaaRule::NotAuthorized { property, other_issuers, names_this_ca: false } if other_issuers.is_empty() => {
+        CaaRule::NotAuthorized { property, other_issuers, names_this_ca: false, .. } if other_issuers.is_empty() => {
             names_nobody(*property, &decision.records)
         }
-        CaaRule::NotAuthorized { other_issuers, names_this_ca: false, .. } => {
-            format!("allows only {}", list(other_issuers))
+        CaaRule::NotAuthorized { other_issuers, more_issuers, names_this_ca: false, .. } => {
+            let more = (*more_issuers > 0).then(|| format!("{more_issuers} more"));
+            let named: Vec<String> = other_issuers.iter().cloned().chain(more).collect();
+            format!("allows only {}", list(&named))
         }
         CaaRule::EmptySet | CaaRule::NoRestrictingProperty { .. } | CaaRule::Authorized { .. } => {
             "was judged".to_owned()
@@ -243,6 +277,31 @@ fn malformed(value: &str) -> String {
     } else {
         format!("The CAA value is '{value}'; a domain name of letters, digits, hyphens and dots is wanted.")
     }
+}
+
+/// Where a permission rests on the lookup-failure clause, for the operator (`cases.md` D36).
+pub(super) fn excused_warnings(seen: &[Seen<'_>]) -> Vec<String> {
+    let mut warnings: Vec<String> = Vec::new();
+    for s in seen {
+        let Answer::Determined(Determination { caa: Some(CaaFinding::Excused { levels, .. }), .. }) = s.answer else {
+            continue;
+        };
+        let failed = s.observation.iter().flat_map(|o| &o.caa).filter(|lookup| levels.contains(&lookup.name));
+        for lookup in failed {
+            let Some(repeat) = &lookup.repeat else { continue };
+            let Some(DnsFailure::Rcode(_) | DnsFailure::Timeout) = dns::failure(lookup) else { continue };
+            let proof = lookup.validation.as_ref().and_then(|v| v.insecure.as_ref()).map(dnssec::insecure);
+            warnings.push(format!(
+                "From {}: permitted under the lookup-failure clause (TLS BR 2.3.1 §4.2.2.1): {}; two lookups of {} CAA,                  {} apart, came to nothing beyond our resolver {}.",
+                places(std::iter::once(s)),
+                proof.unwrap_or_default(),
+                lookup.name,
+                seconds(repeat.waited_us),
+                lookup.resolver
+            ));
+        }
+    }
+    warnings
 }
 
 /// The CAA set that an observation ended at, as one line for comparison; none if there is none.

@@ -411,6 +411,10 @@ fn passed(request: &CheckRequest, figures: &Figures, seen: &[Seen<'_>]) -> Expla
             second_failure(&figures.joint)
         ));
     }
+    for warning in caa::excused_warnings(seen) {
+        blame = blame.or(Some(Blame::Dns));
+        warnings.push(warning);
+    }
     for warning in fallback_warnings(seen) {
         blame = blame.or(Some(Blame::Record));
         warnings.push(warning);

@@ -8,6 +8,7 @@ pub mod dns;
 pub mod dnssec;
 pub mod http;
 mod proving;
+mod repeat;
 pub mod task;
 
 pub use proving::Dnssec;

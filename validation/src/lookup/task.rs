@@ -19,6 +19,7 @@ use super::{
     dnssec::chain::{LinkQuestion, ZoneCache},
     http::fetch::{Fetch, FetchStep},
     proving::Proving,
+    repeat::Repeats,
 };
 use crate::{
     base::{
@@ -70,6 +71,8 @@ pub(super) enum Purpose {
     Hint(usize),
     /// A link of the chain of trust, by its number.
     Link(usize),
+    /// CNAME of a level that failed.
+    Alias(usize),
 }
 
 #[derive(Debug)]
@@ -125,6 +128,7 @@ pub struct Task {
     budget: Option<BudgetExhausted>,
     /// Lookups that wait for their DNSSEC validation, if it is made here.
     proving: Option<Proving>,
+    repeats: Repeats,
     dnssec: DnssecMode,
 }
 
@@ -156,12 +160,14 @@ impl Task {
             planned: 0,
             budget: None,
             proving: None,
+            repeats: Repeats::default(),
             dnssec: site.settings.dnssec.mode(),
         };
         if let Dnssec::Local(_) = site.settings.dnssec {
             let prefetch = task.plan.subject().and_then(|name| psl::domain_str(name)).map(str::to_owned);
             task.proving = Some(Proving::new(task.plan.keep_proof, started_utc, prefetch));
         }
+        task.repeats = Repeats::after(task.plan.limits.caa_repeat_ms);
         task.begin(site, now);
         task.prove(site, now);
         task
@@ -197,7 +203,8 @@ impl Task {
             Slot::Active(query, ..) => Some(query.timeout()),
             Slot::Ended => None,
         });
-        queries.chain(self.fetch.iter().map(Fetch::timeout)).fold(self.deadline, Micros::min)
+        let others = self.fetch.iter().map(Fetch::timeout).chain(self.repeats.next());
+        queries.chain(others).fold(self.deadline, Micros::min)
     }
 
     /// Composes the datagram of query `slot`; false if it has ended or gone to TCP.
@@ -319,6 +326,9 @@ impl Task {
         for slot in 0..self.slots.len() as u16 {
             self.with_query(site, now, slot, |query| query.handle_timeout(now));
         }
+        for (level, name) in self.repeats.take_due(now) {
+            self.ask(site, now, Purpose::Caa(level), name, RecordType::Caa);
+        }
         let step = self.fetch.as_mut().map_or(FetchStep::Wait, |fetch| fetch.handle_timeout(now));
         self.apply_fetch(site, now, step);
     }
@@ -362,6 +372,16 @@ impl Task {
 
     /// Notes evidence and does what follows from it.
     fn noted(&mut self, site: &mut Site<'_>, now: Micros, purpose: Purpose, lookup: DnsLookup) {
+        let lookup = match purpose {
+            Purpose::Caa(level) => match self.repeats.ended(now, level, lookup) {
+                Some(lookup) => lookup,
+                None => {
+                    let name = self.repeats.name_of(level).map(str::to_owned).unwrap_or_default();
+                    return self.ask(site, now, Purpose::Alias(level), name, RecordType::Cname);
+                }
+            },
+            _ => lookup,
+        };
         self.note(purpose, lookup);
         if let Purpose::Address(_) = purpose {
             self.resolved(site, now);
@@ -442,6 +462,7 @@ impl Task {
                 let kind = self.plan.hints[index].kind;
                 self.hints.push(HintObservation { kind, lookup });
             }
+            Purpose::Alias(level) => self.repeats.note_alias(level, lookup),
             // A link is no evidence by itself.
             Purpose::Link(_) => {}
         }
@@ -498,14 +519,19 @@ impl Task {
         if self.caa_settled {
             return;
         }
-        let decided = self.caa.iter().position(|level| {
-            !matches!(level, Some(DnsLookup { outcome: DnsOutcome::Nodata(_) | DnsOutcome::Nxdomain(_), .. }))
+        // A failure that may count as permission does not end the climb (req C16).
+        let goes_on = self.repeats.are_made();
+        let decided = self.caa.iter().position(|level| match level {
+            Some(DnsLookup { outcome: DnsOutcome::Nodata(_) | DnsOutcome::Nxdomain(_), .. }) => false,
+            Some(DnsLookup { outcome: DnsOutcome::Failed(_), .. }) => !goes_on,
+            Some(DnsLookup { outcome: DnsOutcome::Answer(_), .. }) | None => true,
         });
         match decided {
             None => self.caa_settled = true,
             Some(level) if self.caa[level].is_some() => {
                 self.caa_settled = true;
                 self.caa.truncate(level + 1);
+                self.repeats.forget_from(level);
                 self.waiting.retain(|(purpose, ..)| !matches!(purpose, Purpose::Caa(_)));
                 if let Some(proving) = &mut self.proving {
                     proving.forget(|purpose| matches!(purpose, Purpose::Caa(_)));
@@ -574,6 +600,9 @@ impl Task {
         for (purpose, lookup) in self.proving.as_mut().map(Proving::cut_off).unwrap_or_default() {
             self.note(purpose, lookup);
         }
+        for (level, lookup) in self.repeats.cut_off() {
+            self.note(Purpose::Caa(level), lookup);
+        }
         for (purpose, name, rtype) in std::mem::take(&mut self.waiting) {
             let lookup = never_asked(site.settings, &name, rtype, DnsFailure::DeadlineOfTask);
             self.note(purpose, lookup);
@@ -622,6 +651,7 @@ fn never_asked(settings: &TaskSettings, name: &str, rtype: RecordType, failure: 
         authenticated: false,
         extended_errors: Vec::new(),
         validation: None,
+        repeat: None,
         outcome: DnsOutcome::Failed(failure),
     }
 }

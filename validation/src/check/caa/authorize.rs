@@ -36,6 +36,9 @@ pub struct CaaPolicy {
     /// Parameters, besides accounturi and validationmethods, that the CP/CPS gives a meaning which is not
     /// implemented: a record with one is never satisfied (req C15). Other unknown parameters are ignored.
     pub unsatisfiable_parameters: Vec<String>,
+    /// Whether a lookup that failed may count as permission, under all the conditions of
+    /// [`super::failure`] (TLS BR 2.3.1 §4.2.2.1).
+    pub lookup_failure_permits: bool,
 }
 
 impl Default for CaaPolicy {
@@ -46,6 +49,7 @@ impl Default for CaaPolicy {
             processes_contactphone: false,
             flags_one_is_critical: true,
             unsatisfiable_parameters: Vec::new(),
+            lookup_failure_permits: false,
         }
     }
 }
@@ -156,9 +160,16 @@ pub enum CaaRule {
         property: GoverningProperty,
         /// Up to [`ISSUERS_NAMED_MAX`] of the other issuers named, sorted, in lower case.
         other_issuers: Vec<String>,
+        /// How many more there are.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        more_issuers: usize,
         /// Whether a record names this CA and only its parameters are not satisfied.
         names_this_ca: bool,
     },
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 impl CaaRule {
@@ -192,11 +203,14 @@ impl fmt::Display for CaaRule {
                 write!(f, "Permitted: no record of the set has the property {property}, which governs this name.")
             }
             Self::Authorized { property, issuer, .. } => write!(f, "Permitted: {property} names {issuer}."),
-            Self::NotAuthorized { property, other_issuers, names_this_ca } => {
+            Self::NotAuthorized { property, other_issuers, more_issuers, names_this_ca } => {
                 write!(f, "Forbidden: {property} governs this name and ")?;
                 match (names_this_ca, other_issuers.as_slice()) {
                     (true, _) => f.write_str("names this CA, but with parameters that this request does not satisfy."),
                     (false, []) => f.write_str("names no CA."),
+                    (false, others) if *more_issuers > 0 => {
+                        write!(f, "names only others: {} and {more_issuers} more.", others.join(", "))
+                    }
                     (false, others) => write!(f, "names only {}.", others.join(", ")),
                 }
             }
@@ -430,8 +444,9 @@ fn decide_by_issuers(records: &[RecordFinding], property: GoverningProperty) -> 
         restricted = true;
     }
     if restricted {
+        let more_issuers = others.len().saturating_sub(ISSUERS_NAMED_MAX);
         let other_issuers = others.into_iter().take(ISSUERS_NAMED_MAX).collect();
-        CaaRule::NotAuthorized { property, other_issuers, names_this_ca }
+        CaaRule::NotAuthorized { property, other_issuers, more_issuers, names_this_ca }
     } else {
         CaaRule::NoRestrictingProperty { property }
     }

@@ -2,11 +2,14 @@
 //!
 //! * [`property`]: the grammar, from raw octets.
 //! * [`mod@authorize`]: the decision about one relevant set.
+//! * [`failure`]: when a lookup that failed may count as permission.
 //! * here: finding the relevant set among the levels that were looked at.
 //!
-//! Invariant: a failure at a level stops the climb; it is never "empty here, try the parent" (req C9).
+//! Invariant: a failure at a level stops the climb; it is never "empty here, try the parent" (req C9), unless
+//! the policy allows it and everything the lookup-failure clause wants is in the evidence (req C16).
 
 pub mod authorize;
+pub mod failure;
 pub mod property;
 
 use serde::{Deserialize, Serialize};
@@ -36,6 +39,13 @@ pub enum CaaFinding {
     },
     /// A level could not be looked up: forbidden (req B12).
     Failed(LookupFailure),
+    /// Lookups failed that may count as permission (req C16), and all the rest permits.
+    Excused {
+        /// The levels that failed.
+        levels: Vec<String>,
+        /// What the others say.
+        others: Box<Self>,
+    },
 }
 
 impl CaaFinding {
@@ -46,6 +56,7 @@ impl CaaFinding {
             Self::NoSet => true,
             Self::Decided { decision, .. } => decision.permitted,
             Self::Failed(_) => false,
+            Self::Excused { others, .. } => others.permits(),
         }
     }
 }
@@ -54,7 +65,7 @@ impl CaaFinding {
 const NXDOMAIN: u16 = 3;
 
 /// Where the climb ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RelevantSet<'a> {
     /// Nowhere: every level was answered and none has a set.
     None,
@@ -67,30 +78,47 @@ pub enum RelevantSet<'a> {
 }
 
 /// Finds the relevant set (RFC 8659 §3): the first level with a set, from leaf to top-level domain.
-/// `levels` are those of `identifier`'s climb, in order; any other name is no evidence.
+/// `levels` are those of `identifier`'s climb, in order; any other name is no evidence. Levels whose failure
+/// `excuses` are passed over and named.
 #[must_use]
-pub fn relevant_set<'a>(identifier: &Identifier, levels: &'a [DnsLookup]) -> RelevantSet<'a> {
-    let Some(domain) = identifier.domain() else { return RelevantSet::Incomplete };
+pub fn relevant_set<'a>(
+    identifier: &Identifier,
+    levels: &'a [DnsLookup],
+    excuses: impl Fn(&DnsLookup) -> bool,
+) -> (RelevantSet<'a>, Vec<String>) {
+    let mut excused = Vec::new();
+    let Some(domain) = identifier.domain() else { return (RelevantSet::Incomplete, excused) };
     let mut seen = levels.iter();
     for name in domain.tree_climb() {
         let Some(lookup) = seen.next().filter(|lookup| lookup.name == name && lookup.rtype == RecordType::Caa) else {
-            return RelevantSet::Incomplete;
+            return (RelevantSet::Incomplete, excused);
         };
         match &lookup.outcome {
-            DnsOutcome::Answer(set) => return RelevantSet::Found(lookup, set),
+            DnsOutcome::Answer(set) => return (RelevantSet::Found(lookup, set), excused),
             // A top-level domain that does not exist makes an internal name, never to be certified (req B16).
-            DnsOutcome::Nxdomain(_) if !name.contains('.') => return RelevantSet::Failed(lookup),
+            DnsOutcome::Nxdomain(_) if !name.contains('.') => return (RelevantSet::Failed(lookup), excused),
             DnsOutcome::Nodata(_) | DnsOutcome::Nxdomain(_) => {}
-            DnsOutcome::Failed(_) => return RelevantSet::Failed(lookup),
+            DnsOutcome::Failed(_) if excuses(lookup) => excused.push(name.to_owned()),
+            DnsOutcome::Failed(_) => return (RelevantSet::Failed(lookup), excused),
         }
     }
-    RelevantSet::None
+    (RelevantSet::None, excused)
 }
 
 /// Judges a climb.
 #[must_use]
 pub fn judge(identifier: &Identifier, check: &CaaCheck, levels: &[DnsLookup], policy: &CaaPolicy) -> CaaFinding {
-    match relevant_set(identifier, levels) {
+    let excuses = |lookup: &DnsLookup| policy.lookup_failure_permits && failure::excuse(lookup).is_ok();
+    let (set, excused) = relevant_set(identifier, levels, excuses);
+    let finding = judge_set(identifier, check, &set, policy);
+    if excused.is_empty() || !finding.permits() {
+        return finding;
+    }
+    CaaFinding::Excused { levels: excused, others: Box::new(finding) }
+}
+
+fn judge_set(identifier: &Identifier, check: &CaaCheck, set: &RelevantSet<'_>, policy: &CaaPolicy) -> CaaFinding {
+    match set {
         RelevantSet::None => CaaFinding::NoSet,
         RelevantSet::Incomplete => CaaFinding::Failed(LookupFailure::NotObserved),
         RelevantSet::Failed(lookup) => CaaFinding::Failed(LookupFailure::Dns {

@@ -136,6 +136,7 @@ mod tests {
             authenticated: false,
             extended_errors: Vec::new(),
             validation: None,
+            repeat: None,
             outcome: DnsOutcome::Answer(set),
         };
         judge(&challenge(), siblings, &seen)

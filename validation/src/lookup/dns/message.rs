@@ -244,6 +244,10 @@ impl<'a> Sections<'a> {
         let mut ttl = u32::MAX;
         loop {
             let set = self.set_at(&current);
+            if nxdomain && set.is_some() {
+                let problem = format!("NXDOMAIN, with records of {}", text_of(&current));
+                return DnsOutcome::Failed(DnsFailure::Malformed(problem));
+            }
             if let Some((set_ttl, rdata)) = set {
                 let owner = text_of(&current);
                 return DnsOutcome::Answer(RecordSet { owner, ttl: ttl.min(set_ttl), aliases, rdata });

@@ -285,6 +285,7 @@ impl Query {
             authenticated: self.authenticated,
             extended_errors: self.extended_errors,
             validation: None,
+            repeat: None,
             outcome: self.outcome.unwrap_or(DnsOutcome::Failed(DnsFailure::DeadlineOfTask)),
         };
         (lookup, self.packet)
