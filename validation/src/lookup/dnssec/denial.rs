@@ -72,6 +72,11 @@ impl NsecRecord {
         after && before && !denies_nothing_below(&self.types, &self.owner, name)
     }
 
+    /// `name` does not exist, not even as the end of longer names.
+    fn shows_absent(&self, name: &Owner) -> bool {
+        self.covers(name) && !self.next.ends_with(name)
+    }
+
     /// The next name lies below `name`, so `name` exists and has no records.
     fn shows_empty_non_terminal(&self, name: &Owner) -> bool {
         self.covers(name) && self.next.ends_with(name)
@@ -313,7 +318,10 @@ impl Denials {
             }
             nsec.covers(name)
                 && wildcard_at(&nsec.closest_encloser(name)).is_some_and(|wildcard| {
-                    self.nsec.iter().any(|at| at.owner == wildcard && denies_type(&at.types, rtype, false))
+                    self.nsec.iter().any(|at| {
+                        (at.owner == wildcard && denies_type(&at.types, rtype, false))
+                            || at.shows_empty_non_terminal(&wildcard)
+                    })
                 })
         })
     }
@@ -324,10 +332,9 @@ impl Denials {
             return true;
         }
         self.nsec.iter().any(|nsec| {
-            nsec.covers(name)
-                && !nsec.next.ends_with(name)
+            nsec.shows_absent(name)
                 && wildcard_at(&nsec.closest_encloser(name))
-                    .is_none_or(|wildcard| self.nsec.iter().any(|other| other.covers(&wildcard)))
+                    .is_none_or(|wildcard| self.nsec.iter().any(|other| other.shows_absent(&wildcard)))
         })
     }
 
