@@ -13,7 +13,7 @@ use parallax_validation::{
 fn benches(criterion: &mut Criterion) {
     let policy = rules().setup().caa.clone();
     let mut group = criterion.benchmark_group("judge");
-    for method in [Method::Http01, Method::Dns01] {
+    for method in [Method::Http01, Method::Dns01, Method::DnsPersist01, Method::TlsAlpn01] {
         let (request, observation) = (request(method), observation(method));
         let determination = judge(&request, &observation, &policy, Role::Remote);
         assert_eq!(determination.control, Some(Finding::Confirmed));

@@ -21,11 +21,13 @@ use parallax_validation::{
     base::{Entropy, address::AddressFilter, attempt::AttemptId, octets::Octets},
     check::dcv::Method,
     observation::{
-        ControlObservation, Denial, DnsLookup, DnsOutcome, DnsTransport, HttpHop, HttpObservation, HttpOutcome,
-        HttpTry, Observation, RecordSet, RecordType, ResponseHead, Soa, TryEnd, UnusedAddress, UnusedReason,
+        CertificateDer, ControlObservation, Denial, DnsLookup, DnsOutcome, DnsTransport, HttpHop, HttpObservation,
+        HttpOutcome, HttpTry, Observation, RecordSet, RecordType, ResponseHead, Soa, TlsHandshake, TlsObservation,
+        TlsOutcome, TlsTry, TlsTryEnd, TlsVersion, TryEnd, UnusedAddress, UnusedReason,
     },
+    plan::ControlPlan,
     record::{Record, Reply, Rules},
-    request::{CheckRequest, RawRequest},
+    request::{Challenge, CheckRequest, RawRequest},
 };
 
 /// The name that is validated.
@@ -118,12 +120,13 @@ pub fn rules() -> Rules {
 /// A line of a bulk file, without its end: a request for `method` of [`NAME`] with CAA.
 #[must_use]
 pub fn bulk_line(id: &str, method: Method) -> String {
+    let has_key = method != Method::DnsPersist01;
     let raw = RawRequest {
         id: Some(id.to_owned()),
         identifier: NAME.to_owned(),
         method: method.label().to_owned(),
-        token: Some(TOKEN.to_owned()),
-        key_authorization: Some(KEY_AUTHORIZATION.to_owned()),
+        token: has_key.then(|| TOKEN.to_owned()),
+        key_authorization: has_key.then(|| KEY_AUTHORIZATION.to_owned()),
         account_uri: Some(ACCOUNT_URI.to_owned()),
         ..RawRequest::default()
     };
@@ -143,7 +146,8 @@ pub fn request(method: Method) -> CheckRequest {
 pub fn observation(method: Method) -> Observation {
     let control = match method {
         Method::Http01 => ControlObservation::Http(http_observation()),
-        Method::Dns01 => ControlObservation::Txt(txt_lookup()),
+        Method::Dns01 | Method::DnsAccount01 | Method::DnsPersist01 => ControlObservation::Txt(txt_lookup(method)),
+        Method::TlsAlpn01 => ControlObservation::Tls(tls_observation()),
     };
     let leaf = lookup(NAME, RecordType::Caa, nodata());
     let parent = lookup("customer.example", RecordType::Caa, answer("customer.example", caa_rdata()));
@@ -156,6 +160,7 @@ pub fn observation(method: Method) -> Observation {
         budget: None,
         dnssec: parallax_validation::observation::DnssecMode::Resolver,
         links: Vec::new(),
+        diagnosis: None,
     }
 }
 
@@ -273,18 +278,60 @@ fn http_observation() -> HttpObservation {
         resolution: vec![lookup(NAME, RecordType::Aaaa, nodata()), lookup(NAME, RecordType::A, v4)],
         unused: vec![unused],
         tries: vec![attempt],
+        tls: None,
         response: Some(response),
     };
     let outcome = HttpOutcome::Response { status: 200, body: octets(KEY_AUTHORIZATION), truncated: false };
     HttpObservation { hops: vec![hop], outcome }
 }
 
+/// A P-256 certificate that answers tls-alpn-01 for [`NAME`] and [`KEY_AUTHORIZATION`], DER.
+#[must_use]
+pub fn challenge_certificate() -> Vec<u8> {
+    let lines = include_str!("../../validation/tests/vectors/tls_alpn01.txt").lines();
+    let text = lines.filter_map(|line| line.strip_prefix("P-256 ")).next().expect("a P-256 certificate");
+    let certificate: CertificateDer = serde_json::from_value(text.into()).expect("base64");
+    certificate.0
+}
+
+/// One handshake over IPv4.
+fn tls_observation() -> TlsObservation {
+    let v4 = answer(NAME, vec![vec![203, 113, 7, 10]]);
+    let attempt = TlsTry {
+        address: socket("203.113.7.10:443"),
+        connected_us: Some(31_204),
+        elapsed_us: 95_310,
+        received_bytes: 1_024,
+        end: TlsTryEnd::Handshake,
+    };
+    let handshake = TlsHandshake {
+        version: TlsVersion::V13,
+        cipher_suite: "TLS13_AES_128_GCM_SHA256".to_owned(),
+        protocol: Some(octets("acme-tls/1")),
+        certificate: CertificateDer(challenge_certificate()),
+    };
+    TlsObservation {
+        server_name: NAME.to_owned(),
+        resolution: vec![lookup(NAME, RecordType::A, v4), lookup(NAME, RecordType::Aaaa, nodata())],
+        unused: Vec::new(),
+        tries: vec![attempt],
+        outcome: TlsOutcome::Handshake(handshake),
+    }
+}
+
 /// Three TXT records, as where several orders are open; the last is the right one.
-fn txt_lookup() -> DnsLookup {
-    let name = format!("_acme-challenge.{NAME}");
-    let challenge = request(Method::Dns01).control.expect("dns-01 has a challenge");
-    let digests = ["A".repeat(43), "B".repeat(43), challenge.digest()];
-    let rdata = digests.iter().map(|digest| [length_octet(digest.len()).as_slice(), digest.as_bytes()].concat());
+fn txt_lookup(method: Method) -> DnsLookup {
+    let request = request(method);
+    let Some(ControlPlan::Txt { name }) = ControlPlan::of(&request) else { panic!("{method} asks for TXT") };
+    let values = match request.control.as_ref().and_then(Challenge::key_authorization) {
+        Some(key) => ["A".repeat(43), "B".repeat(43), key.digest()],
+        None => [
+            "other.example; accounturi=https://other.example/acct/1".to_owned(),
+            format!("ca.example; accounturi={ACCOUNT_URI}; persistUntil=1"),
+            format!("ca.example; accounturi={ACCOUNT_URI}; policy=wildcard; persistUntil=4102444800"),
+        ],
+    };
+    let rdata = values.iter().map(|value| [length_octet(value.len()).as_slice(), value.as_bytes()].concat());
     let outcome = answer(&name, rdata.collect());
     lookup(&name, RecordType::Txt, outcome)
 }

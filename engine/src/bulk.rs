@@ -125,7 +125,7 @@ pub struct ResultLine {
     /// What was asked about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identifier: Option<String>,
-    /// `http-01`, `dns-01` or `caa`.
+    /// The label of the method, or `caa`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
     /// Problem type of RFC 8555 §6.7.
@@ -380,6 +380,8 @@ pub struct PerspectiveSummary {
     pub connections: u64,
     /// Datagrams that belonged to no query.
     pub stray_datagrams: u64,
+    /// Datagrams that had a query's port and id and were not its reply: mangled or forged (req B14).
+    pub mismatched_replies: u64,
 }
 
 /// Carries out a bulk run. `stop` ends it early and in order: what is in flight is finished.
@@ -730,6 +732,7 @@ impl Results {
                     queries: read(&stats.queries),
                     connections: read(&stats.connections),
                     stray_datagrams: read(&stats.stray_datagrams),
+                    mismatched_replies: read(&stats.mismatched_replies),
                 }
             })
             .collect();

@@ -30,7 +30,8 @@ pub const SAMPLE: &str = include_str!("../parallax.sample.toml");
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct File {
-    /// Names by which the CA is known in CAA records, as its CP/CPS lists them (req C19).
+    /// Names by which the CA is known in CAA records and in those of dns-persist-01, as its CP/CPS lists them (req C19,
+    /// D9).
     pub issuer_domains: Vec<String>,
     /// DS or DNSKEY records of the root, one a line; the built-in ones if missing.
     #[serde(default)]
@@ -513,6 +514,17 @@ mod tests {
         let config = parse(SAMPLE, "2026-11-25T12:00:00Z").expect("the sample");
         assert_eq!(config.nodes.len(), 6);
         assert_eq!(config.rules.primary().role, Role::Primary);
+    }
+
+    #[test]
+    fn ok_a_laboratory_dials_other_ports() {
+        let keys = ["[laboratory]", "allow_addresses =", "http_port =", "https_port ="];
+        let text = keys.iter().fold(SAMPLE.to_owned(), |text, key| text.replace(&format!("# {key}"), key));
+        let config = parse(&text, "2026-11-25T12:00:00Z").expect("the sample with its laboratory");
+        for (port, dialled) in [(80, 8080), (443, 8443), (53, 53)] {
+            let at = |port: u16| SocketAddr::from(([203, 0, 113, 7], port));
+            assert_eq!(config.nodes[0].dialled(at(port)), at(dialled));
+        }
     }
 
     #[test]

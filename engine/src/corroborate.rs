@@ -508,6 +508,7 @@ impl Dispatcher {
             let sibling = (index == 0).then(|| format!("parallax-{:016x}", self.random.random::<u64>()));
             let mut plan = Plan::new(&attempt.request, limits, sibling.as_deref());
             plan.keep_proof = index == 0;
+            plan.diagnose = index == 0;
             let link = &mut self.links[index];
             let expected = Expected { nonce, attempt: Arc::clone(attempt) };
             if link.expect.send((attempt.id, expected)).is_err() {
@@ -778,6 +779,7 @@ mod tests {
             budget: None,
             dnssec: parallax_validation::observation::DnssecMode::Resolver,
             links: Vec::new(),
+            diagnosis: None,
         }
     }
 

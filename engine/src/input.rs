@@ -240,5 +240,9 @@ mod tests {
         assert_eq!(got[0], (2, Ok("one www.customer.example".to_owned())));
         assert!(got[1].1.as_ref().is_err_and(|e| e.contains("neither true nor false")), "{:?}", got[1]);
         assert!(got[2].1.as_ref().is_err_and(|e| e.contains("2 fields, but the header line has 4")), "{:?}", got[2]);
+        let text = "name,method,token,account_uri\n*.customer.example,dns-persist-01,,https://ca.example/acct/7\n8.8.4.4,dns-persist-01,,\n";
+        let got = lines(text, Format::Csv);
+        assert_eq!(got[0], (2, Ok("line-2 *.customer.example".to_owned())));
+        assert!(got[1].1.as_ref().is_err_and(|e| e.contains("account_uri: missing")), "{:?}", got[1]);
     }
 }

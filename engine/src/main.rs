@@ -23,6 +23,7 @@ use parallax_protocol::{AttemptId, Task};
 use parallax_validation::{
     base::address::AddressFilter,
     check::caa,
+    explain::diagnosis,
     lookup::{Dnssec, dnssec::anchor::TrustAnchors},
     plan::{Plan, PlanLimits},
     record::Record,
@@ -40,7 +41,7 @@ const INTERRUPTED: u8 = 4;
 
 /// Multi-perspective issuance corroboration.
 ///
-/// Checks domain control (http-01, dns-01) and CAA from one primary and several remote perspectives,
+/// Checks domain control (ACME's methods) and CAA from one primary and several remote perspectives,
 /// compares them under the quorum rules of the CA/Browser Forum Baseline Requirements in force, and writes
 /// an audit record before it tells a verdict.
 #[derive(Parser)]
@@ -76,8 +77,9 @@ enum Command {
 struct Bulk {
     /// Requests: JSON Lines, or CSV with a header line (name,method,…); - for standard input.
     ///
-    /// Fields: id, identifier (name, *.name or address), method (http-01, dns-01, caa), token,
-    /// key_authorization, account_uri, caa (default true), relied_on_method (with caa), sibling_digests.
+    /// Fields: id, identifier (name, *.name or address), method (http-01, tls-alpn-01, dns-01, dns-account-01,
+    /// dns-persist-01, caa), token and key_authorization (not with dns-persist-01 and caa), account_uri (needed by dns-account-01
+    /// and dns-persist-01), caa (default true), relied_on_method (with caa), sibling_digests.
     file: PathBuf,
     /// Configuration file.
     #[arg(long, default_value = "parallax.toml")]
@@ -112,16 +114,16 @@ enum FormatArg {
 struct Check {
     /// Name, *.name or address.
     identifier: String,
-    /// http-01, dns-01 or caa.
+    /// http-01, tls-alpn-01, dns-01, dns-account-01, dns-persist-01 or caa.
     #[arg(long)]
     method: String,
-    /// The challenge's token.
+    /// The challenge's token; dns-persist-01 has none.
     #[arg(long)]
     token: Option<String>,
     /// Token, dot, thumbprint of the account's key.
     #[arg(long)]
     key_authorization: Option<String>,
-    /// The account, for CAA records that bind one (RFC 8657).
+    /// The account: for dns-account-01 and dns-persist-01, and for CAA records that bind one (RFC 8657).
     #[arg(long)]
     account_uri: Option<String>,
     /// Leave CAA out.
@@ -151,7 +153,7 @@ struct Caa {
     /// The requesting account (RFC 8657).
     #[arg(long)]
     account_uri: Option<String>,
-    /// The method relied on: http-01 or dns-01 (RFC 8657).
+    /// The method relied on, by its label (RFC 8657).
     #[arg(long)]
     relied_on_method: Option<String>,
     /// Who validates DNSSEC: local (here, from the trust anchors), resolver, or none.
@@ -387,7 +389,7 @@ fn run_caa(args: Caa) -> Result<u8, Failed> {
         None => system_resolver()?,
     };
     let anchors = trust_anchors(args.trust_anchor.as_deref())?;
-    let plan = Plan { keep_proof: true, ..Plan::new(&request, PlanLimits::default(), None) };
+    let plan = Plan { keep_proof: true, diagnose: true, ..Plan::new(&request, PlanLimits::default(), None) };
     let planned = plan.caa_levels.clone();
     let observation = observe(resolver, args.dnssec.with(&Arc::new(anchors)), plan)?;
     let check = request.caa.as_ref().ok_or_else(|| unusable("no CAA check"))?;
@@ -395,11 +397,14 @@ fn run_caa(args: Caa) -> Result<u8, Failed> {
     if args.json {
         print_out(&json_line(&serde_json::json!({
             "resolver": resolver, "finding": finding, "dnssec": observation.dnssec,
-            "levels": observation.caa, "links": observation.links,
+            "levels": observation.caa, "links": observation.links, "diagnosis": observation.diagnosis,
         })));
     } else {
         print_out(&format!("CAA for {} with {resolver}\n", request.identifier));
         print_out(&show::climb(&request.identifier.to_string(), &planned, &observation.caa, &finding));
+        for text in observation.diagnosis.as_ref().map(diagnosis::sentences).unwrap_or_default() {
+            print_out(&format!("{text}\n"));
+        }
     }
     Ok(if finding.permits() { 0 } else { NEGATIVE })
 }

@@ -6,9 +6,10 @@ use std::fmt::Write as _;
 use parallax_validation::{
     check::caa::CaaFinding,
     explain,
+    lookup::tls::certificate::Certificate,
     observation::{
         ControlObservation, DnsFailure, DnsLookup, DnsOutcome, HttpObservation, HttpOutcome, NetworkError, Observation,
-        TcpReason, Validation,
+        TcpReason, TlsFacts, TlsObservation, TlsOutcome, TlsTryEnd, Validation,
     },
     record::{PerspectiveRecord, Record},
     verdict::Verdict,
@@ -98,6 +99,7 @@ pub fn observation_account(text: &mut String, observation: &Observation) {
     match &observation.control {
         Some(ControlObservation::Http(http)) => http_account(text, http),
         Some(ControlObservation::Txt(lookup)) => lookup_account(text, lookup),
+        Some(ControlObservation::Tls(probe)) => tls_account(text, probe),
         None => {}
     }
     for lookup in &observation.caa {
@@ -139,6 +141,9 @@ fn http_account(text: &mut String, http: &HttpObservation) {
                 ),
             );
         }
+        if let Some(tls) = &hop.tls {
+            tls_facts(text, tls);
+        }
         if let Some(head) = &hop.response {
             let location = head.location.as_ref().map_or_else(String::new, |l| format!(" to {}", l.shown(200)));
             line(text, format_args!("    status {}{location}", head.status));
@@ -150,6 +155,64 @@ fn http_account(text: &mut String, http: &HttpObservation) {
             line(text, format_args!("  {status}, body \"{}\"{more}", body.shown(BODY_SHOWN_BYTES)));
         }
         HttpOutcome::Failed(failure) => line(text, format_args!("  failed: {failure:?}")),
+    }
+}
+
+/// TLS as it was spoken on a hop. Nothing of it is judged.
+fn tls_facts(text: &mut String, tls: &TlsFacts) {
+    let protocol = tls.protocol.as_ref().map_or_else(String::new, |protocol| format!(", {}", protocol.shown(40)));
+    line(text, format_args!("    {} {}{protocol}", tls.version, tls.cipher_suite));
+    let certificate = &tls.certificate;
+    let Some(content) = &certificate.content else {
+        return line(text, format_args!("    certificate that cannot be read, SHA-256 {}", certificate.sha256));
+    };
+    let time = |time: &Option<jiff::Timestamp>| time.map_or_else(|| "?".to_owned(), |time| time.to_string());
+    line(
+        text,
+        format_args!(
+            "    certificate {}{}, {} names{}, from {} to {}, SHA-256 {} (not judged)",
+            content.subject.shown(100),
+            if content.self_signed { ", self-signed" } else { "" },
+            content.names,
+            if content.name_matches { "" } else { ", none for this host" },
+            time(&content.not_before),
+            time(&content.not_after),
+            certificate.sha256
+        ),
+    );
+}
+
+/// One tls-alpn-01 probe.
+fn tls_account(text: &mut String, probe: &TlsObservation) {
+    line(text, format_args!("  TLS with {} for 'acme-tls/1'", probe.server_name));
+    for lookup in &probe.resolution {
+        lookup_account(text, lookup);
+    }
+    for unused in &probe.unused {
+        line(text, format_args!("    {} not used: {:?}", unused.address, unused.reason));
+    }
+    for attempt in &probe.tries {
+        let end = match &attempt.end {
+            TlsTryEnd::Handshake => "completed the handshake".to_owned(),
+            TlsTryEnd::NotConnected(error) => format!("not connected: {}", network_text(*error)),
+            TlsTryEnd::Failed(failure) => {
+                let waited_us = attempt.elapsed_us.saturating_sub(attempt.connected_us.unwrap_or(0));
+                explain::tls::failure_in_words(failure, attempt.address.port(), waited_us)
+            }
+        };
+        let (took, octets) = (ms(attempt.elapsed_us), attempt.received_bytes);
+        line(text, format_args!("    {} {end} after {took:.1} ms, {octets} octets", attempt.address));
+    }
+    match &probe.outcome {
+        TlsOutcome::Handshake(handshake) => {
+            let protocol = handshake.protocol.as_ref().map_or_else(|| "none".to_owned(), |p| p.shown(40));
+            let (version, suite, octets) = (handshake.version, &handshake.cipher_suite, handshake.certificate.0.len());
+            line(text, format_args!("  {version} {suite}, protocol {protocol}, certificate of {octets} octets"));
+            if let Ok(certificate) = Certificate::read(&handshake.certificate.0) {
+                line(text, format_args!("  certificate subject {}", certificate.subject().shown(100)));
+            }
+        }
+        TlsOutcome::Failed(failure) => line(text, format_args!("  failed: {failure:?}")),
     }
 }
 
@@ -306,7 +369,7 @@ fn rdata_text(lookup: &DnsLookup, rdata: &parallax_validation::base::octets::Oct
             ),
             Err(error) => format!("{} (cannot be read: {error})", rdata.shown(80)),
         },
-        RecordType::Cname | RecordType::Ds | RecordType::Dnskey => rdata.shown(80),
+        RecordType::Ns | RecordType::Cname | RecordType::Soa | RecordType::Ds | RecordType::Dnskey => rdata.shown(80),
     }
 }
 
@@ -367,6 +430,15 @@ pub fn summary(summary: &Summary) -> String {
                 against.join(", ")
             ),
         );
+    }
+    let forged: Vec<String> = summary
+        .perspectives
+        .iter()
+        .filter(|p| p.mismatched_replies > 0)
+        .map(|p| format!("{} at {}", p.mismatched_replies, p.perspective))
+        .collect();
+    if !forged.is_empty() {
+        line(&mut text, format_args!("Replies that fitted no question (mangled or forged): {}", forged.join(", ")));
     }
     if summary.late_answers > 0 {
         line(

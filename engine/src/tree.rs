@@ -126,7 +126,9 @@ fn deciding_level(levels: &[DnsLookup], finding: &CaaFinding) -> Option<usize> {
         CaaFinding::Failed(LookupFailure::Dns { name, .. }) => name,
         CaaFinding::Excused { others, .. } => return deciding_level(levels, others),
         CaaFinding::NoSet
-        | CaaFinding::Failed(LookupFailure::Http(_) | LookupFailure::NotObserved | LookupFailure::NotValidated) => {
+        | CaaFinding::Failed(
+            LookupFailure::Http(_) | LookupFailure::Tls(_) | LookupFailure::NotObserved | LookupFailure::NotValidated,
+        ) => {
             return None;
         }
     };
@@ -372,7 +374,7 @@ fn failed(failure: &LookupFailure) -> String {
         LookupFailure::NotValidated => {
             "nobody validated DNSSEC, and a primary perspective must (TLS BR 2.3.1 §4.2.2.2)".to_owned()
         }
-        LookupFailure::Http(_) | LookupFailure::NotObserved => {
+        LookupFailure::Http(_) | LookupFailure::Tls(_) | LookupFailure::NotObserved => {
             format!("not every level was looked up, and what was not seen is never permission ({CLIMB})")
         }
     }

@@ -13,6 +13,7 @@ pub mod dns_reply;
 pub mod dnssec_denial;
 pub mod feed;
 pub mod issue_value;
+pub mod persist;
 pub mod seeds;
 pub mod task;
 pub mod tcp_framing;

@@ -127,6 +127,27 @@ pub fn all() -> Vec<Seed> {
     ];
     seeds.extend(values.map(|(name, value)| ("issue_value", name, value.as_bytes().to_vec())));
 
+    let right = "ca.example; accounturi=https://ca.example/a/1";
+    let persist: [(&str, u8, &[&str]); 7] = [
+        ("right", 2, &[right]),
+        ("two", 2, &["ca-2.example;accounturi=https://ca.example/a/1;persistUntil=1", right]),
+        ("wildcard", 3, &["ca.example; accounturi=https://ca.example/a/1; Policy=WILDCARD"]),
+        ("last_second", 2, &["ca.example; accounturi=https://ca.example/a/1; persistUntil=1800000000"]),
+        ("expired", 4, &["ca.example; accounturi=https://ca.example/a/1; persistUntil=1800000000"]),
+        ("others", 2, &["other.example; a=b", "ca.example; accounturi=x", "v=spf1 -all", ""]),
+        (
+            "malformed",
+            2,
+            &["CA.example; accounturi=", "ca.example.; a", "ca.example; policy=a; policy=b; persistUntil=-x"],
+        ),
+    ];
+    for (name, choices, values) in persist {
+        let values: Vec<&[u8]> = values.iter().map(|value| value.as_bytes()).collect();
+        seeds.push(("persist", name, caa_set(choices, &values)));
+    }
+    let strings: [&[u8]; 2] = [b"\x0cca.example; \x21accounturi=https://ca.example/a/1", b"\x09cut"];
+    seeds.push(("persist", "strings", caa_set(10, &strings)));
+
     // Plan, try, transmissions, entropy; then events: see `Driver::feed`.
     let right = [0_u8; 12];
     let tasks: [(&str, u8, &[u8]); 8] = [
@@ -157,6 +178,7 @@ mod tests {
                 "dnssec_denial" => crate::dnssec_denial::run(&octets),
                 "caa_rdata" => crate::caa_rdata::run(&octets),
                 "issue_value" => crate::issue_value::run(&octets),
+                "persist" => crate::persist::run(&octets),
                 "task" => crate::task::run(&octets),
                 other => panic!("no target {other}"),
             }

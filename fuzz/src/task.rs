@@ -13,6 +13,7 @@ use parallax_validation::{
         Dnssec,
         dnssec::{anchor::TrustAnchors, chain::ZoneCache},
         task::{Command, Site, Stream, Task, TaskSettings},
+        tls::{TlsSettings, rustls},
     },
     observation::{DnsLookup, DnsOutcome, NetworkError, Observation, RecordSet, SecurityStatus},
     plan::{ControlPlan, Hint, HintKind, Host, Plan, PlanLimits},
@@ -216,6 +217,7 @@ fn a_plan(feed: &mut Feed<'_>) -> Plan {
         caa_levels: levels.iter().map(|level| (*level).to_owned()).collect(),
         hints: if choices & 64 != 0 { hints.map(hint).to_vec() } else { Vec::new() },
         keep_proof: choices & 128 != 0,
+        diagnose: choices & 128 == 0,
         limits,
     }
 }
@@ -241,7 +243,8 @@ impl Driver {
         let anchors = TrustAnchors::parse(&format!(". IN DS {} 15 2 {digest}", wire::key_tag())).expect("an anchor");
         let resolver = ([127, 0, 0, 53], 53).into();
         let dnssec = Dnssec::Local(anchors.into());
-        let settings = TaskSettings { resolver, filter: AddressFilter::default(), dnssec };
+        let tls = TlsSettings::new(rustls::crypto::ring::default_provider()).expect("TLS 1.2 and 1.3 are built in");
+        let settings = TaskSettings { resolver, filter: AddressFilter::default(), dnssec, tls };
         let (mut entropy, mut zones, start) = (Bits(seed), ZoneCache::default(), Micros(17));
         let mut site = Site { settings: &settings, zones: &mut zones, entropy: &mut entropy };
         let task = Task::new(plan, &mut site, start, now());

@@ -20,6 +20,9 @@ pub struct Laboratory {
     /// The port that is dialled where the rules say 80.
     #[serde(default)]
     pub http_port: Option<u16>,
+    /// The port that is dialled where the rules say 443.
+    #[serde(default)]
+    pub https_port: Option<u16>,
 }
 
 /// One node's settings.
@@ -126,12 +129,14 @@ impl NodeConfig {
         AddressFilter::allowing(self.laboratory.allow_addresses.clone())
     }
 
-    /// Where a connection to `address` really goes: in a laboratory port 80 is another one.
+    /// Where a connection to `address` really goes: in a laboratory ports 80 and 443 are others.
     #[must_use]
     pub fn dialled(&self, address: SocketAddr) -> SocketAddr {
-        match (address.port(), self.laboratory.http_port) {
-            (80, Some(port)) => SocketAddr::new(address.ip(), port),
-            _ => address,
-        }
+        let port = match address.port() {
+            80 => self.laboratory.http_port,
+            443 => self.laboratory.https_port,
+            _ => None,
+        };
+        SocketAddr::new(address.ip(), port.unwrap_or(address.port()))
     }
 }

@@ -12,6 +12,7 @@ use std::{
 use crossbeam::{channel::Sender, queue::ArrayQueue};
 use parallax_protocol::{Report, Task};
 use parallax_ring::{RingError, Waker};
+use parallax_validation::lookup::tls::rustls;
 use thiserror::Error;
 
 use crate::{
@@ -57,6 +58,14 @@ pub enum NodeError {
         /// What the kernel said.
         error: io::Error,
     },
+    /// TLS cannot be spoken with what the program was built with.
+    #[error("perspective {perspective}: TLS cannot be set up: {error}")]
+    Tls {
+        /// Which node.
+        perspective: String,
+        /// What is wrong.
+        error: rustls::Error,
+    },
     /// No thread.
     #[error("perspective {perspective}: no thread could be started: {error}")]
     Thread {
@@ -76,6 +85,8 @@ pub struct NodeStats {
     pub queries: AtomicU64,
     /// Datagrams that belong to no query: late, stray or forged (req B14).
     pub stray_datagrams: AtomicU64,
+    /// Datagrams on a query's port with its id that were not its reply: mangled or forged (req B14).
+    pub mismatched_replies: AtomicU64,
     /// Connections made.
     pub connections: AtomicU64,
     /// CPU time of the workers, microseconds; kept up to date about once a second and at the end.

@@ -1,7 +1,8 @@
 //! The ports a worker asks from: connected sockets, chosen unpredictably, each with its own table of ids.
 //!
-//! A connected socket takes packets from the resolver's address and port only; the kernel checks that.
-//! Ports are exchanged for fresh ones as they are used up, so that no port is in use for long.
+//! A connected socket takes packets from its peer's address and port only; the kernel checks that. Ports to the
+//! resolver are shared by many queries and exchanged for fresh ones as they are used up, so that no port is in
+//! use for long. A query to any other peer has a socket of its own, which is closed with it.
 
 use std::{
     collections::HashMap,
@@ -18,11 +19,21 @@ use crate::{config::NodeConfig, timers::TaskKey};
 const PORT_USES_MAX: u32 = 20_000;
 /// Draws of an id before the port counts as full.
 const ID_DRAWS_MAX: usize = 16;
+/// Sockets of single queries at a time.
+const OWN_SOCKETS_MAX: usize = 512;
+
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// One of the ports to the resolver.
+    Shared(u16),
+    /// A socket of the query's own.
+    Own(DatagramId),
+}
 
 /// Where a query was sent from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Origin {
-    port: u16,
+    place: Place,
     pub(crate) id: u16,
 }
 
@@ -35,6 +46,8 @@ struct Port {
 pub(crate) struct PortPool {
     ports: Vec<Port>,
     by_socket: HashMap<DatagramId, usize>,
+    /// Id and query of each socket that has one query only.
+    own: HashMap<DatagramId, (u16, (TaskKey, u16))>,
     local: SocketAddr,
     resolver: SocketAddr,
 }
@@ -42,9 +55,8 @@ pub(crate) struct PortPool {
 impl PortPool {
     pub(crate) fn open(config: &NodeConfig, ring: &mut Ring) -> io::Result<Self> {
         let resolver = config.resolver;
-        let any: IpAddr = if resolver.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        let local = SocketAddr::new(config.source_for(resolver.ip()).unwrap_or(any), 0);
-        let mut pool = Self { ports: Vec::new(), by_socket: HashMap::new(), local, resolver };
+        let local = SocketAddr::new(config.source_for(resolver.ip()).unwrap_or_else(|| any(resolver)), 0);
+        let mut pool = Self { ports: Vec::new(), by_socket: HashMap::new(), own: HashMap::new(), local, resolver };
         for index in 0..usize::from(config.source_ports) {
             let socket = ring.open_datagram(local, resolver)?;
             pool.by_socket.insert(socket, index);
@@ -63,15 +75,39 @@ impl PortPool {
             if let std::collections::hash_map::Entry::Vacant(free) = entry.queries.entry(id) {
                 free.insert((key, slot));
                 entry.uses += 1;
-                return Some(Origin { port: port as u16, id });
+                return Some(Origin { place: Place::Shared(port as u16), id });
             }
         }
         None
     }
 
+    /// Opens a socket from `source` to `peer` for one query. None if there are too many, or the kernel gives none.
+    pub(crate) fn take_own(
+        &mut self,
+        (key, slot): (TaskKey, u16),
+        (source, peer): (Option<IpAddr>, SocketAddr),
+        ring: &mut Ring,
+        entropy: &mut dyn Entropy,
+    ) -> Option<Origin> {
+        if self.own.len() >= OWN_SOCKETS_MAX {
+            return None;
+        }
+        let local = SocketAddr::new(source.unwrap_or_else(|| any(peer)), 0);
+        let socket = ring.open_datagram(local, peer).ok()?;
+        let id = entropy.next_u64() as u16;
+        self.own.insert(socket, (id, (key, slot)));
+        Some(Origin { place: Place::Own(socket), id })
+    }
+
     /// Gives port and id back.
     pub(crate) fn release(&mut self, origin: Origin, ring: &mut Ring) {
-        let index = usize::from(origin.port);
+        let index = match origin.place {
+            Place::Shared(port) => usize::from(port),
+            Place::Own(socket) => {
+                self.own.remove(&socket);
+                return ring.close_datagram(socket);
+            }
+        };
         let port = &mut self.ports[index];
         port.queries.remove(&origin.id);
         if port.uses >= PORT_USES_MAX && port.queries.is_empty() {
@@ -87,19 +123,30 @@ impl PortPool {
     }
 
     pub(crate) fn socket(&self, origin: Origin) -> DatagramId {
-        self.ports[usize::from(origin.port)].socket
+        match origin.place {
+            Place::Shared(port) => self.ports[usize::from(port)].socket,
+            Place::Own(socket) => socket,
+        }
     }
 
     /// The query a packet with this id on this socket may belong to.
     pub(crate) fn find(&self, socket: DatagramId, id: u16) -> Option<(TaskKey, u16)> {
-        let port = &self.ports[*self.by_socket.get(&socket)?];
-        port.queries.get(&id).copied()
+        match self.by_socket.get(&socket) {
+            Some(&index) => self.ports[index].queries.get(&id).copied(),
+            None => self.own.get(&socket).filter(|(own, _)| *own == id).map(|(_, query)| *query),
+        }
     }
 
     /// All queries waiting on a socket.
     pub(crate) fn waiting(&self, socket: DatagramId) -> Vec<(TaskKey, u16)> {
-        self.by_socket
-            .get(&socket)
-            .map_or_else(Vec::new, |&index| self.ports[index].queries.values().copied().collect())
+        match self.by_socket.get(&socket) {
+            Some(&index) => self.ports[index].queries.values().copied().collect(),
+            None => self.own.get(&socket).map(|(_, query)| *query).into_iter().collect(),
+        }
     }
+}
+
+/// Whatever address the kernel chooses for this peer.
+fn any(peer: SocketAddr) -> IpAddr {
+    if peer.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
 }

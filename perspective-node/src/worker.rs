@@ -22,6 +22,7 @@ use parallax_validation::{
     lookup::{
         dnssec::chain::ZoneCache,
         task::{Command, Site, Stream, Task as Core, TaskSettings},
+        tls::{TlsSettings, rustls},
     },
     observation::NetworkError,
 };
@@ -102,11 +103,15 @@ impl Worker {
             resolver: config.resolver.to_string(),
             error,
         })?;
+        // A configuration of its own for each worker: nothing is shared between their handshakes.
+        let tls = TlsSettings::new(rustls::crypto::ring::default_provider())
+            .map_err(|error| NodeError::Tls { perspective: config.perspective.to_string(), error })?;
         let state = State {
             settings: TaskSettings {
                 resolver: config.resolver,
                 filter: config.address_filter(),
                 dnssec: config.dnssec.clone(),
+                tls,
             },
             tasks: Slab::new(),
             generation: 0,
@@ -238,6 +243,8 @@ impl Worker {
 
     fn end(&mut self, key: TaskKey, observation: parallax_validation::observation::Observation) {
         let running = self.state.tasks.remove(key.index);
+        let mismatched: u64 = observation.lookups().map(|lookup| u64::from(lookup.ignored_replies)).sum();
+        self.shared.stats.mismatched_replies.fetch_add(mismatched, Ordering::Relaxed);
         for (_, origin) in running.origins {
             self.state.pool.release(origin, &mut self.ring);
         }
@@ -291,7 +298,17 @@ impl Worker {
         if let Some((_, origin)) = running.origins.iter().find(|(s, _)| *s == slot) {
             return Some(*origin);
         }
-        let origin = state.pool.take(key, slot, &mut state.entropy)?;
+        let origin = match running.core.peer(slot) {
+            None => state.pool.take(key, slot, &mut state.entropy)?,
+            Some(peer) => {
+                let source = self.config.source_for(peer.ip());
+                // A family without a source would leave by whatever way the kernel likes, and not from here.
+                if source.is_none() && self.config.has_source() {
+                    return None;
+                }
+                state.pool.take_own((key, slot), (source, peer), &mut self.ring, &mut state.entropy)?
+            }
+        };
         running.origins.push((slot, origin));
         Some(origin)
     }

@@ -44,10 +44,12 @@ fn plan(case: &Case) -> Plan {
             let host = Host::Name(case.name.clone());
             (Some(ControlPlan::Http { host, path: "/".to_owned() }), Vec::new())
         }
-        RecordType::Cname | RecordType::Ds | RecordType::Dnskey => unreachable!("no check asks these of itself"),
+        RecordType::Ns | RecordType::Cname | RecordType::Soa | RecordType::Ds | RecordType::Dnskey => {
+            unreachable!("no check asks these of itself")
+        }
     };
     let limits = PlanLimits { task_deadline_ms: 20_000, dns_try_ms: 6_000, ..PlanLimits::default() };
-    Plan { control, caa_levels, hints: Vec::new(), keep_proof: true, limits }
+    Plan { control, caa_levels, hints: Vec::new(), keep_proof: true, diagnose: false, limits }
 }
 
 fn lookup<'a>(case: &Case, seen: &'a Observation) -> &'a DnsLookup {
@@ -56,7 +58,7 @@ fn lookup<'a>(case: &Case, seen: &'a Observation) -> &'a DnsLookup {
         Some(ControlObservation::Http(http)) => {
             http.hops.iter().flat_map(|hop| &hop.resolution).find(|lookup| lookup.rtype == case.rtype)
         }
-        None => seen.caa.first(),
+        Some(ControlObservation::Tls(_)) | None => seen.caa.first(),
     };
     found.unwrap_or_else(|| panic!("{case}: no lookup in {seen:?}"))
 }
@@ -148,7 +150,7 @@ fn failing_climb(name: &str, repeat_ms: u32) -> Plan {
     limits.check().expect("limits that can be");
     let mut levels = vec![name.to_owned()];
     levels.extend(name.match_indices('.').map(|(at, _)| name[at + 1..].to_owned()));
-    Plan { control: None, caa_levels: levels, hints: Vec::new(), keep_proof: true, limits }
+    Plan { control: None, caa_levels: levels, hints: Vec::new(), keep_proof: true, diagnose: false, limits }
 }
 
 fn permits(name: &str, seen: &Observation, lookup_failure_permits: bool) -> bool {

@@ -22,6 +22,8 @@ fn ask(resolver: SocketAddr) -> (DnsLookup, u64) {
     let lookup = txt(bench.run(plan("customer.example", "dns-01", false, QUICK)));
     assert_eq!((lookup.name.as_str(), lookup.resolver), ("_acme-challenge.customer.example", resolver));
     let stray = bench.node.stats().stray_datagrams.load(std::sync::atomic::Ordering::Relaxed);
+    let mismatched = bench.node.stats().mismatched_replies.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(mismatched, u64::from(lookup.ignored_replies), "counted in the evidence and by the node");
     (lookup, stray)
 }
 

@@ -3,6 +3,8 @@
 //! Text from the network is kept as [`Octets`], bounded, and escaped when shown. Times are microseconds
 //! since the perspective began the task.
 
+mod tls;
+
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -12,6 +14,10 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
+pub use self::tls::{
+    CertificateContent, CertificateDer, CertificateFacts, TlsFacts, TlsFailure, TlsHandshake, TlsObservation,
+    TlsOutcome, TlsProbeFailure, TlsTry, TlsTryEnd, TlsVersion,
+};
 use crate::{base::octets::Octets, plan::HintKind};
 
 /// What one perspective saw.
@@ -40,18 +46,118 @@ pub struct Observation {
     /// Keys and delegations that the lookups' validations rest on (req B7).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<Link>,
+    /// What the name servers of a zone say themselves, after a lookup failed; never part of a judgement.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diagnosis: Option<Diagnosis>,
 }
 
 impl Observation {
     /// Every lookup that a judgement may rest on: all but the hints.
     pub fn lookups(&self) -> impl Iterator<Item = &DnsLookup> {
-        let (hops, txt) = match &self.control {
-            Some(ControlObservation::Http(fetch)) => (fetch.hops.as_slice(), None),
-            Some(ControlObservation::Txt(lookup)) => (&[][..], Some(lookup)),
-            None => (&[][..], None),
+        let (hops, own) = match &self.control {
+            Some(ControlObservation::Http(fetch)) => (fetch.hops.as_slice(), &[][..]),
+            Some(ControlObservation::Txt(lookup)) => (&[][..], std::slice::from_ref(lookup)),
+            Some(ControlObservation::Tls(probe)) => (&[][..], probe.resolution.as_slice()),
+            None => (&[][..], &[][..]),
         };
-        hops.iter().flat_map(|hop| &hop.resolution).chain(txt).chain(&self.caa)
+        hops.iter().flat_map(|hop| &hop.resolution).chain(own).chain(&self.caa)
     }
+}
+
+/// What the name servers of a zone say themselves about a question that our resolver could not answer, or not at
+/// first. It explains, and is never part of a judgement.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Diagnosis {
+    /// The zone.
+    pub zone: String,
+    /// The name asked about.
+    pub name: String,
+    /// The type asked about.
+    pub rtype: RecordType,
+    /// Its name servers, at most [`crate::base::limits::DIAGNOSED_SERVERS_MAX`].
+    pub servers: Vec<ServerView>,
+}
+
+/// What one name server says itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerView {
+    /// Its name.
+    pub name: String,
+    /// The address it was asked at; none if none was found, or none that may be connected to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// What came of the question; none if it was not asked, or not waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<ServerAnswer>,
+    /// The same for A of the same name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contrast: Option<ServerAnswer>,
+    /// Serial of the zone's SOA.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<u32>,
+    /// Which of several machines it is, by its own word (RFC 5001).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nsid: Option<Octets>,
+    /// When the last signature over its answer expired, if all had when the task began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signatures_expired: Option<Timestamp>,
+}
+
+/// What came of one question to a name server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerAnswer {
+    /// Over UDP.
+    pub outcome: ServerOutcome,
+    /// Over TCP, if that was tried because UDP gave nothing whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over_tcp: Option<ServerOutcome>,
+    /// Whether the last reply had AA set.
+    #[serde(default)]
+    pub authoritative: bool,
+    /// Whether the last reply had a SOA record.
+    #[serde(default)]
+    pub soa: bool,
+    /// From sending over UDP to the reply or to giving up.
+    pub elapsed_us: u64,
+}
+
+impl ServerAnswer {
+    /// What it came to in the end.
+    #[must_use]
+    pub fn last(&self) -> &ServerOutcome {
+        self.over_tcp.as_ref().unwrap_or(&self.outcome)
+    }
+
+    /// Whether a reply of any kind came.
+    #[must_use]
+    pub fn is_reply(&self) -> bool {
+        let reply = |outcome: &ServerOutcome| !matches!(outcome, ServerOutcome::Silent | ServerOutcome::Network(_));
+        reply(&self.outcome) || self.over_tcp.as_ref().is_some_and(reply)
+    }
+}
+
+/// How a name server answered over one transport.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServerOutcome {
+    /// Records, an alias among them.
+    Records,
+    /// No error and no records.
+    Nodata,
+    /// The name does not exist.
+    Nxdomain,
+    /// Name servers of this zone in place of an answer.
+    Referral(String),
+    /// Another code, as the name server sent it.
+    Rcode(u16),
+    /// TC was set.
+    Truncated,
+    /// It cannot be read.
+    Unreadable,
+    /// Nothing came.
+    Silent,
+    /// The packet or the connection was refused, or worse.
+    Network(NetworkError),
 }
 
 /// Who validates DNSSEC at a perspective (req B1, B6).
@@ -317,6 +423,45 @@ pub enum DnssecFault {
     },
 }
 
+impl DnssecFault {
+    /// The zone it lies in, if it names one.
+    #[must_use]
+    pub fn zone(&self) -> Option<&str> {
+        match self {
+            Self::NoSignature { zone, .. }
+            | Self::NoSuchKey { zone, .. }
+            | Self::Expired { zone, .. }
+            | Self::NotYetValid { zone, .. }
+            | Self::BadSignature { zone, .. }
+            | Self::DsMatchesNoKey { zone, .. }
+            | Self::DenialUnproven { zone, .. }
+            | Self::Nsec3Iterations { zone, .. } => Some(zone),
+            Self::LinkFailed { name, .. } => Some(name),
+            Self::SignerIsNoZone { .. } | Self::NotInReply { .. } | Self::Unreadable { .. } | Self::TooMuchWork => None,
+        }
+    }
+
+    /// The owner of the set that is at fault, if it names one.
+    #[must_use]
+    pub fn owner(&self) -> Option<&str> {
+        match self {
+            Self::NoSignature { owner, .. }
+            | Self::NoSuchKey { owner, .. }
+            | Self::Expired { owner, .. }
+            | Self::NotYetValid { owner, .. }
+            | Self::BadSignature { owner, .. } => Some(owner),
+            Self::DenialUnproven { name, .. } => Some(name),
+            Self::DsMatchesNoKey { .. }
+            | Self::Nsec3Iterations { .. }
+            | Self::SignerIsNoZone { .. }
+            | Self::NotInReply { .. }
+            | Self::Unreadable { .. }
+            | Self::TooMuchWork
+            | Self::LinkFailed { .. } => None,
+        }
+    }
+}
+
 /// The task's deadline came before everything was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BudgetExhausted {
@@ -338,6 +483,8 @@ pub enum ControlObservation {
     Http(HttpObservation),
     /// A TXT lookup.
     Txt(DnsLookup),
+    /// A TLS handshake.
+    Tls(TlsObservation),
 }
 
 /// A hint lookup.
@@ -425,8 +572,12 @@ pub enum RecordType {
     Txt,
     /// Certification Authority Authorization.
     Caa,
+    /// Name servers, asked for a diagnosis.
+    Ns,
     /// Alias, asked to tell where a failed lookup may lead.
     Cname,
+    /// Version of a zone, asked for a diagnosis.
+    Soa,
     /// Delegation signer, a link of the chain of trust.
     Ds,
     /// Keys of a zone, a link of the chain of trust.
@@ -439,7 +590,9 @@ impl RecordType {
     pub fn number(self) -> u16 {
         match self {
             Self::A => 1,
+            Self::Ns => 2,
             Self::Cname => 5,
+            Self::Soa => 6,
             Self::Txt => 16,
             Self::Aaaa => 28,
             Self::Caa => 257,
@@ -456,7 +609,9 @@ impl std::fmt::Display for RecordType {
             Self::Aaaa => "AAAA",
             Self::Txt => "TXT",
             Self::Caa => "CAA",
+            Self::Ns => "NS",
             Self::Cname => "CNAME",
+            Self::Soa => "SOA",
             Self::Ds => "DS",
             Self::Dnskey => "DNSKEY",
         })
@@ -617,6 +772,9 @@ pub struct HttpHop {
     pub unused: Vec<UnusedAddress>,
     /// Addresses connected to, in order.
     pub tries: Vec<HttpTry>,
+    /// TLS as it was spoken, if the URL is https and the handshake ended well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsFacts>,
     /// The head of the response, if one came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response: Option<ResponseHead>,
@@ -669,6 +827,8 @@ pub enum TryEnd {
     NotConnected(NetworkError),
     /// It was established, the request went out, and then this.
     NoResponse(NetworkError),
+    /// It was established, and TLS failed; the fetch's outcome tells how, unless the time ran out.
+    NoTls,
 }
 
 /// The head of a response.
@@ -719,6 +879,8 @@ pub enum HttpFailure {
     OnlySpecialAddresses,
     /// No address answered; the last try tells.
     NotAnswered,
+    /// TLS failed.
+    Tls(TlsFailure),
     /// A response began and broke off.
     BrokenOff(NetworkError),
     /// What came is not HTTP, or too large.
@@ -763,6 +925,4 @@ pub enum RedirectReason {
     NotAUrl(String),
     /// The same URL over the same address twice in one chain.
     Loop,
-    /// https, which this release does not speak.
-    HttpsNotOffered,
 }

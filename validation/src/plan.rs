@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    check::dcv::Method,
+    check::dcv::{Method, dns_account01, dns_persist01},
     request::{CheckRequest, Identifier},
 };
 
@@ -29,6 +29,10 @@ pub struct Plan {
     /// those of lookups that failed are.
     #[serde(default)]
     pub keep_proof: bool,
+    /// Whether the name servers of a zone are asked themselves once a lookup of theirs has failed for good, to
+    /// explain why. Only the primary's plan says so.
+    #[serde(default)]
+    pub diagnose: bool,
     /// How long each part may take.
     pub limits: PlanLimits,
 }
@@ -44,10 +48,15 @@ pub enum ControlPlan {
         /// Path of the first request.
         path: String,
     },
-    /// TXT of `name` (RFC 8555 §8.4).
+    /// TXT of `name` (RFC 8555 §8.4, TLS BR 2.3.1 §3.2.2.4.21 and §3.2.2.4.22).
     Txt {
         /// With its prefix label.
         name: String,
+    },
+    /// A TLS handshake on port 443 that offers `acme-tls/1` alone (RFC 8737 §3).
+    TlsAlpn {
+        /// Whom to ask.
+        host: Host,
     },
 }
 
@@ -155,16 +164,19 @@ impl ControlPlan {
         let challenge = request.control.as_ref()?;
         match challenge.method {
             Method::Http01 => Some(Self::Http {
-                host: match &request.identifier {
-                    Identifier::Name(name) | Identifier::Wildcard(name) => Host::Name(name.to_string()),
-                    Identifier::Ip(address) => Host::Ip(*address),
-                },
-                path: format!("/.well-known/acme-challenge/{}", challenge.token),
+                host: host(&request.identifier),
+                path: format!("/.well-known/acme-challenge/{}", challenge.key_authorization()?.token),
             }),
+            Method::TlsAlpn01 => Some(Self::TlsAlpn { host: host(&request.identifier) }),
             // A parsed request names a domain here; one read back from a forged journal may not.
             Method::Dns01 => {
                 request.identifier.domain().map(|name| Self::Txt { name: format!("_acme-challenge.{name}") })
             }
+            Method::DnsAccount01 => {
+                let (name, account_uri) = (request.identifier.domain()?, challenge.account_uri()?);
+                Some(Self::Txt { name: dns_account01::record_name(account_uri, name) })
+            }
+            Method::DnsPersist01 => Some(Self::Txt { name: dns_persist01::record_name(&request.identifier) }),
         }
     }
 }
@@ -183,16 +195,29 @@ impl Plan {
             (Some(ControlPlan::Txt { name }), Some(sibling)) => hints(request, name, sibling),
             _ => Vec::new(),
         };
-        Self { control, caa_levels, hints, keep_proof: false, limits }
+        Self { control, caa_levels, hints, keep_proof: false, diagnose: false, limits }
     }
 
     /// The name it is about, if it is not about an address alone.
     #[must_use]
     pub fn subject(&self) -> Option<&str> {
         match &self.control {
-            Some(ControlPlan::Txt { name } | ControlPlan::Http { host: Host::Name(name), .. }) => Some(name),
-            Some(ControlPlan::Http { host: Host::Ip(_), .. }) | None => self.caa_levels.first().map(String::as_str),
+            Some(
+                ControlPlan::Txt { name }
+                | ControlPlan::Http { host: Host::Name(name), .. }
+                | ControlPlan::TlsAlpn { host: Host::Name(name) },
+            ) => Some(name),
+            Some(ControlPlan::Http { host: Host::Ip(_), .. } | ControlPlan::TlsAlpn { host: Host::Ip(_) }) | None => {
+                self.caa_levels.first().map(String::as_str)
+            }
         }
+    }
+}
+
+fn host(identifier: &Identifier) -> Host {
+    match identifier {
+        Identifier::Name(name) | Identifier::Wildcard(name) => Host::Name(name.to_string()),
+        Identifier::Ip(address) => Host::Ip(*address),
     }
 }
 

@@ -29,7 +29,7 @@ pub struct RawRequest {
     pub id: Option<String>,
     /// A domain name, a wildcard name, or an IP address.
     pub identifier: String,
-    /// `http-01`, `dns-01` or `caa`.
+    /// A label of [`Method`], or `caa`.
     pub method: String,
     /// The challenge's token (RFC 8555 §8.3).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -37,7 +37,7 @@ pub struct RawRequest {
     /// `token.thumbprint` (RFC 8555 §8.1).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_authorization: Option<String>,
-    /// The ACME account (RFC 8657 §3).
+    /// The ACME account (RFC 8657 §3); dns-account-01 and dns-persist-01 need it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account_uri: Option<String>,
     /// Whether CAA is checked with it; true if absent, except for IP addresses.
@@ -125,29 +125,137 @@ impl fmt::Display for Identifier {
     }
 }
 
-/// The challenge of a control method.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The challenge of a control method. In JSON the fields of its proof stand beside its method.
+///
+/// Invariant of those that are parsed or read back: the proof is of the method's kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "ChallengeFields", into = "ChallengeFields")]
 pub struct Challenge {
     /// The method.
     pub method: Method,
-    /// At least 128 bits in base64url (RFC 8555 §8.3).
-    pub token: String,
-    /// What the subject must show. Not for eyes of other tenants; no message prints it.
-    pub key_authorization: String,
+    /// What shows control.
+    pub proof: Proof,
 }
 
-impl fmt::Debug for Challenge {
+/// What the subject must publish to show control.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// A key authorization, or its digest.
+    KeyAuthorization(KeyAuthorization),
+    /// The digest of a key authorization, at a name made from the account.
+    AccountName {
+        /// What is published.
+        key_authorization: KeyAuthorization,
+        /// What the name is made from.
+        account_uri: String,
+    },
+    /// A record that names the account. It is public and holds nothing secret.
+    Persistent {
+        /// The account.
+        account_uri: String,
+    },
+}
+
+/// A key authorization and its token (RFC 8555 §8.1).
+#[derive(Clone, PartialEq, Eq)]
+pub struct KeyAuthorization {
+    /// At least 128 bits in base64url (RFC 8555 §8.3).
+    pub token: String,
+    /// Token, dot and thumbprint. Not for eyes of other tenants; no message prints it.
+    pub value: String,
+}
+
+impl fmt::Debug for KeyAuthorization {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Challenge").field("method", &self.method).field("token", &self.token).finish_non_exhaustive()
+        f.debug_struct("KeyAuthorization").field("token", &self.token).finish_non_exhaustive()
+    }
+}
+
+impl KeyAuthorization {
+    /// base64url without padding of SHA-256 of it (RFC 8555 §8.4).
+    #[must_use]
+    pub fn digest(&self) -> String {
+        use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+        BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(self.value.as_bytes()))
     }
 }
 
 impl Challenge {
-    /// base64url without padding of SHA-256 of the key authorization (RFC 8555 §8.4).
+    /// What shows control by `method`, out of the fields of a request. Fields that it does not need are left.
+    ///
+    /// # Errors
+    /// The name of a field that is missing.
+    fn of(
+        method: Method,
+        token: Option<String>,
+        key_authorization: Option<String>,
+        account_uri: Option<String>,
+    ) -> Result<Self, &'static str> {
+        let key = || {
+            let (token, value) = (token.ok_or("token")?, key_authorization.ok_or("key_authorization")?);
+            Ok::<_, &'static str>(KeyAuthorization { token, value })
+        };
+        let account = || account_uri.ok_or("account_uri");
+        let proof = match method {
+            Method::DnsAccount01 => Proof::AccountName { key_authorization: key()?, account_uri: account()? },
+            Method::DnsPersist01 => Proof::Persistent { account_uri: account()? },
+            Method::Http01 | Method::Dns01 | Method::TlsAlpn01 => Proof::KeyAuthorization(key()?),
+        };
+        Ok(Self { method, proof })
+    }
+
+    /// The key authorization, if the method has one.
     #[must_use]
-    pub fn digest(&self) -> String {
-        use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-        BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(self.key_authorization.as_bytes()))
+    pub fn key_authorization(&self) -> Option<&KeyAuthorization> {
+        match &self.proof {
+            Proof::KeyAuthorization(key_authorization) | Proof::AccountName { key_authorization, .. } => {
+                Some(key_authorization)
+            }
+            Proof::Persistent { .. } => None,
+        }
+    }
+
+    /// The account, if the method needs one.
+    #[must_use]
+    pub fn account_uri(&self) -> Option<&str> {
+        match &self.proof {
+            Proof::AccountName { account_uri, .. } | Proof::Persistent { account_uri } => Some(account_uri),
+            Proof::KeyAuthorization(_) => None,
+        }
+    }
+}
+
+/// A challenge as it stands in JSON.
+#[derive(Serialize, Deserialize)]
+struct ChallengeFields {
+    method: Method,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key_authorization: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    account_uri: Option<String>,
+}
+
+impl TryFrom<ChallengeFields> for Challenge {
+    type Error = String;
+
+    fn try_from(fields: ChallengeFields) -> Result<Self, String> {
+        Self::of(fields.method, fields.token, fields.key_authorization, fields.account_uri)
+            .map_err(|field| format!("{field}: missing, and {} needs it", fields.method))
+    }
+}
+
+impl From<Challenge> for ChallengeFields {
+    fn from(challenge: Challenge) -> Self {
+        let account_uri = challenge.account_uri().map(str::to_owned);
+        let (token, key_authorization) = match challenge.proof {
+            Proof::KeyAuthorization(key) | Proof::AccountName { key_authorization: key, .. } => {
+                (Some(key.token), Some(key.value))
+            }
+            Proof::Persistent { .. } => (None, None),
+        };
+        Self { method: challenge.method, token, key_authorization, account_uri }
     }
 }
 
@@ -202,7 +310,7 @@ pub enum RequestError {
         purpose: &'static str,
     },
     /// A method this program does not have.
-    #[error("{field}: '{given}' is not a method offered here; http-01, dns-01 and caa are")]
+    #[error("{field}: '{given}' is not a method offered here; {} and caa are", Method::ALL.map(Method::label).join(", "))]
     Method {
         /// `method` or `relied_on_method`.
         field: &'static str,
@@ -222,7 +330,7 @@ pub enum RequestError {
     /// A method that needs a name.
     #[error("method: {method} cannot validate the address {address} (RFC 8738 §7)")]
     AddressMethod {
-        /// `dns-01` or `caa`.
+        /// Its label, or `caa`.
         method: &'static str,
         /// The address.
         address: IpAddr,
@@ -316,7 +424,7 @@ impl CheckRequest {
         Ok(Self { id, identifier, control, caa, sibling_digests: raw.sibling_digests })
     }
 
-    /// `http-01`, `dns-01` or `caa`.
+    /// The label of the method, or `caa`.
     #[must_use]
     pub fn method_label(&self) -> &'static str {
         self.control.as_ref().map_or("caa", |challenge| challenge.method.label())
@@ -387,12 +495,25 @@ fn parse_challenge(raw: &RawRequest, identifier: &Identifier) -> Result<Challeng
     if let (Identifier::Ip(address), false) = (identifier, method.allows_ip()) {
         return Err(RequestError::AddressMethod { method: method.label(), address: *address });
     }
-    let missing = |field| RequestError::Missing { field, method: method.to_string() };
-    let token = raw.token.clone().ok_or_else(|| missing("token"))?;
-    let key_authorization = raw.key_authorization.clone().ok_or_else(|| missing("key_authorization"))?;
-    check_token(&token)?;
-    check_key_authorization(&token, &key_authorization)?;
-    Ok(Challenge { method, token, key_authorization })
+    let (token, key_authorization) = (raw.token.clone(), raw.key_authorization.clone());
+    let given = [("token", token.is_some()), ("key_authorization", key_authorization.is_some())];
+    let challenge = Challenge::of(method, token, key_authorization, raw.account_uri.clone())
+        .map_err(|field| RequestError::Missing { field, method: method.to_string() })?;
+    match (challenge.key_authorization(), challenge.account_uri()) {
+        (Some(key), _) => {
+            check_token(&key.token)?;
+            check_key_authorization(&key.token, &key.value)?;
+        }
+        (None, account_uri) => {
+            if let Some((field, _)) = given.into_iter().find(|(_, given)| *given) {
+                return Err(RequestError::Unexpected { field, method: method.to_string() });
+            }
+            if account_uri.is_some_and(|uri| uri.contains(';')) {
+                return Err(RequestError::AccountUri("a semicolon cannot stand in a record (RFC 8659 §4.2)"));
+            }
+        }
+    }
+    Ok(challenge)
 }
 
 fn check_token(token: &str) -> Result<(), RequestError> {
@@ -420,6 +541,7 @@ mod tests {
     use super::*;
 
     const TOKEN: &str = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA";
+    const ACCOUNT: &str = "https://ca.example/acct/7";
 
     fn raw(identifier: &str, method: &str) -> RawRequest {
         RawRequest {
@@ -429,6 +551,15 @@ mod tests {
             key_authorization: Some(format!("{TOKEN}.{}", "A".repeat(43))),
             ..RawRequest::default()
         }
+    }
+
+    fn with_account(method: &str) -> RawRequest {
+        let mut request = raw("customer.example", method);
+        request.account_uri = Some(ACCOUNT.to_owned());
+        if method == "dns-persist-01" {
+            (request.token, request.key_authorization) = (None, None);
+        }
+        request
     }
 
     fn parse(raw: RawRequest) -> Result<CheckRequest, RequestError> {
@@ -480,6 +611,71 @@ mod tests {
             let error = parse(request.clone()).expect_err(&request.identifier);
             assert!(error.to_string().contains(wants), "{error}");
             assert_eq!(error.problem(), problem, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_challenge_reads_back_and_what_was_written_before_proofs_had_kinds_still_does() {
+        let value = format!("{TOKEN}.{}", "A".repeat(43));
+        let old = format!(r#"{{"method":"dns-01","token":"{TOKEN}","key_authorization":"{value}"}}"#);
+        let challenge: Challenge = serde_json::from_str(&old).expect("the old form");
+        let key = KeyAuthorization { token: TOKEN.to_owned(), value };
+        assert_eq!(challenge, Challenge { method: Method::Dns01, proof: Proof::KeyAuthorization(key) });
+        assert_eq!(serde_json::to_string(&challenge).expect("JSON"), old, "and it is written as before");
+        for (method, form) in [
+            ("dns-account-01", format!(r#"{},"account_uri":"{ACCOUNT}"}}"#, old.trim_end_matches('}'))),
+            ("dns-persist-01", format!(r#"{{"method":"dns-persist-01","account_uri":"{ACCOUNT}"}}"#)),
+        ] {
+            let control = parse(with_account(method)).expect("good").control.expect("control");
+            let json = serde_json::to_string(&control).expect("JSON");
+            assert_eq!(json, form.replace("\"dns-01\"", &format!("\"{method}\"")));
+            assert_eq!(serde_json::from_str::<Challenge>(&json).expect("read back"), control);
+        }
+        let forged = format!(r#"{{"method":"http-01","account_uri":"{ACCOUNT}"}}"#);
+        let error = serde_json::from_str::<Challenge>(&forged).expect_err("a proof of another kind");
+        assert!(error.to_string().contains("token: missing, and http-01 needs it"), "{error}");
+    }
+
+    #[test]
+    fn d8_d9_methods_of_an_account() {
+        let persist = parse(with_account("dns-persist-01")).expect("good");
+        let caa = persist.caa.as_ref().expect("CAA");
+        assert_eq!((caa.method, caa.account_uri.as_deref()), (Some(Method::DnsPersist01), Some(ACCOUNT)));
+        for identifier in ["*.customer.example", "8.8.4.4"] {
+            let request = RawRequest { identifier: identifier.to_owned(), ..with_account("dns-persist-01") };
+            assert!(parse(request).is_ok(), "{identifier}");
+        }
+        let without = |method, field| {
+            let mut request = with_account(method);
+            match field {
+                "account_uri" => request.account_uri = None,
+                "token" => request.token = None,
+                _ => request.key_authorization = None,
+            }
+            request
+        };
+        let given = |token: Option<&str>, key: Option<&str>| RawRequest {
+            token: token.map(str::to_owned),
+            key_authorization: key.map(str::to_owned),
+            ..with_account("dns-persist-01")
+        };
+        let mut with_semicolon = with_account("dns-persist-01");
+        with_semicolon.account_uri = Some("https://ca.example/acct;7".to_owned());
+        let mut address = with_account("dns-account-01");
+        address.identifier = "8.8.4.4".to_owned();
+        for (request, wants) in [
+            (without("dns-account-01", "account_uri"), "account_uri: missing, and dns-account-01 needs it"),
+            (without("dns-account-01", "token"), "token: missing, and dns-account-01"),
+            (without("dns-account-01", "key_authorization"), "key_authorization: missing, and dns-account-01"),
+            (without("dns-persist-01", "account_uri"), "account_uri: missing, and dns-persist-01 needs it"),
+            (given(Some(TOKEN), None), "token: given, but dns-persist-01"),
+            (given(None, Some(TOKEN)), "key_authorization: given, but dns-persist-01"),
+            (with_semicolon, "a semicolon"),
+            (address, "dns-account-01 cannot validate the address"),
+        ] {
+            let error = parse(request).expect_err(wants);
+            assert!(error.to_string().contains(wants), "{error}");
+            assert_eq!(error.problem(), ProblemKind::Malformed, "{error}");
         }
     }
 

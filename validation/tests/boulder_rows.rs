@@ -1,4 +1,4 @@
-//! The DNS and CAA rows of Boulder's behaviour table (`D`, `C`, and `R20` to `R25`), row by row.
+//! The DNS and CAA rows of Boulder's behaviour table (`D`, `P`, `C`, and `R20` to `R25`), row by row.
 //!
 //! Each row has its number, what is asked and what the zones or the path say, the outcome Boulder has and
 //! ours. Rows whose outcomes differ have a reason, and `docs/divergences.md` lists them; rows that do not
@@ -20,7 +20,7 @@ use parallax_validation::{
     check::{
         Finding,
         caa::{self, CaaFinding, authorize::CaaPolicy},
-        dcv::dns01,
+        dcv::{dns_account01, dns01},
     },
     lookup::dns::{
         message::Question,
@@ -40,8 +40,11 @@ const TXT: &str = "_acme-challenge.customer.example";
 const LONG: &str =
     "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
 const ACCOUNT: &str = "https://ca.example/acct/7";
+const PERSIST: &str = "_validation-persist.customer.example";
+/// A record of dns-persist-01 that does.
+const RIGHT: &str = "ca.example; accounturi=https://ca.example/acct/7";
 /// Numbers of a block: prefix, first, last.
-const BLOCKS: [(&str, u32, u32); 3] = [("C", 1, 80), ("D", 1, 34), ("R", 20, 25)];
+const BLOCKS: [(&str, u32, u32); 4] = [("C", 1, 80), ("D", 1, 34), ("P", 1, 29), ("R", 20, 25)];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
@@ -95,6 +98,8 @@ enum Input {
     Climb(Climb),
     /// A request and what is in the zones; the text is the digest.
     Zones(RawRequest, Zones),
+    /// A name to be shown by dns-persist-01, and the records there.
+    Records(&'static str, Vec<String>),
     /// One query against a path.
     Path(Path),
     /// A request that is refused before any packet.
@@ -106,6 +111,10 @@ impl Input {
         match self {
             Self::Climb(climb) => outcome_of(&climb.play()),
             Self::Zones(request, zones) => outcome_of(&played(request.clone(), *zones)),
+            Self::Records(name, records) => {
+                let records: Vec<&str> = records.iter().map(String::as_str).collect();
+                outcome_of(&World::new(raw(name, "dns-persist-01")).txt(PERSIST, &records).play())
+            }
             Self::Path(path) => (path.outcome(), String::new()),
             Self::Request(request) => match CheckRequest::parse(request.clone(), "row", &filter()) {
                 Ok(_) => (PASS, String::new()),
@@ -494,7 +503,7 @@ fn zones(zones: Zones) -> Input {
     Input::Zones(dns01(), zones)
 }
 
-/// D1 to D16, D22, D25 to D27, D34: what is published, and what is asked.
+/// D1 to D16, D22, D25 to D27: what is published, and what is asked.
 fn published_rows() -> Vec<Row> {
     let mut rows = vec![
         Row::same("D1", PASS, zones(|world, digest| world.txt(TXT, &[digest]))),
@@ -553,8 +562,6 @@ fn published_rows() -> Vec<Row> {
         Row::same("D26", MALFORMED, Input::Request(raw("192.0.2.7", "dns-01"))),
         Row::same("D26", MALFORMED, Input::Request(raw(ZONE, "tls-sni-01"))),
         Row::same("D27", PASS, Path::txt(|query, digest| reply(query, 0, &[txt(TXT, digest)], &[]), None)),
-        Row::same("D34", MALFORMED, Input::Request(raw(ZONE, "dns-account-01"))),
-        Row::same("D34", MALFORMED, Input::Request(raw(ZONE, "dns-persist-01"))),
     ];
     let codes: [(Zones, &'static str); 4] = [
         (|world, _| world.quirk(TXT, None, Quirk::Rcode(2, "")), "SERVFAIL"),
@@ -613,8 +620,143 @@ fn datagram_rows() -> Vec<Row> {
     rows
 }
 
+/// D28 to D33: dns-account-01.
+fn account_rows() -> Vec<Row> {
+    fn zones(zones: Zones) -> Input {
+        Input::Zones(raw(ZONE, "dns-account-01"), zones)
+    }
+    fn name() -> String {
+        format!("{}.{TXT}", dns_account01::label(ACCOUNT))
+    }
+    let empty = RawRequest { account_uri: Some(String::new()), ..raw(ZONE, "dns-account-01") };
+    vec![
+        Row::same("D28", PASS, zones(|world, digest| world.txt(&name(), &[digest]))),
+        Row::same("D28", PASS, zones(|world, digest| world.txt(&name(), &["old", digest]))),
+        Row::same("D29", UNAUTHORIZED, zones(|world, _| world.txt(&name(), &["wrong"]))).saying("wrong"),
+        Row::same("D29", UNAUTHORIZED, zones(|world, _| world.txt(&name(), &["w1", "w2", "w3", "w4", "w5"])))
+            .saying("and 2 more"),
+        Row::same("D29", UNAUTHORIZED, zones(|world, _| world.txt_strings(&name(), &[vec![LONG; 4]]))).saying("xxxx"),
+        Row::same("D29", UNAUTHORIZED, zones(|world, _| world.txt(&name(), &["localhost"]))),
+        Row::same("D29", UNAUTHORIZED, zones(|world, _| world)),
+        Row::same("D30", DNS, zones(|world, _| world.quirk(&name(), None, Quirk::Rcode(2, "")))).saying("SERVFAIL"),
+        Row::same("D31", MALFORMED, Input::Request(raw("192.0.2.7", "dns-account-01"))),
+        Row::same("D31", MALFORMED, Input::Request(raw(ZONE, "dns-account-02"))),
+        Row::differs(
+            "D32",
+            [Outcome::Fail(ProblemKind::ServerInternal), MALFORMED],
+            "the request is at fault, and its field is named",
+            Input::Request(empty),
+        )
+        .saying("account_uri"),
+        Row::same(
+            "D33",
+            UNAUTHORIZED,
+            zones(|world, digest| {
+                world.txt(&format!("{}.{TXT}", dns_account01::label("https://ca.example/acct/8")), &[digest])
+            }),
+        )
+        .saying("is made from the account URI https://ca.example/acct/7"),
+        Row::same("D33", UNAUTHORIZED, zones(|world, digest| world.txt(TXT, &[digest]))),
+    ]
+}
+
 fn dns_rows() -> Vec<Row> {
-    published_rows().into_iter().chain(datagram_rows()).collect()
+    published_rows().into_iter().chain(datagram_rows()).chain(account_rows()).collect()
+}
+
+// dns-persist-01 ------------------------------------------------------------------------------------------
+
+/// A row for records beside each other.
+fn records(number: &'static str, outcome: Outcome, records: &[&str]) -> Row {
+    Row::same(number, outcome, at_persist(ZONE, records))
+}
+
+fn at_persist(name: &'static str, records: &[&str]) -> Input {
+    Input::Records(name, records.iter().map(|record| (*record).to_owned()).collect())
+}
+
+/// Rows for records that are right but for what is added.
+fn right_and(number: &'static str, outcome: Outcome, additions: &[&str]) -> Vec<Row> {
+    additions.iter().map(|addition| records(number, outcome, &[&format!("{RIGHT}{addition}")])).collect()
+}
+
+fn persist_rows() -> Vec<Row> {
+    let other = RIGHT.replacen("ca.", "other.", 1);
+    let foreign = RIGHT.replace("/7", "/8");
+    let malformed = format!("{RIGHT};");
+    let lower =
+        "the draft's form of issuer names, lower case without a final dot, is enforced: it only narrows (req D9)";
+    let zones = |zones: Zones| Input::Zones(raw(ZONE, "dns-persist-01"), zones);
+    let mut rows = vec![
+        records("P1", PASS, &[RIGHT]),
+        records("P3", UNAUTHORIZED, &[&other]).saying("names another CA"),
+        records("P3", PASS, &[&other, RIGHT]),
+        records("P4", UNAUTHORIZED, &[&format!("{other};")]),
+        records("P4", PASS, &[&format!("{other};"), RIGHT]),
+        records("P5", UNAUTHORIZED, &["; accounturi=https://ca.example/acct/7"]).saying("names no CA"),
+        records("P5", PASS, &["; accounturi=https://ca.example/acct/7", RIGHT]),
+        records("P6", PASS, &[" \t ca.example\t ;\t accounturi \t= https://ca.example/acct/7 \t"]),
+        Row::differs(
+            "P7",
+            [PASS, MALFORMED],
+            "RFC 8659 §4.2: a tag is made of letters, digits and hyphens",
+            at_persist(ZONE, &[&format!("{RIGHT}; a_b=c")]),
+        ),
+        records("P10", MALFORMED, &["ca.example"]),
+        records("P10", MALFORMED, &["ca.example; accounturi="]),
+        records("P10", MALFORMED, &["ca.example; policy=wildcard"]),
+        Row::same("P15", PASS, at_persist(WILDCARD, &[&format!("{RIGHT}; Policy=wildcard")])),
+        Row::same("P15", PASS, at_persist(WILDCARD, &[&format!("{RIGHT}; policy=WildCard")])),
+        Row::same("P17", PASS, at_persist(WILDCARD, &[&format!("{RIGHT}; policy=wildcard")])),
+        Row::same("P18", UNAUTHORIZED, at_persist(WILDCARD, &[RIGHT])).saying("policy=wildcard"),
+        Row::same("P18", UNAUTHORIZED, at_persist(WILDCARD, &[&format!("{RIGHT}; policy=other")])),
+        records("P21", UNAUTHORIZED, &[&foreign]).saying("another account"),
+        records("P22", PASS, &[&malformed, RIGHT]),
+        records("P23", PASS, &[&foreign, RIGHT]),
+        records("P24", MALFORMED, &[&malformed]).saying("malformed at"),
+        records("P25", MALFORMED, &[&foreign, &malformed]).saying("malformed at"),
+        records("P25", MALFORMED, &[&malformed, &foreign]),
+        Row::same("P26", UNAUTHORIZED, zones(|world, _| world)).saying("No TXT was found"),
+        Row::same("P26", UNAUTHORIZED, zones(|world, _| world.a(PERSIST, &["192.0.2.10"]))),
+        Row::same("P27", DNS, zones(|world, _| world.quirk(PERSIST, None, Quirk::Rcode(2, "")))).saying("SERVFAIL"),
+        Row::same("P28", PASS, zones(|world, _| world.txt_strings(PERSIST, &[vec![&RIGHT[..9], &RIGHT[9..]]]))),
+        Row::differs(
+            "P29",
+            [MALFORMED, PASS],
+            "TLS BR 2.3.1 §3.2.2.5.8 has the method for addresses, below the reverse zone's name",
+            Input::Zones(raw("192.0.2.7", "dns-persist-01"), |world, _| {
+                world.txt("_ip-validation-persist.7.2.0.192.in-addr.arpa", &[RIGHT])
+            }),
+        ),
+    ];
+    for name in ["CA.EXAMPLE", "ca.example.", "CA.EXAMPLE."] {
+        rows.push(Row::differs(
+            "P2",
+            [PASS, MALFORMED],
+            lower,
+            at_persist(ZONE, &[&RIGHT.replacen("ca.example", name, 1)]),
+        ));
+    }
+    let own: [(&'static str, Outcome, &[&str]); 9] = [
+        ("P7", PASS, &["; x=1", "; x=1; x=2", "; 123=", "; a-b=c"]),
+        ("P8", MALFORMED, &["; a"]),
+        ("P9", MALFORMED, &["; =x"]),
+        ("P11", MALFORMED, &["; a=b c", "; a=ü"]),
+        ("P12", MALFORMED, &["; persistUntil=soon", "; persistUntil="]),
+        ("P13", MALFORMED, &[";", "; policy=wildcard;"]),
+        ("P14", MALFORMED, &["; accounturi=https://ca.example/acct/7", "; AccountURI=https://ca.example/acct/8"]),
+        ("P16", PASS, &["; policy=unknown", "; policy="]),
+        ("P19", PASS, &["; persistUntil=4102444800", "; persistuntil=1797724800"]),
+    ];
+    rows.extend(own.into_iter().flat_map(|(number, outcome, additions)| right_and(number, outcome, additions)));
+    let past = ["; persistUntil=1767225600", "; persistUntil=0", "; persistUntil=-1"];
+    rows.extend(right_and("P20", UNAUTHORIZED, &past).into_iter().map(|row| row.saying("has expired")));
+    rows
+}
+
+#[test]
+fn persist_rows_are_as_listed() {
+    check(&persist_rows());
 }
 
 #[test]
@@ -680,7 +822,7 @@ impl Path {
     fn outcome(&self) -> Outcome {
         let (lookup, request) = self.run();
         if let Some(challenge) = &request.control {
-            return match dns01::judge(challenge, &[], &lookup) {
+            return match dns01::judge(challenge.key_authorization().unwrap(), &[], &lookup) {
                 Finding::Confirmed => PASS,
                 Finding::Contradicted(_) => UNAUTHORIZED,
                 Finding::Failed(_) => DNS,
@@ -877,7 +1019,7 @@ fn expand(numbers: &str) -> Vec<String> {
 
 #[test]
 fn every_number_is_tested_or_listed() {
-    let rows: Vec<Row> = caa_rows().into_iter().chain(dns_rows()).chain(remote_rows()).collect();
+    let rows: Vec<Row> = caa_rows().into_iter().chain(dns_rows()).chain(persist_rows()).chain(remote_rows()).collect();
     let tested: BTreeSet<String> = rows.iter().map(|row| row.number.to_owned()).collect();
     let differing: BTreeSet<String> =
         rows.iter().filter(|row| !row.because.is_empty()).map(|row| row.number.to_owned()).collect();

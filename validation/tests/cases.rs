@@ -16,9 +16,11 @@ use parallax_validation::{
     request::{CheckRequest, RawRequest},
     verdict::PerspectiveState,
 };
+use sha2::{Digest, Sha256};
 use world::{
     ALL, P, Played, Quirk, R1, R2, R3, R4, R5, SIBLING, TOKEN, Web, World, challenge_path, filter, key_authorization,
     names_asked, raw, response,
+    tls_server::{self, BOTH, Recipe},
 };
 
 const WWW: &str = "www.customer.example";
@@ -262,9 +264,31 @@ fn d10e_permanent_redirect_to_another_host_passes() {
         .web("203.0.113.9", Web::right())
         .play();
     passed(&played, "5/5", None);
-    let https = answering(Web::redirect(301, "https://www.customer.example/t")).play();
-    refused(&https, "-", ProblemKind::Connection, Blame::Web, Retry::Fix);
-    says(&https, &["https, which this release does not follow", "https://www.customer.example/t"], &[]);
+}
+
+#[test]
+fn d09_the_certificate_of_a_redirect_target_is_recorded_and_not_enforced() {
+    let validity = [tls_server::der(0x17, b"200101000000Z"), tls_server::der(0x17, b"210101000000Z")].concat();
+    let names = tls_server::san(&[tls_server::dns("wrong.example")]);
+    let expired = Recipe { validity: tls_server::der(0x30, &validity), ..Recipe::plain().extensions([names]) };
+    let server = tls_server::server(expired.make(), &[b"http/1.1"], BOTH);
+    let played = answering(Web::redirect(301, "https://www.customer.example/t"))
+        .web_on(443, "192.0.2.10", Web::right_in_tls(server))
+        .play();
+    passed(&played, "5/5", None);
+    let Some(ControlObservation::Http(fetch)) = &played.observation(P).control else { panic!("a fetch") };
+    let content = fetch.hops[1].tls.as_ref().and_then(|tls| tls.certificate.content.as_ref()).unwrap();
+    assert!(content.self_signed && !content.name_matches);
+    assert_eq!(content.not_after.unwrap().to_string(), "2021-01-01T00:00:00Z");
+}
+
+#[test]
+fn d10_https_that_is_plain_http_is_told_apart() {
+    let played = answering(Web::redirect(301, "https://www.customer.example/t"))
+        .web_on(443, "192.0.2.10", Web::Octets(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()))
+        .play();
+    refused(&played, "-", ProblemKind::Tls, Blame::Web, Retry::Fix);
+    says(&played, &["speaks plain HTTP on port 443, not TLS", "after redirect 1 of 10"], &["timeout", "refused"]);
 }
 
 #[test]
@@ -729,7 +753,8 @@ fn d39_name_hygiene_before_any_packet() {
         (&long_label, "dns-01", "64 octets", ProblemKind::RejectedIdentifier),
         (&long_name, "dns-01", "256 octets", ProblemKind::RejectedIdentifier),
         ("*.customer.example", "http-01", "cannot validate the wildcard", ProblemKind::Malformed),
-        ("*.customer.example", "tls-alpn-01", "not a method offered", ProblemKind::Malformed),
+        ("*.customer.example", "tls-alpn-01", "cannot validate the wildcard", ProblemKind::Malformed),
+        ("customer.example", "tls-sni-01", "not a method offered", ProblemKind::Malformed),
     ] {
         let error = CheckRequest::parse(raw(identifier, method), "case", &filter()).expect_err(identifier);
         assert!(error.to_string().contains(wanted), "{identifier}: {error}");
@@ -784,4 +809,36 @@ fn caa_that_differs_by_place() {
     let played = World::caa_of(WWW).from(&[R3, R4]).caa("customer.example", &[(0, "issue", "other.example")]).play();
     refused(&played, "3/5", ProblemKind::Caa, Blame::Dns, Retry::Later);
     says(&played, &["CAA differs", "sin1 (APNIC) and gru1 (LACNIC)", "other.example", "no CAA"], &[]);
+}
+
+fn shaking_hands(certificate: Vec<u8>, protocols: &[&[u8]]) -> World {
+    let server = tls_server::server(certificate, protocols, BOTH);
+    World::new(raw(WWW, "tls-alpn-01")).a(WWW, &["203.0.113.7"]).web_on(443, "203.0.113.7", Web::right_in_tls(server))
+}
+
+#[test]
+fn d37_tls_that_ends_at_a_load_balancer() {
+    let names = tls_server::san(&[tls_server::dns(WWW)]);
+    let played = shaking_hands(Recipe::plain().extensions([names]).make(), &[]).play();
+    refused(&played, "-", ProblemKind::Unauthorized, Blame::Filter, Retry::Fix);
+    let wanted = [
+        "203.0.113.7:443 completed TLS without agreeing on 'acme-tls/1'",
+        "it selected no protocol; certificate subject: 'CN=challenge'",
+        "Something in front of the ACME client terminates TLS; use http-01 or dns-01.",
+    ];
+    says(&played, &wanted, &["digest"]);
+}
+
+#[test]
+fn d38_the_right_protocol_with_another_digest() {
+    let acme: &[&[u8]] = &[b"acme-tls/1"];
+    let right = Sha256::digest(key_authorization()).to_vec();
+    passed(
+        &shaking_hands(Recipe::challenge(tls_server::dns("WWW.customer.EXAMPLE"), &right).make(), acme).play(),
+        "5/5",
+        None,
+    );
+    let played = shaking_hands(Recipe::challenge(tls_server::dns(WWW), &[1; 32]).make(), acme).play();
+    refused(&played, "-", ProblemKind::Unauthorized, Blame::Web, Retry::Fix);
+    says(&played, &["digest differs"], &["346c0aa1"]);
 }

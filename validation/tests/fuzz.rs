@@ -10,8 +10,9 @@ use parallax_validation::{
         Entropy, Micros,
         address::AddressFilter,
         limits::{
-            ALIAS_HOPS_MAX, CHECK_QUERIES_MAX, EDE_MAX, EDE_TEXT_BYTES_MAX, HTTP_BODY_BYTES_MAX, HTTP_REDIRECTS_MAX,
-            NAME_OCTETS_MAX, URL_BYTES_MAX,
+            ALIAS_HOPS_MAX, CHECK_QUERIES_MAX, DIAGNOSED_SERVERS_MAX, DIAGNOSIS_PARENTS_MAX, DIAGNOSIS_QUERIES_MAX,
+            EDE_MAX, EDE_TEXT_BYTES_MAX, HTTP_BODY_BYTES_MAX, HTTP_REDIRECTS_MAX, NAME_OCTETS_MAX, NSID_BYTES_MAX,
+            URL_BYTES_MAX,
         },
     },
     lookup::{
@@ -26,9 +27,11 @@ use parallax_validation::{
             response::{Progress, Response},
         },
         task::{Command, Site, Stream, Task, TaskSettings},
+        tls::{TlsSettings, rustls},
     },
     observation::{
         ControlObservation, DnsFailure, DnsLookup, DnsOutcome, HttpOutcome, NetworkError, Observation, RecordType,
+        ServerView,
     },
     plan::{ControlPlan, Hint, HintKind, Host, Plan, PlanLimits},
 };
@@ -49,6 +52,10 @@ impl Entropy for Bits {
 fn settings() -> ProptestConfig {
     // 256 cases, or as many as PROPTEST_CASES says.
     ProptestConfig { failure_persistence: None, ..ProptestConfig::default() }
+}
+
+fn tls() -> TlsSettings {
+    TlsSettings::new(rustls::crypto::ring::default_provider()).expect("TLS 1.2 and 1.3 are built in")
 }
 
 fn resolver() -> SocketAddr {
@@ -96,7 +103,7 @@ fn damaged(mut packet: Vec<u8>, damage: &[Damage]) -> Vec<u8> {
 type RecordParts = (u8, u8, Vec<u8>);
 
 fn records() -> impl Strategy<Value = Vec<RecordParts>> {
-    vec((0..24u8, 0..8u8, vec(any::<u8>(), 0..40)), 0..24)
+    vec((0..24u8, 0..11u8, vec(any::<u8>(), 0..40)), 0..24)
 }
 
 /// Names in wire form: the one asked as a pointer, some others, one that points at itself.
@@ -129,7 +136,10 @@ fn reply_to(query: &[u8], flags: u16, records: &[RecordParts]) -> Vec<u8> {
             3 | 4 => (5, owner(first % 24)),
             5 => (39, owner(first % 24)),
             6 => (6, [owner(first % 24), owner(4), vec![first; 20]].concat()),
-            _ => (41, [&[0, 15, 0, data.len() as u8], data.as_slice()].concat()),
+            7 => (2, owner(first % 24)),
+            8 => (1, if first % 4 == 0 { vec![10, 0, 0, first] } else { vec![8, 8, first, 4] }),
+            9 => (46, [&[1, 1, 13, 2, 0, 0, 0, 60, first, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0], data.as_slice()].concat()),
+            _ => (41, [&[0, if first % 2 == 0 { 3 } else { 15 }, 0, data.len() as u8], data.as_slice()].concat()),
         };
         packet.extend_from_slice(&owner(*number));
         packet.extend_from_slice(&[(rtype >> 8) as u8, rtype as u8, 0, 1, 0, 0, 0, 60]);
@@ -462,6 +472,8 @@ proptest! {
 #[derive(Clone, Debug)]
 enum TaskEvent {
     Datagram(prop::sample::Index, u16, Vec<RecordParts>, Vec<Damage>),
+    /// A reply that leads a diagnosis on, to one of the latest queries; with this code if it is for a server.
+    Helpful(prop::sample::Index, u16),
     DatagramFailed(u16),
     LocalFailure(u16),
     /// The oldest open stream, or any.
@@ -487,6 +499,8 @@ fn task_event() -> impl Strategy<Value = TaskEvent> {
     prop_oneof![
         6 => (any::<prop::sample::Index>(), flags(), records(), no_damage)
             .prop_map(|(at, f, r, d)| TaskEvent::Datagram(at, f, r, d)),
+        6 => (any::<prop::sample::Index>(), prop::sample::select(vec![0u16, 2, 4, 5, 0x0200]))
+            .prop_map(|(at, flags)| TaskEvent::Helpful(at, flags)),
         1 => (0..12u16).prop_map(TaskEvent::DatagramFailed),
         1 => (0..12u16).prop_map(TaskEvent::LocalFailure),
         4 => stream().prop_map(TaskEvent::Connected),
@@ -496,6 +510,17 @@ fn task_event() -> impl Strategy<Value = TaskEvent> {
         1 => stream().prop_map(TaskEvent::StreamFailed),
         1 => (0..12u16).prop_map(TaskEvent::Compose),
         3 => (0..200u32).prop_map(TaskEvent::Later),
+    ]
+}
+
+/// Events under which a diagnosis comes far.
+fn diagnosis_event() -> impl Strategy<Value = TaskEvent> {
+    let helpful = (any::<prop::sample::Index>(), prop::sample::select(vec![0u16, 2, 2, 4, 5, 0x0200]));
+    prop_oneof![
+        12 => helpful.prop_map(|(at, flags)| TaskEvent::Helpful(at, flags)),
+        2 => (0..40u32).prop_map(TaskEvent::Later),
+        1 => (0..1_100u32).prop_map(TaskEvent::Later),
+        1 => task_event(),
     ]
 }
 
@@ -510,9 +535,15 @@ fn a_plan() -> impl Strategy<Value = Plan> {
             Host::Ip(Ipv4Addr::LOCALHOST.into()),
         ])
         .prop_map(|host| Some(ControlPlan::Http { host, path: "/t".to_owned() })),
+        1 => prop::sample::select(vec![
+            Host::Name("www.customer.example".to_owned()),
+            Host::Name("not a host".to_owned()),
+            Host::Ip(Ipv4Addr::new(8, 8, 4, 4).into()),
+        ])
+        .prop_map(|host| Some(ControlPlan::TlsAlpn { host })),
     ];
-    (control, 0..20usize, any::<bool>(), 50..300u32, 1..=3u8).prop_map(
-        |(control, levels, hints, try_ms, transmissions)| {
+    (control, 0..20usize, any::<[bool; 2]>(), 50..300u32, 1..=3u8).prop_map(
+        |(control, levels, [hints, diagnose], try_ms, transmissions)| {
             let limits = PlanLimits {
                 task_deadline_ms: 1_000,
                 dns_try_ms: try_ms,
@@ -525,7 +556,7 @@ fn a_plan() -> impl Strategy<Value = Plan> {
             let names = [(HintKind::DoubledName, "doubled.example"), (HintKind::WildcardSibling, "a..bad")];
             let named = |(kind, name): (HintKind, &str)| Hint { kind, name: name.to_owned() };
             let hints = if hints { names.map(named).to_vec() } else { Vec::new() };
-            Plan { control, caa_levels, hints, keep_proof: true, limits }
+            Plan { control, caa_levels, hints, keep_proof: true, diagnose, limits }
         },
     )
 }
@@ -539,9 +570,12 @@ struct Driver {
     now: Micros,
     /// Queries that hold a port and an id.
     held: HashSet<u16>,
+    ever_held: HashSet<u16>,
     packets: Vec<(u16, Vec<u8>)>,
     open: Vec<Stream>,
     ever_opened: HashSet<Stream>,
+    /// Who was asked, other than the resolver.
+    peers: HashSet<SocketAddr>,
     sent: Vec<(Stream, Vec<u8>)>,
 }
 
@@ -549,12 +583,26 @@ impl Driver {
     fn new(plan: Plan, seed: u64) -> Self {
         // Half of the tasks validate, from anchors that nothing fits.
         let dnssec = if seed & 1 == 0 { Dnssec::Local(TrustAnchors::iana().into()) } else { Dnssec::None };
-        let settings = TaskSettings { resolver: resolver(), filter: AddressFilter::default(), dnssec };
+        let settings = TaskSettings { resolver: resolver(), filter: AddressFilter::default(), dnssec, tls: tls() };
         let (mut entropy, mut zones, now) = (Bits(seed), ZoneCache::default(), Micros(17));
         let mut site = Site { settings: &settings, zones: &mut zones, entropy: &mut entropy };
         let task = Task::new(plan, &mut site, now, jiff::Timestamp::UNIX_EPOCH);
         let (packets, open, sent, held) = (Vec::new(), Vec::new(), Vec::new(), HashSet::new());
-        Self { task, settings, zones, entropy, now, held, packets, open, ever_opened: HashSet::new(), sent }
+        let (ever_opened, peers) = (HashSet::new(), HashSet::new());
+        Self {
+            task,
+            settings,
+            zones,
+            entropy,
+            now,
+            held,
+            ever_held: HashSet::new(),
+            packets,
+            open,
+            ever_opened,
+            peers,
+            sent,
+        }
     }
 
     fn compose(&mut self, slot: u16) -> bool {
@@ -567,12 +615,21 @@ impl Driver {
         composed
     }
 
+    /// A query goes to this name server.
+    fn asks(&mut self, peer: Option<SocketAddr>) {
+        let Some(peer) = peer else { return };
+        assert_eq!((self.settings.filter.forbids(peer.ip()), peer.port()), (None, 53), "{peer}");
+        self.peers.insert(peer);
+    }
+
     /// Does what the task asks for; the observation if it has ended.
     fn settle(&mut self) -> Option<Observation> {
         for command in self.task.take_commands() {
             match command {
                 Command::Transmit(slot) => {
+                    self.asks(self.task.peer(slot));
                     self.held.insert(slot);
+                    self.ever_held.insert(slot);
                     self.compose(slot);
                 }
                 Command::Release(slot) => {
@@ -583,7 +640,9 @@ impl Driver {
                     self.open.push(stream);
                     let fetches = self.open.iter().filter(|stream| matches!(stream, Stream::Fetch(_))).count();
                     assert!(fetches <= 1, "a fetch holds one connection at a time");
-                    if matches!(stream, Stream::Fetch(_)) {
+                    if matches!(stream, Stream::Query(_)) {
+                        self.asks(Some(peer).filter(|peer| *peer != resolver()));
+                    } else {
                         assert_eq!(self.settings.filter.forbids(peer.ip()), None, "{peer}");
                         assert!(matches!(peer.port(), 80 | 443), "{peer}");
                     }
@@ -613,6 +672,22 @@ impl Driver {
                 }
                 let (slot, query) = &self.packets[at.index(self.packets.len())];
                 let packet = damaged(reply_to(query, *flags, records), damage);
+                task.handle_datagram(site, now_at, *slot, &packet);
+            }
+            TaskEvent::Helpful(at, flags) => {
+                let latest = self.packets.len().min(8);
+                if latest == 0 {
+                    return;
+                }
+                let (slot, query) = &self.packets[self.packets.len() - 1 - at.index(latest)];
+                let name = query[12..].iter().position(|&b| b == 0).expect("a name ends");
+                let records: Vec<RecordParts> = match (query[12 + name + 2], query[2] & 1) {
+                    (2, _) => (0..18).map(|n| (n % 4, 7, vec![6 + n % 6])).collect(),
+                    (1, 1) => vec![(0, 8, vec![*flags as u8 + 1]); 3],
+                    _ => Vec::new(),
+                };
+                let flags = if records.is_empty() { *flags } else { 0 };
+                let packet = reply_to(query, flags, &records);
                 task.handle_datagram(site, now_at, *slot, &packet);
             }
             TaskEvent::DatagramFailed(slot) => {
@@ -664,13 +739,67 @@ fn assert_bounded(observation: &Observation, plan: &Plan) {
             }
             lookups.extend(http.hops.iter().flat_map(|hop| &hop.resolution));
         }
+        (Some(ControlObservation::Tls(probe)), Some(ControlPlan::TlsAlpn { .. })) => {
+            assert!(probe.tries.len() <= 2 && probe.resolution.len() <= 2);
+            lookups.extend(&probe.resolution);
+        }
         (seen, planned) => panic!("{planned:?} was asked and {seen:?} came"),
     }
     assert!(lookups.len() <= CHECK_QUERIES_MAX);
+    if let Some(diagnosis) = &observation.diagnosis {
+        assert!(plan.diagnose && !diagnosis.servers.is_empty());
+        assert!(diagnosis.servers.len() <= DIAGNOSED_SERVERS_MAX);
+        for server in &diagnosis.servers {
+            assert!(server.name.len() <= NAME_TEXT_MAX);
+            assert!(server.nsid.as_ref().is_none_or(|nsid| nsid.0.len() <= NSID_BYTES_MAX));
+            assert!(server.address.is_some() || server.answer.is_none());
+        }
+        for text in parallax_validation::explain::diagnosis::sentences(diagnosis) {
+            assert!(text.len() < 20_000 && !text.contains(char::is_control), "{text:?}");
+        }
+    }
     for lookup in lookups {
         assert_bounded_lookup(&lookup.outcome, 70_000);
         assert!(lookup.extended_errors.len() <= EDE_MAX);
     }
+}
+
+/// Feeds the events, then only time, and checks what must hold at each step and at the end.
+fn play(plan: Plan, events: &[TaskEvent], seed: u64) -> Result<(Observation, Driver), TestCaseError> {
+    let mut driver = Driver::new(plan.clone(), seed);
+    let deadline = driver.now.plus_ms(plan.limits.task_deadline_ms.into());
+    let mut events = events.iter();
+    let mut observation = driver.settle();
+    for turn in 0.. {
+        prop_assert!(turn < 1_000, "a task that never ends");
+        if observation.is_some() {
+            break;
+        }
+        prop_assert!(driver.now < deadline, "no end at the deadline");
+        match events.next() {
+            Some(event) => driver.feed(event),
+            None => {
+                let wakes = driver.task.timeout();
+                prop_assert!(wakes <= deadline && wakes > driver.now, "{:?} after {:?}", wakes, driver.now);
+                driver.now = wakes;
+                let Driver { task, settings, zones, entropy, .. } = &mut driver;
+                task.handle_timeout(&mut Site { settings, zones, entropy }, wakes);
+            }
+        }
+        observation = driver.settle();
+    }
+    let observation = observation.expect("ended");
+    prop_assert!(driver.open.is_empty(), "left open: {:?}", driver.open);
+    prop_assert!(driver.held.is_empty(), "never released: {:?}", driver.held);
+    prop_assert!(driver.task.take_commands().is_empty());
+    prop_assert!(driver.peers.len() <= DIAGNOSED_SERVERS_MAX + DIAGNOSIS_PARENTS_MAX);
+    prop_assert!(plan.diagnose || driver.peers.is_empty());
+    prop_assert!(driver.ever_held.len() <= CHECK_QUERIES_MAX + DIAGNOSIS_QUERIES_MAX);
+    assert_bounded(&observation, &plan);
+    if driver.now < deadline {
+        prop_assert_eq!(observation.budget, None);
+    }
+    Ok((observation, driver))
 }
 
 proptest! {
@@ -680,35 +809,24 @@ proptest! {
     fn a_task_ends_once_by_its_deadline_with_everything_closed(
         plan in a_plan(), events in vec(task_event(), 0..60), seed: u64,
     ) {
-        let mut driver = Driver::new(plan.clone(), seed);
-        let deadline = driver.now.plus_ms(plan.limits.task_deadline_ms.into());
-        let mut events = events.iter();
-        let mut observation = driver.settle();
-        for turn in 0.. {
-            prop_assert!(turn < 1_000, "a task that never ends");
-            if observation.is_some() {
-                break;
-            }
-            prop_assert!(driver.now < deadline, "no end at the deadline");
-            match events.next() {
-                Some(event) => driver.feed(event),
-                None => {
-                    let wakes = driver.task.timeout();
-                    prop_assert!(wakes <= deadline && wakes > driver.now, "{:?} after {:?}", wakes, driver.now);
-                    driver.now = wakes;
-                    let Driver { task, settings, zones, entropy, .. } = &mut driver;
-                    task.handle_timeout(&mut Site { settings, zones, entropy }, wakes);
-                }
-            }
-            observation = driver.settle();
-        }
-        let observation = observation.expect("ended");
-        prop_assert!(driver.open.is_empty(), "left open: {:?}", driver.open);
-        prop_assert!(driver.held.is_empty(), "never released: {:?}", driver.held);
-        prop_assert!(driver.task.take_commands().is_empty());
-        assert_bounded(&observation, &plan);
-        if driver.now < deadline {
-            prop_assert_eq!(observation.budget, None);
-        }
+        play(plan, &events, seed)?;
+    }
+
+    #[test]
+    fn a_diagnosis_is_bounded_and_ends_by_the_deadline(
+        kind in any::<bool>(), events in vec(diagnosis_event(), 0..60), seed: u64, deadline_ms in 300..8_000u32,
+    ) {
+        let limits = PlanLimits { task_deadline_ms: deadline_ms, dns_try_ms: 100, dns_transmissions: 1, ..PlanLimits::default() };
+        let name = "_acme-challenge.www.customer.example".to_owned();
+        let (control, caa_levels) = match kind {
+            true => (Some(ControlPlan::Txt { name }), Vec::new()),
+            false => (None, vec!["customer.example".to_owned(), "example".to_owned()]),
+        };
+        let plan = Plan { control, caa_levels, hints: Vec::new(), keep_proof: true, diagnose: true, limits };
+        let (observation, driver) = play(plan, &events, seed)?;
+        let answered = |server: &ServerView| server.answer.is_some();
+        let asked = observation.diagnosis.iter().flat_map(|d| &d.servers).filter(|server| answered(server)).count();
+        prop_assert!(asked <= driver.peers.len());
+        prop_assert!(driver.ever_held.len() <= 3 + DIAGNOSIS_QUERIES_MAX + 8, "{} queries", driver.ever_held.len());
     }
 }

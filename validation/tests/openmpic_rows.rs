@@ -178,7 +178,7 @@ fn txt_beside(other: &[u8]) -> Outcome {
     let DnsOutcome::Answer(set) = &mut lookup.outcome else { panic!("an answer") };
     set.rdata.insert(0, Octets([&[other.len() as u8], other].concat()));
     let challenge = CheckRequest::parse(raw(ZONE, "dns-01"), "row", &filter()).unwrap().control.unwrap();
-    match dns01::judge(&challenge, &[], &lookup) {
+    match dns01::judge(challenge.key_authorization().unwrap(), &[], &lookup) {
         Finding::Confirmed => PASS,
         Finding::Contradicted(_) => UNAUTHORIZED,
         Finding::Failed(_) => DNS,
@@ -331,8 +331,43 @@ fn weak_point_rows() -> Vec<Row> {
     ]
 }
 
+/// A name to be shown by dns-persist-01, and its one record.
+fn persist(name: &str, record: &str) -> Outcome {
+    let world = World::new(raw(name, "dns-persist-01"));
+    outcome(&world.txt("_validation-persist.customer.example", &[record]).play())
+}
+
+fn account_rows() -> Vec<Row> {
+    vec![
+        differs("dns-account", "in a request", [MALFORMED, PASS], "TLS BR 2.3.1 §3.2.2.4.21, req D8", || {
+            request(ZONE, "dns-account-01")
+        }),
+        same("dns-persistent", "unknown parameters", PASS, || {
+            persist(ZONE, "ca.example; x=1; accounturi=https://ca.example/acct/7")
+        }),
+        same("dns-persistent", "the last second of persistUntil", PASS, || {
+            persist(ZONE, "ca.example; accounturi=https://ca.example/acct/7; persistuntil=1797724800")
+        }),
+        same("dns-persistent", "another issuer", UNAUTHORIZED, || {
+            persist(ZONE, "other.example; accounturi=https://ca.example/acct/7")
+        }),
+        same("dns-persistent", "policy=wildcard for a wildcard", PASS, || {
+            persist(WILDCARD, "ca.example; accounturi=https://ca.example/acct/7; policy=wildcard")
+        }),
+        differs("dns-persistent", "issuer in capitals", [PASS, MALFORMED], "the draft, req D9", || {
+            persist(ZONE, "CA.example; accounturi=https://ca.example/acct/7")
+        }),
+        differs("dns-persistent", "URI in capitals", [PASS, UNAUTHORIZED], "RFC 8657 §3", || {
+            persist(ZONE, "ca.example; accounturi=https://CA.example/acct/7")
+        }),
+        differs("dns-persistent", "no policy for a wildcard", [PASS, UNAUTHORIZED], "the draft, req D9", || {
+            persist(WILDCARD, "ca.example; accounturi=https://ca.example/acct/7")
+        }),
+    ]
+}
+
 fn rows() -> Vec<Row> {
-    section_rows().into_iter().chain(compatibility_rows()).chain(weak_point_rows()).collect()
+    section_rows().into_iter().chain(account_rows()).chain(compatibility_rows()).chain(weak_point_rows()).collect()
 }
 
 #[test]

@@ -56,7 +56,12 @@ pub fn request_line(scenario: &Scenario) -> String {
         id: scenario.id(),
         identifier: match kind {
             Kind::HttpIp => VICTIM.to_string(),
-            Kind::DnsWildcard | Kind::CaaWildForbidden | Kind::BadWildcard => format!("*.{host}"),
+            Kind::DnsWildcard
+            | Kind::AccountWildcard
+            | Kind::PersistWildcard
+            | Kind::PersistNoPolicy
+            | Kind::CaaWildForbidden
+            | Kind::BadWildcard => format!("*.{host}"),
             Kind::BadULabel => format!("bücher.{base}"),
             Kind::BadLongLabel => format!("{}.{base}", "a".repeat(64)),
             Kind::BadUnderscore => format!("foo_bar.{base}"),
@@ -71,11 +76,12 @@ pub fn request_line(scenario: &Scenario) -> String {
         caa: None,
     };
     match kind.method() {
-        Method::Http01 | Method::Dns01 => {
+        Method::Http01 | Method::Dns01 | Method::DnsAccount01 => {
             line.token = Some(scenario.token());
             line.key_authorization = Some(scenario.key_authorization());
             line.caa = Some(kind != Kind::HttpIp);
         }
+        Method::DnsPersist01 => line.caa = Some(true),
         Method::Caa => {
             let by_file = matches!(kind, Kind::CaaValidationRight | Kind::CaaValidationWrong);
             line.relied_on_method = Some(if by_file { "http-01" } else { "dns-01" });
@@ -264,7 +270,8 @@ mod tests {
             let taken = lines_by_id.insert(id, scenario.index).is_some();
             assert_eq!(taken, scenario.kind == Kind::BadDuplicate);
             assert_eq!(expected["problem"].is_null(), expected["verdict"] == "pass");
-            assert_eq!(request.get("token").is_some(), request["method"] != "caa");
+            let has_token = request["method"] != "caa" && request["method"] != "dns-persist-01";
+            assert_eq!(request.get("token").is_some(), has_token);
         }
     }
 

@@ -74,6 +74,10 @@ pub enum Method {
     Http01,
     /// Control by a TXT record, and CAA.
     Dns01,
+    /// Control by a TXT record at a name of the account's own, and CAA.
+    DnsAccount01,
+    /// Control by a TXT record that names the account and stays, and CAA.
+    DnsPersist01,
     /// CAA alone.
     Caa,
 }
@@ -85,6 +89,8 @@ impl Method {
         match self {
             Self::Http01 => "http-01",
             Self::Dns01 => "dns-01",
+            Self::DnsAccount01 => "dns-account-01",
+            Self::DnsPersist01 => "dns-persist-01",
             Self::Caa => "caa",
         }
     }
@@ -203,6 +209,17 @@ kinds! {
     DnsRefused "dns-refused" 12 Dns01 Quick fail(Dns, Primary), "REFUSED.";
     DnsSilent "dns-silent" 9 Dns01 Slow fail(Dns, Primary), "No answer over UDP or TCP.";
     DnsTcClosed "dns-tc-closed" 8 Dns01 Quick fail(Dns, Primary), "Truncated, and TCP is closed without an answer.";
+    AccountOk "account-ok" 24 DnsAccount01 Quick PASS, "The value at the account's own label.";
+    AccountWildcard "account-wildcard" 10 DnsAccount01 Quick PASS, "The same for a wildcard identifier.";
+    AccountOther "account-other" 12 DnsAccount01 Quick fail(Unauthorized, Primary), "The value at another account's label.";
+    PersistOk "persist-ok" 30 DnsPersist01 Quick PASS, "One record, of ours and for the account.";
+    PersistTwo "persist-two" 12 DnsPersist01 Quick PASS, "Two records of ours, the first expired.";
+    PersistWildcard "persist-wildcard" 12 DnsPersist01 Quick PASS, "A wildcard identifier and policy=wildcard.";
+    PersistExpired "persist-expired" 10 DnsPersist01 Quick fail(Unauthorized, Primary), "persistUntil has passed.";
+    PersistOther "persist-other" 10 DnsPersist01 Quick fail(Unauthorized, Primary), "The record names another CA.";
+    PersistAccount "persist-account" 10 DnsPersist01 Quick fail(Unauthorized, Primary), "The record names another account.";
+    PersistNoPolicy "persist-no-policy" 10 DnsPersist01 Quick fail(Unauthorized, Primary), "A wildcard identifier without policy=wildcard.";
+    PersistMalformed "persist-malformed" 10 DnsPersist01 Quick fail(Malformed, Primary), "accounturi twice.";
     CaaNone "caa-none" 60 Caa Quick PASS, "No CAA anywhere.";
     CaaIssue "caa-issue" 40 Caa Quick PASS, "issue ca.example.";
     CaaLeafOverParent "caa-leaf-over-parent" 12 Caa Quick PASS, "The leaf permits, its parent forbids.";
@@ -238,12 +255,14 @@ kinds! {
     MpServfail1 "mp-servfail-1" 12 Http01 Quick PASS, "One remote's lookups fail.";
     MpSilent1 "mp-silent-1" 9 Http01 Slow PASS, "One remote's lookups go unanswered.";
     MpLag1 "mp-lag-1" 16 Dns01 Quick PASS, "One remote sees the old TXT.";
+    MpPersist1 "mp-persist-1" 12 DnsPersist01 Quick PASS, "One remote sees a record that has expired; the others see two different ones.";
     MpCaaBytes1 "mp-caa-bytes-1" 10 Caa Quick PASS, "One remote sees different CAA that permits too.";
     MpHijack2 "mp-hijack-2" 16 Http01 Quick fail(Unauthorized, Quorum), "Two remotes are led to the attacker.";
     MpHijackPrimary "mp-hijack-primary" 12 Http01 Quick fail(Unauthorized, Primary), "The primary is led to the attacker.";
     Mp4033 "mp-403-3" 12 Http01 Quick fail(Unauthorized, Quorum), "The web server turns three remotes away.";
     MpMixed2 "mp-mixed-2" 8 Http01 Quick fail(Unauthorized, Quorum), "One remote fails control, another one CAA.";
     MpLag3 "mp-lag-3" 12 Dns01 Quick fail(Unauthorized, Quorum), "Three remotes see the old TXT.";
+    MpPersist2 "mp-persist-2" 8 DnsPersist01 Quick fail(Unauthorized, Quorum), "Two remotes see a record that has expired.";
     MpCaaDiffers2 "mp-caa-differs-2" 12 Caa Quick fail(Caa, Quorum), "CAA forbids as seen by two remotes.";
     BadSyntax "bad-syntax" 1 Http01 Quick refused(Malformed), "The line breaks off.";
     BadMissing "bad-missing" 1 Http01 Quick refused(Malformed), "No key_authorization.";

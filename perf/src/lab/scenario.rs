@@ -6,7 +6,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::{
-    kinds::Kind,
+    kinds::{Kind, Method},
     world::{
         ACCOUNT_URI, ATTACKER, BLACK_HOLE, CLOSED, ISSUER_DOMAIN, Perspective, RESETTING, SECOND, Scenario, VICTIM,
         VICTIM_V6, World, ZONE, index_of_name,
@@ -226,6 +226,13 @@ fn delivery(kind: Kind, name: &str, qtype: Qtype) -> Delivery {
 }
 
 const CHALLENGE: &str = "_acme-challenge.www";
+/// The name of dns-account-01, below [`ACCOUNT_LABEL`].
+const ACCOUNT_CHALLENGE: &str = "_xxgbwvh7heppirbk._acme-challenge.www";
+/// That of account 8.
+const OTHER_ACCOUNT_CHALLENGE: &str = "_qr5jdr3quaeysrtg._acme-challenge.www";
+const PERSIST: &str = "_validation-persist.www";
+/// The first day of 2026, and of 2100.
+const PAST_AND_FUTURE: [u64; 2] = [1_767_225_600, 4_102_444_800];
 
 fn node(scenario: &Scenario, perspective: Perspective, name: &str, qtype: Qtype) -> Node {
     let kind = scenario.kind;
@@ -258,6 +265,15 @@ fn node(scenario: &Scenario, perspective: Perspective, name: &str, qtype: Qtype)
         },
         (CHALLENGE, _) | ("u1.auth", Kind::DnsCname | Kind::DnsDname) => match qtype {
             Qtype::Txt => txt(scenario, perspective),
+            _ => Node::Nodata,
+        },
+        (ACCOUNT_CHALLENGE, Kind::AccountOk | Kind::AccountWildcard)
+        | (OTHER_ACCOUNT_CHALLENGE, Kind::AccountOther) => match qtype {
+            Qtype::Txt => Node::Records(vec![Rdata::Txt(vec![scenario.txt_value()])]),
+            _ => Node::Nodata,
+        },
+        (PERSIST, kind) if kind.method() == Method::DnsPersist01 => match qtype {
+            Qtype::Txt => persist(scenario, perspective),
             _ => Node::Nodata,
         },
         ("auth" | "old", Kind::DnsCname | Kind::DnsDname) => Node::Nodata,
@@ -316,9 +332,28 @@ fn txt(scenario: &Scenario, perspective: Perspective) -> Node {
         Kind::DnsServfail => return Node::Fails(Rcode::ServFail),
         Kind::DnsRefused => return Node::Fails(Rcode::Refused),
         Kind::DnsSilent => return Node::Silent,
-        kind if kind.method() == super::kinds::Method::Dns01 => one(right),
+        kind if kind.method() == Method::Dns01 => one(right),
         _ => return Node::Nodata,
     })
+}
+
+/// The records of dns-persist-01.
+fn persist(scenario: &Scenario, perspective: Perspective) -> Node {
+    let right = format!("{ISSUER_DOMAIN}; accounturi={ACCOUNT_URI}");
+    let [past, future] = PAST_AND_FUTURE.map(|until| format!("{right}; persistUntil={until}"));
+    let wildcard = format!("{right}; policy=wildcard");
+    let values = match scenario.kind {
+        Kind::MpPersist1 | Kind::MpPersist2 if scenario.is_odd(perspective) => vec![past],
+        Kind::MpPersist1 | Kind::MpPersist2 if perspective.index() % 2 == 1 => vec![wildcard],
+        Kind::PersistTwo => vec![past, future],
+        Kind::PersistWildcard => vec![wildcard],
+        Kind::PersistExpired => vec![past],
+        Kind::PersistOther => vec![format!("other.example; accounturi={ACCOUNT_URI}")],
+        Kind::PersistAccount => vec![format!("{ISSUER_DOMAIN}; accounturi=https://ca.example/acct/8")],
+        Kind::PersistMalformed => vec![format!("{right}; accounturi={ACCOUNT_URI}")],
+        _ => vec![right],
+    };
+    Node::Records(values.into_iter().map(|value| Rdata::Txt(vec![value])).collect())
 }
 
 fn swap_case(text: &str) -> String {
@@ -408,6 +443,27 @@ mod tests {
         let forbidden =
             Perspective::ALL.into_iter().filter(|&p| answer(&scenario, p, &scenario.host(), Qtype::Caa).soa.is_none());
         assert_eq!(forbidden.count(), 1);
+    }
+
+    #[test]
+    fn records_of_an_account_stand_at_its_names() {
+        use super::super::world::ACCOUNT_LABEL;
+        let world = World::new(1, 5_000);
+        assert!(ACCOUNT_CHALLENGE.starts_with(ACCOUNT_LABEL));
+        for (kind, name, count) in [
+            (Kind::AccountOk, ACCOUNT_CHALLENGE, 1),
+            (Kind::AccountOther, ACCOUNT_CHALLENGE, 0),
+            (Kind::AccountOther, OTHER_ACCOUNT_CHALLENGE, 1),
+            (Kind::AccountOk, CHALLENGE, 0),
+            (Kind::PersistOk, PERSIST, 1),
+            (Kind::PersistTwo, PERSIST, 2),
+            (Kind::DnsOk, PERSIST, 0),
+        ] {
+            let scenario = first(&world, kind);
+            let qname = format!("{name}.{}", scenario.base());
+            let answer = resolve(&world, Perspective::PRIMARY, &qname, Qtype::Txt);
+            assert_eq!(answer.records.len(), count, "{kind:?} {name}");
+        }
     }
 
     #[test]

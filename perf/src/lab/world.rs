@@ -23,6 +23,8 @@ pub const ZONE: &str = "lab.example";
 pub const ISSUER_DOMAIN: &str = "ca.example";
 /// Our account, as `accounturi` names it.
 pub const ACCOUNT_URI: &str = "https://ca.example/acct/7";
+/// The label of [`ACCOUNT_URI`] in dns-account-01: base32 of the first ten octets of its SHA-256.
+pub const ACCOUNT_LABEL: &str = "_xxgbwvh7heppirbk";
 /// The web server most names point to.
 pub const VICTIM: Ipv4Addr = Ipv4Addr::new(127, 3, 0, 1);
 /// A second good web server.
@@ -178,8 +180,9 @@ fn odd_remotes(kind: Kind, random: u64) -> u8 {
         | Kind::MpServfail1
         | Kind::MpSilent1
         | Kind::MpLag1
+        | Kind::MpPersist1
         | Kind::MpCaaBytes1 => 1,
-        Kind::MpHijack2 | Kind::MpMixed2 | Kind::MpCaaDiffers2 => 2,
+        Kind::MpHijack2 | Kind::MpMixed2 | Kind::MpPersist2 | Kind::MpCaaDiffers2 => 2,
         Kind::Mp4033 | Kind::MpLag3 => 3,
         _ => 0,
     };
@@ -315,6 +318,16 @@ mod tests {
         assert_eq!(base64url(b"foo"), "Zm9v");
         assert_eq!(base64url(&[0xfb, 0xff]), "-_8");
         assert_eq!(base64url(&Sha256::digest(b"parallax laboratory account")), THUMBPRINT);
+    }
+
+    #[test]
+    fn the_account_s_label_is_base32_of_its_digest() {
+        let digits = ACCOUNT_LABEL.strip_prefix('_').unwrap().bytes().map(|b| match b {
+            b'a'..=b'z' => b - b'a',
+            _ => b - b'2' + 26,
+        });
+        let bits = digits.fold(0_u128, |bits, digit| bits << 5 | u128::from(digit));
+        assert_eq!(bits.to_be_bytes()[6..], Sha256::digest(ACCOUNT_URI)[..10]);
     }
 
     #[test]

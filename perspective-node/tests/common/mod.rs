@@ -51,7 +51,7 @@ pub(crate) fn config(resolver: SocketAddr) -> NodeConfig {
         source_ports: 8,
         tasks_in_flight_max: 20_000,
         dnssec: parallax_validation::lookup::Dnssec::None,
-        laboratory: Laboratory { allow_addresses: loopback(), http_port: None },
+        laboratory: Laboratory { allow_addresses: loopback(), http_port: None, https_port: None },
     }
 }
 

@@ -34,8 +34,8 @@ pub const ZONES_KEPT_MAX: usize = 4096;
 pub const ALIAS_HOPS_MAX: usize = 16;
 /// UDP payload size advertised in EDNS, octets (req B14).
 pub const EDNS_PAYLOAD_BYTES: u16 = 1232;
-/// Octets of a query: header, longest question, OPT record.
-pub const QUERY_BYTES_MAX: usize = 12 + 255 + 4 + 11;
+/// Octets of a query: header, longest question, OPT record with an empty NSID option.
+pub const QUERY_BYTES_MAX: usize = 12 + 255 + 4 + 11 + 4;
 /// Octets of a DNS message over TCP.
 pub const DNS_MESSAGE_BYTES_MAX: usize = 65_535;
 /// Replies that do not match a query and are ignored before the query goes to TCP.
@@ -50,6 +50,22 @@ pub const CHECK_QUERIES_IN_FLIGHT_MAX: usize = 16;
 pub const CHECK_LOOKUPS_MAX: usize = NAME_LABELS_MAX + 2 * (HTTP_REDIRECTS_MAX + 1) + HINTS_MAX + 4;
 /// Queries one check makes in all: each lookup may be asked twice, and so may each link of the chain of trust.
 pub const CHECK_QUERIES_MAX: usize = 2 * (CHECK_LOOKUPS_MAX + LINKS_MAX);
+/// Name servers of a zone that a diagnosis asks themselves.
+pub const DIAGNOSED_SERVERS_MAX: usize = 4;
+/// Name servers of the parent that a diagnosis asks for a delegation.
+pub const DIAGNOSIS_PARENTS_MAX: usize = 2;
+/// Queries of one diagnosis: NS of the zone, perhaps once more for the right zone, and of its parent; addresses of
+/// the parent's servers, and their word on the delegation; both addresses of each server, perhaps once more;
+/// and three questions to each server, with one more over TCP.
+pub const DIAGNOSIS_QUERIES_MAX: usize = 3 + 2 * DIAGNOSIS_PARENTS_MAX + (2 * 2 + 4) * DIAGNOSED_SERVERS_MAX;
+/// How long one query of a diagnosis waits, milliseconds.
+pub const DIAGNOSIS_TRY_MS: u32 = 1_000;
+/// How long a diagnosis of a failure takes, milliseconds.
+pub const DIAGNOSIS_MS_MAX: u32 = 5_000;
+/// How long a diagnosis takes that may hold up a pass with a remark, milliseconds.
+pub const DIAGNOSIS_REMARK_MS_MAX: u32 = 1_500;
+/// Octets of a server's identifier that are kept (RFC 5001).
+pub const NSID_BYTES_MAX: usize = 64;
 /// Hint lookups after a failure at the primary.
 pub const HINTS_MAX: usize = 2;
 /// Address records kept of one lookup; a host needs no more, and evidence stays small.
@@ -70,6 +86,22 @@ pub const HTTP_INTERIM_MAX: usize = 4;
 pub const URL_BYTES_MAX: usize = 2048;
 /// Octets of a header value kept as evidence.
 pub const HEADER_VALUE_KEPT_BYTES_MAX: usize = 256;
+/// Octets a server may send until a TLS handshake has ended.
+pub const TLS_HANDSHAKE_BYTES_MAX: usize = 96 * 1024;
+/// Octets a server may send over TLS in all, the handshake and every record's overhead among them.
+pub const TLS_BYTES_MAX: usize = 512 * 1024;
+/// Octets kept of what is no TLS.
+pub const TLS_FIRST_KEPT_BYTES_MAX: usize = 64;
+/// Octets of a text about a TLS failure that are kept.
+pub const TLS_PROBLEM_BYTES_MAX: usize = 120;
+/// Octets of a certificate kept as evidence for tls-alpn-01.
+pub const TLS_CERTIFICATE_KEPT_BYTES_MAX: usize = 16 * 1024;
+/// How long a tls-alpn-01 probe waits for the server to take note that it ended, milliseconds.
+pub const TLS_CLOSING_MS: u64 = 250;
+/// Octets of a certificate's subject that are kept.
+pub const SUBJECT_KEPT_BYTES_MAX: usize = 256;
+/// Attributes of a certificate's subject that are looked at.
+pub const SUBJECT_PARTS_MAX: usize = 16;
 /// Characters of a token. At least 128 bits in base64url make 22 (RFC 8555 §8.3).
 pub const TOKEN_CHARS_MIN: usize = 22;
 /// Characters of a token.
@@ -86,6 +118,11 @@ pub const REMOTES_MAX: usize = 15;
 const _: () = {
     assert!(HTTP_BODY_BYTES_MAX > TOKEN_CHARS_MAX + 1 + THUMBPRINT_CHARS + 64);
     assert!(QUERY_BYTES_MAX < 512);
-    assert!(CHECK_QUERIES_MAX < u16::MAX as usize);
+    assert!(TLS_CERTIFICATE_KEPT_BYTES_MAX < TLS_HANDSHAKE_BYTES_MAX);
+    assert!(TLS_HANDSHAKE_BYTES_MAX + HTTP_HEAD_BYTES_MAX < TLS_BYTES_MAX);
+    assert!(CHECK_QUERIES_MAX + DIAGNOSIS_QUERIES_MAX < u16::MAX as usize);
+    assert!(DIAGNOSIS_TRY_MS < DIAGNOSIS_REMARK_MS_MAX && DIAGNOSIS_REMARK_MS_MAX < DIAGNOSIS_MS_MAX);
+    // A query over TCP follows one over UDP.
+    assert!(2 * DIAGNOSIS_TRY_MS < DIAGNOSIS_MS_MAX);
     assert!(REMOTES_MAX < 16);
 };

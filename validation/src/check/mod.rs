@@ -12,17 +12,23 @@ use serde::{Deserialize, Serialize};
 
 use self::{
     caa::{CaaFinding, authorize::CaaPolicy},
-    dcv::{Method, dns01::TxtFault, http01::BodyFault},
+    dcv::{
+        Method,
+        dns_persist01::{self, PersistFault},
+        dns01::TxtFault,
+        http01::BodyFault,
+        tls_alpn01::{self, CertificateFault},
+    },
 };
 use crate::{
     base::perspective::Role,
-    lookup::http::redirect::Target,
+    lookup::{http::redirect::Target, tls::alpn},
     observation::{
         ControlObservation, DnsFailure, DnsLookup, DnsOutcome, DnssecMode, HttpFailure, HttpObservation, HttpOutcome,
-        Observation, RecordType, SecurityStatus,
+        Observation, RecordType, SecurityStatus, TlsObservation, TlsProbeFailure,
     },
-    plan::ControlPlan,
-    request::CheckRequest,
+    plan::{ControlPlan, Host},
+    request::{Challenge, CheckRequest},
 };
 
 /// What one perspective's observation means for control.
@@ -52,6 +58,10 @@ pub enum Contradiction {
     },
     /// TXT records, none of them right.
     Txt(TxtFault),
+    /// TXT records, none of which lets the account have a certificate (req D9).
+    Persist(PersistFault),
+    /// A handshake that does not show what it should (req D20).
+    Certificate(CertificateFault),
 }
 
 /// Why nothing that could be judged was found.
@@ -69,6 +79,8 @@ pub enum LookupFailure {
     },
     /// A fetch got no response.
     Http(HttpFailure),
+    /// No handshake was completed.
+    Tls(TlsProbeFailure),
     /// The observation holds nothing about what was asked. Never a confirmation.
     NotObserved,
     /// Nobody validated DNSSEC, and a primary must (req B1).
@@ -123,17 +135,44 @@ pub fn judge(request: &CheckRequest, observation: &Observation, policy: &CaaPoli
             caa: request.caa.as_ref().map(|_| CaaFinding::Failed(failure)),
         };
     }
-    let control = request.control.as_ref().map(|challenge| match (challenge.method, &observation.control) {
-        (Method::Http01, Some(ControlObservation::Http(seen))) if is_first_url(request, seen) => {
-            dcv::http01::judge(challenge, seen)
-        }
-        (Method::Dns01, Some(ControlObservation::Txt(seen))) if is_challenge_name(request, seen) => {
-            dcv::dns01::judge(challenge, &request.sibling_digests, seen)
-        }
-        (Method::Http01 | Method::Dns01, _) => Finding::Failed(LookupFailure::NotObserved),
-    });
+    let control = request.control.as_ref().map(|challenge| control(request, challenge, observation, policy));
     let caa = request.caa.as_ref().map(|check| caa::judge(&request.identifier, check, &observation.caa, policy));
     Determination { control, caa }
+}
+
+/// Judges control. What is not evidence about what was asked, by the method that was asked, is none.
+fn control(request: &CheckRequest, challenge: &Challenge, observation: &Observation, policy: &CaaPolicy) -> Finding {
+    match (challenge.method, challenge.key_authorization(), &observation.control) {
+        (Method::Http01, Some(key), Some(ControlObservation::Http(seen))) if is_first_url(request, seen) => {
+            dcv::http01::judge(key, seen)
+        }
+        (Method::Dns01, Some(key), Some(ControlObservation::Txt(seen))) if is_challenge_name(request, seen) => {
+            dcv::dns01::judge(key, &request.sibling_digests, seen)
+        }
+        (Method::DnsAccount01, Some(key), Some(ControlObservation::Txt(seen))) if is_challenge_name(request, seen) => {
+            dcv::dns_account01::judge(key, &request.sibling_digests, seen)
+        }
+        (Method::DnsPersist01, None, Some(ControlObservation::Txt(seen))) if is_challenge_name(request, seen) => {
+            match challenge.account_uri() {
+                Some(account_uri) => {
+                    let wanted = dns_persist01::Wanted {
+                        issuer_domains: &policy.issuer_domains,
+                        account_uri,
+                        wildcard: request.identifier.is_wildcard(),
+                        at: observation.started,
+                    };
+                    dns_persist01::judge(&wanted, seen)
+                }
+                None => Finding::Failed(LookupFailure::NotObserved),
+            }
+        }
+        (Method::TlsAlpn01, Some(key), Some(ControlObservation::Tls(seen))) if is_named_server(request, seen) => {
+            tls_alpn01::judge(key, &request.identifier, seen)
+        }
+        (Method::Http01 | Method::Dns01 | Method::DnsAccount01 | Method::DnsPersist01 | Method::TlsAlpn01, _, _) => {
+            Finding::Failed(LookupFailure::NotObserved)
+        }
+    }
 }
 
 /// Whether a perspective that validates itself reports an answer which it did not find secure or insecure.
@@ -164,8 +203,22 @@ fn is_first_url(request: &CheckRequest, seen: &HttpObservation) -> bool {
 fn is_challenge_name(request: &CheckRequest, seen: &DnsLookup) -> bool {
     match ControlPlan::of(request) {
         Some(ControlPlan::Txt { name }) => seen.rtype == RecordType::Txt && seen.name == name,
-        Some(ControlPlan::Http { .. }) | None => false,
+        Some(ControlPlan::Http { .. } | ControlPlan::TlsAlpn { .. }) | None => false,
     }
+}
+
+/// Evidence counts only if it is about what was asked: this server name was sent, and what was connected to are
+/// port 443 of the address itself, or addresses of this name.
+fn is_named_server(request: &CheckRequest, seen: &TlsObservation) -> bool {
+    let Some(ControlPlan::TlsAlpn { host }) = ControlPlan::of(request) else {
+        return false;
+    };
+    let mut addresses = seen.tries.iter().map(|connection| connection.address);
+    let about = match &host {
+        Host::Name(name) => seen.resolution.iter().all(|lookup| lookup.name == *name),
+        Host::Ip(address) => seen.resolution.is_empty() && addresses.clone().all(|tried| tried.ip() == *address),
+    };
+    about && seen.server_name == alpn::server_name(&host) && addresses.all(|tried| tried.port() == 443)
 }
 
 #[cfg(test)]
@@ -174,17 +227,17 @@ mod tests {
     use crate::{
         base::octets::Octets,
         observation::{DnsTransport, HttpHop, RecordSet},
-        request::{CaaCheck, Challenge, Identifier},
+        request::{CaaCheck, Identifier, KeyAuthorization, Proof},
     };
 
     const TOKEN: &str = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA";
 
     fn request(method: Method, identifier: Identifier) -> CheckRequest {
-        let key_authorization = format!("{TOKEN}.{}", "T".repeat(43));
+        let key = KeyAuthorization { token: TOKEN.to_owned(), value: format!("{TOKEN}.{}", "T".repeat(43)) };
         CheckRequest {
             id: "one".to_owned().try_into().expect("an id"),
             identifier,
-            control: Some(Challenge { method, token: TOKEN.to_owned(), key_authorization }),
+            control: Some(Challenge { method, proof: Proof::KeyAuthorization(key) }),
             caa: Some(CaaCheck { account_uri: None, method: Some(method) }),
             sibling_digests: Vec::new(),
         }
@@ -223,6 +276,7 @@ mod tests {
             budget: None,
             dnssec: DnssecMode::None,
             links: Vec::new(),
+            diagnosis: None,
         };
         let policy = CaaPolicy { issuer_domains: vec!["ca.example".to_owned()], ..CaaPolicy::default() };
         judge(request, &observation, &policy, Role::Remote)
@@ -232,8 +286,12 @@ mod tests {
         lookup("customer.example", rtype, b"\x00\x05issueca.example".to_vec())
     }
 
+    fn key(request: &CheckRequest) -> &KeyAuthorization {
+        request.control.as_ref().and_then(Challenge::key_authorization).expect("a key authorization")
+    }
+
     fn txt(request: &CheckRequest, name: &str, rtype: RecordType) -> ControlObservation {
-        let digest = request.control.as_ref().expect("control").digest();
+        let digest = key(request).digest();
         ControlObservation::Txt(lookup(name, rtype, [&[43], digest.as_bytes()].concat()))
     }
 
@@ -263,8 +321,15 @@ mod tests {
             (format!("http://other.example{path}"), false),
             ("http://customer.example/".to_owned(), false),
         ] {
-            let hop = HttpHop { url, resolution: Vec::new(), unused: Vec::new(), tries: Vec::new(), response: None };
-            let body = Octets(asked.control.as_ref().expect("control").key_authorization.clone().into_bytes());
+            let hop = HttpHop {
+                url,
+                resolution: Vec::new(),
+                unused: Vec::new(),
+                tries: Vec::new(),
+                tls: None,
+                response: None,
+            };
+            let body = Octets(key(&asked).value.clone().into_bytes());
             let outcome = HttpOutcome::Response { status: 200, body, truncated: false };
             let seen = ControlObservation::Http(HttpObservation { hops: vec![hop.clone()], outcome });
             assert_eq!(determined(&asked, seen, permitting(RecordType::Caa)).confirms(), confirms, "{}", hop.url);

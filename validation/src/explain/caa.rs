@@ -1,7 +1,7 @@
 //! CAA in words. Records are shown as they came; what they mean was judged elsewhere.
 
 use super::{
-    Blame, Cause, Kind, Retry, Seen, dns, dnssec,
+    Blame, Cause, Kind, Retry, Seen, diagnosis, dns, dnssec,
     text::{list, places, seconds},
 };
 use crate::{
@@ -76,7 +76,7 @@ fn failed(failure: &LookupFailure, observation: Option<&Observation>) -> Cause {
             }
             let lookups: Vec<&DnsLookup> =
                 observation.iter().flat_map(|o| &o.caa).filter(|lookup| lookup.name == *name).collect();
-            let mut cause = dns::cause(&lookups, Kind::Caa)
+            let mut cause = dns::cause(&lookups, Kind::Caa, observation.and_then(|o| o.diagnosis.as_ref()))
                 .unwrap_or_else(|| Cause::ours("the observation lacks the CAA lookup that failed".to_owned()));
             let repeated = lookups.iter().filter(|lookup| lookup.repeat.is_some());
             let missing = repeated.filter_map(|lookup| excuse(lookup).err()).next();
@@ -89,7 +89,7 @@ fn failed(failure: &LookupFailure, observation: Option<&Observation>) -> Cause {
             cause
         }
         LookupFailure::NotValidated => Cause::not_validated(),
-        LookupFailure::Http(_) | LookupFailure::NotObserved => {
+        LookupFailure::Http(_) | LookupFailure::Tls(_) | LookupFailure::NotObserved => {
             Cause::ours("CAA was not looked up at every level".to_owned())
         }
     }
@@ -291,14 +291,23 @@ pub(super) fn excused_warnings(seen: &[Seen<'_>]) -> Vec<String> {
             let Some(repeat) = &lookup.repeat else { continue };
             let Some(DnsFailure::Rcode(_) | DnsFailure::Timeout) = dns::failure(lookup) else { continue };
             let proof = lookup.validation.as_ref().and_then(|v| v.insecure.as_ref()).map(dnssec::insecure);
-            warnings.push(format!(
-                "From {}: permitted under the lookup-failure clause (TLS BR 2.3.1 §4.2.2.1): {}; two lookups of {} CAA,                  {} apart, came to nothing beyond our resolver {}.",
+            let mut warning = format!(
+                "From {}: permitted under the lookup-failure clause (TLS BR 2.3.1 §4.2.2.1): {}; two lookups of {} CAA, \
+                 {} apart, came to nothing beyond our resolver {}.",
                 places(std::iter::once(s)),
                 proof.unwrap_or_default(),
                 lookup.name,
                 seconds(repeat.waited_us),
                 lookup.resolver
-            ));
+            );
+            let diagnosis = s.observation.and_then(|o| o.diagnosis.as_ref());
+            for text in
+                diagnosis.filter(|d| diagnosis::is_about(d, lookup)).map(diagnosis::sentences).into_iter().flatten()
+            {
+                warning.push(' ');
+                warning.push_str(&text);
+            }
+            warnings.push(warning);
         }
     }
     warnings

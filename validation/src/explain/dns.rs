@@ -1,14 +1,15 @@
 //! Lookups in words.
 
 use super::{
-    Blame, Cause, Kind, Retry, dnssec,
+    Blame, Cause, Kind, Retry, diagnosis, dnssec,
     text::{list, number, quoted, seconds},
 };
 use crate::{
     base::octets::Octets,
     check::dcv::dns01::{TxtFault, TxtHint, joined_strings},
     observation::{
-        Alias, Denial, DnsFailure, DnsLookup, DnsOutcome, DnsTransport, HintObservation, NetworkError, Observation, Soa,
+        Alias, Denial, Diagnosis, DnsFailure, DnsLookup, DnsOutcome, DnsTransport, DnssecFault, HintObservation,
+        NetworkError, Observation, Soa,
     },
     plan::HintKind,
     problem::ProblemKind,
@@ -42,7 +43,7 @@ pub(super) fn versions(observation: &Observation) -> impl Iterator<Item = &Soa> 
     use crate::observation::ControlObservation;
     let txt = observation.control.iter().filter_map(|control| match control {
         ControlObservation::Txt(lookup) => Some(lookup),
-        ControlObservation::Http(_) => None,
+        ControlObservation::Http(_) | ControlObservation::Tls(_) => None,
     });
     txt.chain(&observation.caa).filter_map(|lookup| denial(lookup)?.soa.as_ref())
 }
@@ -63,7 +64,8 @@ pub(super) fn zone_of_txt(observation: &Observation) -> Option<String> {
         .map(|soa| soa.zone.clone())
 }
 
-fn rcode(code: u16) -> String {
+/// `NOTIMP`, or `rcode 23`.
+pub(super) fn rcode_name(code: u16) -> String {
     let name = match code {
         1 => "FORMERR",
         2 => "SERVFAIL",
@@ -72,7 +74,12 @@ fn rcode(code: u16) -> String {
         9 => "NOTAUTH",
         _ => return format!("rcode {code}"),
     };
-    format!("{name} (rcode {code})")
+    name.to_owned()
+}
+
+fn rcode(code: u16) -> String {
+    let name = rcode_name(code);
+    if name.starts_with("rcode") { name } else { format!("{name} (rcode {code})") }
 }
 
 fn network(error: NetworkError) -> &'static str {
@@ -110,7 +117,7 @@ pub(super) fn met(failure: &DnsFailure) -> String {
 fn asked(lookups: &[&DnsLookup], met_first: &str) -> Vec<String> {
     let mut texts: Vec<String> = Vec::new();
     for lookup in lookups {
-        let met = failure(lookup).map(met).filter(|met| met != met_first);
+        let met = failure(lookup).map(met).filter(|met| met != met_first && lookups.len() > 1);
         let met = met.map(|met| format!("; the question for {} {met}", lookup.rtype)).unwrap_or_default();
         let added: Vec<String> =
             lookup.extended_errors.iter().map(|e| format!("EDE {} '{}'", e.code, e.text)).collect();
@@ -171,14 +178,21 @@ fn fault(failure: &DnsFailure, lookup: &DnsLookup) -> (ProblemKind, Blame, Retry
     }
 }
 
-/// Why these lookups, which belong to one step, came to nothing. The first failed one leads.
-pub(super) fn cause(lookups: &[&DnsLookup], kind: Kind) -> Option<Cause> {
+/// Why these lookups, which belong to one step, came to nothing. The first failed one leads; what its zone's own
+/// servers say comes first, if they were asked about it.
+pub(super) fn cause(lookups: &[&DnsLookup], kind: Kind, diagnosis: Option<&Diagnosis>) -> Option<Cause> {
     let failed: Vec<&DnsLookup> = lookups.iter().copied().filter(|lookup| failure(lookup).is_some()).collect();
     let first = failed.first()?;
     let met_first = failure(first)?;
-    let (problem, blame, retry) = fault(met_first, first);
+    let (mut problem, mut blame, mut retry) = fault(met_first, first);
     let types: Vec<String> = failed.iter().map(|lookup| lookup.rtype.to_string()).collect();
-    let met_first_in_words = met(met_first);
+    let met_first_in_words = match met_first {
+        // No alias led there.
+        DnsFailure::IncompleteChain(target) if *target == first.name => {
+            "was answered with neither records nor a denial that has its SOA".to_owned()
+        }
+        other => met(other),
+    };
     let mut details = asked(&failed, &met_first_in_words);
     if blame == Blame::Parent {
         details.push("It failed at the top-level domain, above the delegation; nothing is wrong with the domain itself, and trying again is safe.".to_owned());
@@ -187,6 +201,27 @@ pub(super) fn cause(lookups: &[&DnsLookup], kind: Kind) -> Option<Cause> {
         details.splice(0..0, dnssec::advice(fault));
     } else if let Some(validation) = &first.validation {
         details.extend(dnssec::of_failed(validation));
+    }
+    let diagnosis = diagnosis.filter(|diagnosis| blame != Blame::Parent && diagnosis::is_about(diagnosis, first));
+    if let Some(diagnosis) = diagnosis {
+        let told = diagnosis::told(diagnosis);
+        // A chain of trust that is known to be broken is not mended at the servers, unless they hold old signatures.
+        let is_broken = match met_first {
+            DnsFailure::Dnssec(fault) => !matches!(fault, DnssecFault::LinkFailed { .. }),
+            _ => is_bogus(first),
+        };
+        if let Some(fault) = told.fault.filter(|_| !is_broken || told.is_expiry) {
+            (problem, (blame, retry)) = (ProblemKind::Dns, fault);
+        }
+        if let (true, DnsFailure::Dnssec(fault @ DnssecFault::Expired { .. })) = (told.is_expiry, met_first) {
+            // The same advice, to nobody in particular.
+            let general = dnssec::advice(fault);
+            details.retain(|detail| Some(detail) != general.as_ref());
+        }
+        if told.fault.is_none() && !is_bogus(first) && !matches!(met_first, DnsFailure::Dnssec(_)) {
+            details.extend(diagnosis::sound(diagnosis));
+        }
+        details.splice(0..0, told.sentences);
     }
     if is_bogus(first) {
         details.push("The resolver finds the DNSSEC data of the zone or of its parent's DS at fault.".to_owned());

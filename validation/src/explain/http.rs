@@ -5,13 +5,14 @@ use std::net::IpAddr;
 use super::{
     Blame, Cause, Kind, Retry, dns,
     text::{address_type, list, quoted, seconds},
+    tls,
 };
 use crate::{
     base::octets::Octets,
     check::dcv::http01::BodyFault,
     observation::{
         ControlObservation, DnsLookup, DnsOutcome, HttpFailure, HttpHop, HttpObservation, HttpOutcome, HttpTry,
-        NetworkError, Observation, RedirectReason, RedirectRefusal, TryEnd, UnusedReason,
+        NetworkError, Observation, RedirectReason, RedirectRefusal, TlsFailure, TryEnd, UnusedReason,
     },
     problem::ProblemKind,
 };
@@ -205,6 +206,7 @@ pub(super) fn failed(seen: &HttpObservation, failure: &HttpFailure) -> Cause {
         HttpFailure::LookupFailed => lookup_failed(seen),
         HttpFailure::OnlySpecialAddresses => only_special(seen),
         HttpFailure::NotAnswered => not_answered(seen),
+        HttpFailure::Tls(failure) => tls_failed(seen, failure),
         HttpFailure::BrokenOff(error) => {
             let bytes = last_try(seen).map_or(0, |t| t.received_bytes);
             let did = format!("began a response and {} after {bytes} octets", ending(*error, "stopped sending"));
@@ -225,6 +227,18 @@ pub(super) fn failed(seen: &HttpObservation, failure: &HttpFailure) -> Cause {
     }
 }
 
+/// TLS failed on a hop, which only a redirect leads to.
+fn tls_failed(seen: &HttpObservation, failure: &TlsFailure) -> Cause {
+    let (problem, blame, retry, advice) = tls::weighed(failure);
+    let last = last_try(seen);
+    let port = last.map_or(443, |t| t.address.port());
+    let waited_us = last.map_or(0, |t| t.elapsed_us.saturating_sub(t.connected_us.unwrap_or(0)));
+    let mut cause = new(problem, (blame, retry), seen, tls::failure_in_words(failure, port, waited_us));
+    cause.is_network = matches!(failure, TlsFailure::Network(_));
+    cause.details.extend(advice.map(str::to_owned));
+    cause
+}
+
 fn no_address(seen: &HttpObservation) -> Cause {
     let hop = seen.hops.last();
     let host = hop.map(host_of).unwrap_or_default();
@@ -243,7 +257,7 @@ fn no_address(seen: &HttpObservation) -> Cause {
 
 fn lookup_failed(seen: &HttpObservation) -> Cause {
     let lookups: Vec<&DnsLookup> = seen.hops.last().map(|hop| hop.resolution.iter().collect()).unwrap_or_default();
-    let Some(mut cause) = dns::cause(&lookups, Kind::Dns) else {
+    let Some(mut cause) = dns::cause(&lookups, Kind::Dns, None) else {
         return Cause::ours("the observation lacks the lookup that failed".to_owned());
     };
     if let Some(advice) = seen.hops.last().filter(|_| seen.hops.len() > 1).and_then(|hop| missing_slash(&hop.url)) {
@@ -297,16 +311,8 @@ fn ending(error: NetworkError, silence: &str) -> &str {
 pub(super) fn try_in_words(attempt: &HttpTry) -> String {
     match attempt.end {
         TryEnd::Answered => "answered".to_owned(),
-        TryEnd::NotConnected(error) => match error {
-            NetworkError::Timeout => {
-                format!("never answered the TCP connection (waited {})", seconds(attempt.elapsed_us))
-            }
-            NetworkError::Refused => "refused the TCP connection".to_owned(),
-            NetworkError::Unreachable => "could not be reached: there is no route to it".to_owned(),
-            NetworkError::Reset | NetworkError::ClosedEarly | NetworkError::Local | NetworkError::Other => {
-                format!("did not let the TCP connection stand: it {}", ending(error, "stayed silent"))
-            }
-        },
+        TryEnd::NoTls => "accepted the connection, and the TLS handshake failed".to_owned(),
+        TryEnd::NotConnected(error) => not_connected(error, attempt.elapsed_us),
         TryEnd::NoResponse(error) => {
             let how = match error {
                 NetworkError::Timeout => format!(
@@ -323,6 +329,18 @@ pub(super) fn try_in_words(attempt: &HttpTry) -> String {
                 }
             };
             format!("accepted the connection and {how} ({} octets of a response came)", attempt.received_bytes)
+        }
+    }
+}
+
+/// What an address did that no connection came of.
+pub(super) fn not_connected(error: NetworkError, elapsed_us: u64) -> String {
+    match error {
+        NetworkError::Timeout => format!("never answered the TCP connection (waited {})", seconds(elapsed_us)),
+        NetworkError::Refused => "refused the TCP connection".to_owned(),
+        NetworkError::Unreachable => "could not be reached: there is no route to it".to_owned(),
+        NetworkError::Reset | NetworkError::ClosedEarly | NetworkError::Local | NetworkError::Other => {
+            format!("did not let the TCP connection stand: it {}", ending(error, "stayed silent"))
         }
     }
 }
@@ -344,7 +362,8 @@ fn not_answered(seen: &HttpObservation) -> Cause {
         | TryEnd::NoResponse(
             NetworkError::Timeout | NetworkError::Refused | NetworkError::Unreachable | NetworkError::Other,
         )
-        | TryEnd::Answered => ((Blame::Web, Retry::Later), false),
+        | TryEnd::Answered
+        | TryEnd::NoTls => ((Blame::Web, Retry::Later), false),
     };
     let problem = if whose.0 == Blame::Perspective { ProblemKind::ServerInternal } else { ProblemKind::Connection };
     let mut cause = new(problem, whose, seen, try_in_words(last));
@@ -377,9 +396,6 @@ fn redirect_refused(seen: &HttpObservation, refusal: &RedirectRefusal) -> Cause 
         RedirectReason::UserInfo => "holds a user name or password".to_owned(),
         RedirectReason::NotAUrl(problem) => format!("is no URL that can be followed ({problem})"),
         RedirectReason::Loop => "leads back to a URL already fetched from the same address: a redirect loop".to_owned(),
-        RedirectReason::HttpsNotOffered => {
-            "points at https, which this release does not follow; serve the challenge over http".to_owned()
-        }
     };
     let did = format!("answered with a redirect that cannot be followed: redirect {} {why}", refusal.redirect);
     let mut cause = new(ProblemKind::Connection, (Blame::Web, Retry::Fix), seen, did);
@@ -397,6 +413,7 @@ pub(super) fn is_being_fetched(observation: &Observation) -> bool {
             seen.outcome == HttpOutcome::Failed(HttpFailure::DeadlineOfTask)
                 && seen.hops.last().is_some_and(|hop| !hop.tries.is_empty())
         }
+        Some(ControlObservation::Tls(seen)) => tls::is_being_asked(seen),
         Some(ControlObservation::Txt(_)) | None => false,
     }
 }
@@ -428,7 +445,7 @@ pub(super) fn fallback(seen: &HttpObservation) -> Option<String> {
                 TryEnd::NotConnected(NetworkError::Timeout) | TryEnd::NoResponse(NetworkError::Timeout) => {
                     format!("did not answer within {}", seconds(first.elapsed_us))
                 }
-                TryEnd::Answered | TryEnd::NotConnected(_) | TryEnd::NoResponse(_) => format!("{} after {}", try_in_words(first), seconds(first.elapsed_us)),
+                TryEnd::Answered | TryEnd::NotConnected(_) | TryEnd::NoResponse(_) | TryEnd::NoTls => format!("{} after {}", try_in_words(first), seconds(first.elapsed_us)),
             };
             format!(
                 "{} was fetched over IPv4 ({}, answered in {} ms) after IPv6 ({}) {after}. Fix or remove the AAAA record.",

@@ -5,12 +5,15 @@
 //!
 //! Invariant: no text holds the expected value; text from the network is escaped and cut.
 
+mod account;
 mod caa;
+pub mod diagnosis;
 mod dns;
 pub mod dnssec;
 mod http;
 mod split;
 mod text;
+pub mod tls;
 
 use std::net::SocketAddr;
 
@@ -24,7 +27,8 @@ use crate::{
     base::perspective::{Perspective, Role},
     check::{Contradiction, Determination, Finding, LookupFailure, caa::CaaFinding},
     observation::{
-        BudgetExhausted, ControlObservation, DnsFailure, DnsLookup, DnsOutcome, HttpFailure, Observation, TcpReason,
+        BudgetExhausted, ControlObservation, Diagnosis, DnsFailure, DnsLookup, DnsOutcome, DnssecFault, HttpFailure,
+        Observation, TcpReason, TlsProbeFailure,
     },
     problem::ProblemKind,
     request::CheckRequest,
@@ -204,7 +208,7 @@ fn determined(
     determination: &Determination,
     observation: Option<&Observation>,
 ) -> Option<Cause> {
-    let control = determination.control.as_ref().and_then(|finding| control_cause(finding, observation));
+    let control = determination.control.as_ref().and_then(|finding| control_cause(request, finding, observation));
     let caa = determination.caa.as_ref().and_then(|finding| caa::cause(request, finding, observation));
     let budget = observation.and_then(|o| Some((o, o.budget?)));
     if let Some((observation, budget)) =
@@ -215,13 +219,26 @@ fn determined(
     match (control, caa) {
         (Some(mut control), Some(caa)) => {
             control.details.push(sentence(&format!("besides, {}", caa.did)));
+            let told = observation.iter().flat_map(|o| caa_told(o)).filter(|text| !control.details.contains(text));
+            let told: Vec<String> = told.collect();
+            control.details.extend(told);
             Some(control)
         }
         (control, caa) => control.or(caa),
     }
 }
 
-fn control_cause(finding: &Finding, observation: Option<&Observation>) -> Option<Cause> {
+/// What the servers said about a CAA lookup that failed, if that is what they were asked about.
+fn caa_told(observation: &Observation) -> Vec<String> {
+    let diagnosis = observation.diagnosis.as_ref();
+    let about = |diagnosis: &&Diagnosis| {
+        let mut failed = observation.caa.iter().filter(|lookup| dns::failure(lookup).is_some());
+        failed.any(|lookup| diagnosis::is_about(diagnosis, lookup))
+    };
+    diagnosis.filter(about).map(diagnosis::sentences).unwrap_or_default()
+}
+
+fn control_cause(request: &CheckRequest, finding: &Finding, observation: Option<&Observation>) -> Option<Cause> {
     let missing = || Some(Cause::ours("the observation holds nothing about what was asked".to_owned()));
     let Some(control) = observation.and_then(|o| o.control.as_ref()) else {
         return if *finding == Finding::Confirmed { None } else { missing() };
@@ -237,20 +254,29 @@ fn control_cause(finding: &Finding, observation: Option<&Observation>) -> Option
             http::wrong_body(fetch, *fault)
         }
         (Finding::Contradicted(Contradiction::NoTxt { .. }), ControlObservation::Txt(lookup)) => {
-            dns::no_txt(lookup, hints)
+            account::no_txt(request, lookup, hints)
         }
         (Finding::Contradicted(Contradiction::Txt(fault)), ControlObservation::Txt(lookup)) => {
             dns::wrong_txt(lookup, *fault)
         }
+        (Finding::Contradicted(Contradiction::Persist(fault)), ControlObservation::Txt(lookup)) => {
+            account::wrong_record(request, lookup, fault)
+        }
+        (Finding::Contradicted(Contradiction::Certificate(fault)), ControlObservation::Tls(probe)) => {
+            tls::wrong_certificate(probe, *fault)
+        }
+        (Finding::Failed(LookupFailure::Tls(failure)), ControlObservation::Tls(probe)) => tls::failed(probe, failure),
         (Finding::Failed(LookupFailure::Http(failure)), ControlObservation::Http(fetch)) => {
             http::failed(fetch, failure)
         }
         (Finding::Failed(LookupFailure::Dns { .. }), ControlObservation::Txt(lookup)) => {
-            return dns::cause(&[lookup], Kind::Dns).or_else(missing);
+            let diagnosis = observation.and_then(|o| o.diagnosis.as_ref());
+            return dns::cause(&[lookup], Kind::Dns, diagnosis).or_else(missing);
         }
-        (Finding::Contradicted(_) | Finding::Failed(_), ControlObservation::Http(_) | ControlObservation::Txt(_)) => {
-            return missing();
-        }
+        (
+            Finding::Contradicted(_) | Finding::Failed(_),
+            ControlObservation::Http(_) | ControlObservation::Txt(_) | ControlObservation::Tls(_),
+        ) => return missing(),
     })
 }
 
@@ -259,6 +285,7 @@ fn is_out_of_time(determination: &Determination) -> bool {
     let by_deadline = |failure: &LookupFailure| match failure {
         LookupFailure::Dns { failure, .. } => *failure == DnsFailure::DeadlineOfTask,
         LookupFailure::Http(failure) => *failure == HttpFailure::DeadlineOfTask,
+        LookupFailure::Tls(failure) => *failure == TlsProbeFailure::DeadlineOfTask,
         LookupFailure::NotObserved => true,
         LookupFailure::NotValidated => false,
     };
@@ -419,7 +446,11 @@ fn passed(request: &CheckRequest, figures: &Figures, seen: &[Seen<'_>]) -> Expla
         blame = blame.or(Some(Blame::Record));
         warnings.push(warning);
     }
-    for warning in resolver_warnings(seen) {
+    for warning in dnssec_warnings(seen) {
+        blame = blame.or(Some(Blame::Dns));
+        warnings.push(warning);
+    }
+    for warning in oddities(seen) {
         blame = blame.or(Some(Blame::Perspective));
         warnings.push(warning);
     }
@@ -445,6 +476,7 @@ fn second_failure(joint: &QuorumResult) -> String {
 fn fallback_warnings(seen: &[Seen<'_>]) -> Vec<String> {
     let fetches = seen.iter().filter_map(|s| match s.observation?.control.as_ref()? {
         ControlObservation::Http(fetch) => Some((s, http::fallback(fetch)?)),
+        ControlObservation::Tls(probe) => Some((s, tls::fallback(probe)?)),
         ControlObservation::Txt(_) => None,
     });
     let all: Vec<(&Seen<'_>, String)> = fetches.collect();
@@ -452,14 +484,19 @@ fn fallback_warnings(seen: &[Seen<'_>]) -> Vec<String> {
     vec![format!("{first} This was so from {}.", places(all.iter().map(|(s, _)| *s)))]
 }
 
-/// What the resolvers did that they should not, although it was got round; one sentence for each reason.
+/// What the resolvers and the zones' servers did that they should not, although it was got round.
 fn resolver_warnings(seen: &[Seen<'_>]) -> Vec<String> {
+    [oddities(seen), dnssec_warnings(seen)].concat()
+}
+
+/// What the resolvers did that they should not; one sentence for each reason.
+fn oddities(seen: &[Seen<'_>]) -> Vec<String> {
     let met: Vec<(&Seen<'_>, &DnsLookup, &str)> =
         seen.iter().filter_map(|s| resolver_oddity(s.observation?).map(|(lookup, why)| (s, lookup, why))).collect();
     let mut reasons: Vec<&str> = met.iter().map(|(.., why)| *why).collect();
     reasons.sort_unstable();
     reasons.dedup();
-    let oddities = reasons.into_iter().filter_map(|reason| {
+    let texts = reasons.into_iter().filter_map(|reason| {
         let group: Vec<_> = met.iter().filter(|(.., why)| *why == reason).collect();
         let (_, first, _) = group.first()?;
         let resolvers: Vec<String> = group.iter().map(|(_, lookup, _)| lookup.resolver.to_string()).collect();
@@ -471,18 +508,38 @@ fn resolver_warnings(seen: &[Seen<'_>]) -> Vec<String> {
             first.rtype
         ))
     });
-    oddities.chain(dnssec_warnings(seen)).collect()
+    texts.collect()
 }
 
 /// Zones whose servers did not agree, each once (`cases.md` D34).
 fn dnssec_warnings(seen: &[Seen<'_>]) -> Vec<String> {
     let mut warnings: Vec<String> = Vec::new();
-    for validation in
-        seen.iter().filter_map(|s| s.observation).flat_map(Observation::lookups).filter_map(|l| l.validation.as_ref())
-    {
-        warnings.extend(dnssec::warning(validation).filter(|warning| !warnings.contains(warning)));
+    for observation in seen.iter().filter_map(|s| s.observation) {
+        let diagnosis = observation.diagnosis.as_ref().filter(|diagnosis| remarks_on(observation, diagnosis));
+        let told = diagnosis.map(|diagnosis| (diagnosis.zone.as_str(), diagnosis::sentences(diagnosis)));
+        let told = told.filter(|(_, sentences)| !sentences.is_empty());
+        for validation in observation.lookups().filter_map(|lookup| lookup.validation.as_ref()) {
+            let Some(general) = dnssec::warning(validation) else { continue };
+            let zone = validation.first_fault.as_ref().and_then(DnssecFault::zone);
+            // What the servers said themselves names them.
+            let warning = match &told {
+                Some((of, sentences)) if zone == Some(*of) => {
+                    format!("A first answer was bogus; another one is good. {}", sentences.join(" "))
+                }
+                Some(_) | None => general,
+            };
+            if !warnings.contains(&warning) {
+                warnings.push(warning);
+            }
+        }
     }
     warnings
+}
+
+/// Whether a diagnosis is about a lookup that succeeded at the second asking.
+fn remarks_on(observation: &Observation, diagnosis: &Diagnosis) -> bool {
+    let mut answered = observation.lookups().filter(|lookup| dns::failure(lookup).is_none());
+    answered.any(|lookup| diagnosis::is_about(diagnosis, lookup))
 }
 
 fn resolver_oddity(observation: &Observation) -> Option<(&DnsLookup, &'static str)> {

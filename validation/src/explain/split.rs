@@ -8,10 +8,11 @@ use std::net::IpAddr;
 use super::{
     Blame, Cause, Kind, Retry, Seen, caa, dns, http,
     text::{list, places, sentence},
+    tls,
 };
 use crate::{
     check::Finding,
-    observation::{ControlObservation, HttpObservation},
+    observation::ControlObservation,
     problem::ProblemKind,
     verdict::{Answer, PerspectiveState},
 };
@@ -74,20 +75,37 @@ fn details(failing: &[&Failing<'_>]) -> Vec<String> {
     texts
 }
 
-fn fetch<'a>(seen: &Seen<'a>) -> Option<&'a HttpObservation> {
+fn address_used(seen: &Seen<'_>) -> Option<IpAddr> {
+    let address = match seen.observation?.control.as_ref()? {
+        ControlObservation::Http(fetch) => http::last_try(fetch)?.address,
+        ControlObservation::Tls(probe) => tls::last_try(probe)?.address,
+        ControlObservation::Txt(_) => return None,
+    };
+    Some(address.ip())
+}
+
+/// The addresses of the host that decided.
+fn addresses(seen: &Seen<'_>) -> Option<Vec<IpAddr>> {
     match seen.observation?.control.as_ref()? {
-        ControlObservation::Http(fetch) => Some(fetch),
+        ControlObservation::Http(fetch) => fetch.hops.last().map(http::addresses),
+        ControlObservation::Tls(probe) => Some(tls::addresses(probe)),
         ControlObservation::Txt(_) => None,
     }
 }
 
-fn address_used(seen: &Seen<'_>) -> Option<IpAddr> {
-    Some(http::last_try(fetch(seen)?)?.address.ip())
+/// What a server that does right serves, and what to do if only some do.
+fn proof(seen: &Seen<'_>) -> (&'static str, &'static str) {
+    match seen.observation.and_then(|o| o.control.as_ref()) {
+        Some(ControlObservation::Tls(_)) => {
+            ("the challenge certificate", "Let every host show the challenge certificate.")
+        }
+        _ => ("the token", "Copy the challenge to every host or redirect it to one."),
+    }
 }
 
 /// Whether every perspective's DNS gave the same addresses for the host that decided.
 fn same_addresses<'a>(seen: impl Iterator<Item = &'a Seen<'a>>) -> bool {
-    let mut sets = seen.filter_map(|s| fetch(s)?.hops.last().map(http::addresses));
+    let mut sets = seen.filter_map(addresses);
     let Some(first) = sets.next() else { return false };
     sets.all(|other| other == first)
 }
@@ -99,9 +117,10 @@ fn by_address(failing: &[&Failing<'_>], confirming: &[&Seen<'_>]) -> Option<Spli
     if good.is_empty() || bad.iter().any(|address| good.contains(address)) {
         return None;
     }
+    let (what, advice) = proof(confirming.first()?);
     let mut parts = counted(&good)
         .into_iter()
-        .map(|(address, count)| format!("{address} served the token ({count} of {count})"))
+        .map(|(address, count)| format!("{address} served {what} ({count} of {count})"))
         .collect::<Vec<_>>();
     for (address, count) in counted(&bad) {
         let did = failing
@@ -116,7 +135,7 @@ fn by_address(failing: &[&Failing<'_>], confirming: &[&Seen<'_>]) -> Option<Spli
     } else {
         "Results split by address, and DNS gives different addresses to different perspectives"
     };
-    let text = format!("{head}: {}. Copy the challenge to every host or redirect it to one.", parts.join(", "));
+    let text = format!("{head}: {}. {advice}", parts.join(", "));
     Some(Split { text, blame: Blame::Web, retry: Retry::Fix })
 }
 
@@ -134,7 +153,8 @@ fn by_source(failing: &[&Failing<'_>], confirming: &[&Seen<'_>]) -> Split {
     let good: Vec<IpAddr> = confirming.iter().filter_map(|s| address_used(s)).collect();
     if !good.is_empty() {
         let addresses: Vec<String> = counted(&good).into_iter().map(|(address, _)| address.to_string()).collect();
-        sentences.push(format!("{} served the token to {}.", list(&addresses), places(confirming.iter().copied())));
+        let (what, _) = proof(confirming[0]);
+        sentences.push(format!("{} served {what} to {}.", list(&addresses), places(confirming.iter().copied())));
     }
     sentences.push(in_groups(failing));
     let mut blame = first.blame;

@@ -3,7 +3,10 @@
 use std::net::IpAddr;
 
 use super::Seen;
-use crate::{base::octets::Octets, request::CheckRequest};
+use crate::{
+    base::octets::Octets,
+    request::{Challenge, CheckRequest},
+};
 
 /// Octets of network text that a message shows.
 pub(super) const SHOWN_BYTES: usize = 60;
@@ -74,9 +77,10 @@ pub(super) fn sentence(clause: &str) -> String {
 /// Takes the expected value out of a text, whatever its case and wherever it was cut. Others may read
 /// messages (`cases.md` D18).
 pub(super) fn without_secret(request: &CheckRequest, text: &str) -> String {
-    let Some(challenge) = &request.control else { return text.to_owned() };
-    let thumbprint = challenge.key_authorization.rsplit('.').next().unwrap_or_default().to_owned();
-    let secrets = [(challenge.digest(), TELLING_BYTES), (thumbprint, TELLING_BYTES)];
+    // A persistent record has nothing that others may not read.
+    let Some(key) = request.control.as_ref().and_then(Challenge::key_authorization) else { return text.to_owned() };
+    let thumbprint = key.value.rsplit('.').next().unwrap_or_default().to_owned();
+    let secrets = [(key.digest(), TELLING_BYTES), (thumbprint, TELLING_BYTES)];
     let mut kept = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(next) = rest.chars().next() {
@@ -119,7 +123,9 @@ mod tests {
 
     #[test]
     fn the_expected_value_is_taken_out_whole_cut_or_in_another_case() {
-        let digest = request().control.expect("a challenge").digest();
+        let request = request();
+        let key = request.control.as_ref().and_then(Challenge::key_authorization);
+        let digest = key.expect("a key authorization").digest();
         for value in [
             digest.clone(),
             digest[..20].to_owned(),
@@ -127,7 +133,7 @@ mod tests {
             THUMBPRINT.to_owned(),
             THUMBPRINT[..15].to_owned(),
         ] {
-            let said = without_secret(&request(), &format!("Found: '{value}…'."));
+            let said = without_secret(&request, &format!("Found: '{value}…'."));
             assert_eq!(said, "Found: '[expected value]…'.");
         }
     }

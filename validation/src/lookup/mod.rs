@@ -4,11 +4,15 @@
 //! what it asks for ([`task::Command`]) and wakes it when its deadline comes. The driver knows
 //! transports; it cannot tell CAA from TXT.
 
+mod addresses;
+mod diagnosis;
 pub mod dns;
 pub mod dnssec;
 pub mod http;
+mod probe;
 mod proving;
 mod repeat;
 pub mod task;
+pub mod tls;
 
 pub use proving::Dnssec;

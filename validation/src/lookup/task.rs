@@ -2,7 +2,8 @@
 //!
 //! The driver calls `handle_*` with what happened and then does what [`Task::take_commands`] returns; it
 //! wakes the task at [`Task::timeout`] and asks [`Task::poll_observation`] whether it has ended. The task
-//! makes the CAA climb and the control lookups side by side, with a bounded number of queries in flight.
+//! makes the CAA climb and the control lookups side by side, with a bounded number of queries in flight. If the
+//! plan says so, a zone's own servers are asked about a lookup that failed for good.
 //!
 //! Invariants: a task ends by its deadline; ends once; its queries and its stream are ended by commands.
 
@@ -12,21 +13,27 @@ use jiff::Timestamp;
 
 use super::{
     Dnssec,
+    diagnosis::{Aim, Ask, Diagnosing},
     dns::{
         message::Question,
         query::{Query, QueryLimits, QueryStep},
     },
     dnssec::chain::{LinkQuestion, ZoneCache},
     http::fetch::{Fetch, FetchStep},
+    probe::Probe,
     proving::Proving,
     repeat::Repeats,
+    tls::{TlsSettings, alpn},
 };
 use crate::{
     base::{
         Entropy, Micros,
         address::AddressFilter,
-        limits::{CHECK_QUERIES_IN_FLIGHT_MAX, CHECK_QUERIES_MAX},
+        limits::{
+            CHECK_QUERIES_IN_FLIGHT_MAX, CHECK_QUERIES_MAX, DIAGNOSIS_MS_MAX, DIAGNOSIS_REMARK_MS_MAX, DIAGNOSIS_TRY_MS,
+        },
     },
+    check::dcv::dns_persist01,
     observation::{
         BudgetExhausted, ControlObservation, DnsFailure, DnsLookup, DnsOutcome, DnsTransport, DnssecMode,
         HintObservation, NetworkError, Observation, RecordType,
@@ -50,7 +57,8 @@ pub enum Stream {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Send the query's datagram: draw a port and an id that no other query there uses, call
-    /// [`Task::compose`], send. A retransmission uses the port and id of the first.
+    /// [`Task::compose`], send. A retransmission uses the port and id of the first. It goes to the perspective's
+    /// resolver, or to [`Task::peer`] from a port of its own.
     Transmit(u16),
     /// The query needs its port and id no more.
     Release(u16),
@@ -73,6 +81,8 @@ pub(super) enum Purpose {
     Link(usize),
     /// CNAME of a level that failed.
     Alias(usize),
+    /// No evidence for a judgement.
+    Diagnosis(Aim),
 }
 
 #[derive(Debug)]
@@ -90,6 +100,8 @@ pub struct TaskSettings {
     pub filter: AddressFilter,
     /// Who validates.
     pub dnssec: Dnssec,
+    /// How it speaks TLS.
+    pub tls: TlsSettings,
 }
 
 /// Where a task is carried out: what is the same for all tasks of a worker.
@@ -118,9 +130,9 @@ pub struct Task {
     txt: Option<DnsLookup>,
     addresses: Vec<DnsLookup>,
     addresses_wanted: usize,
-    fetch: Option<Fetch>,
+    fetch: Option<Probe>,
     fetch_stream: u16,
-    http: Option<crate::observation::HttpObservation>,
+    probed: Option<ControlObservation>,
     hints: Vec<HintObservation>,
     hints_asked: bool,
     answered: Vec<u64>,
@@ -129,6 +141,7 @@ pub struct Task {
     /// Lookups that wait for their DNSSEC validation, if it is made here.
     proving: Option<Proving>,
     repeats: Repeats,
+    diagnosing: Option<Diagnosing>,
     dnssec: DnssecMode,
 }
 
@@ -153,7 +166,7 @@ impl Task {
             addresses_wanted: 0,
             fetch: None,
             fetch_stream: 0,
-            http: None,
+            probed: None,
             hints: Vec::new(),
             hints_asked: false,
             answered: Vec::new(),
@@ -161,6 +174,7 @@ impl Task {
             budget: None,
             proving: None,
             repeats: Repeats::default(),
+            diagnosing: None,
             dnssec: site.settings.dnssec.mode(),
         };
         if let Dnssec::Local(_) = site.settings.dnssec {
@@ -176,19 +190,28 @@ impl Task {
     fn begin(&mut self, site: &mut Site<'_>, now: Micros) {
         match self.plan.control.clone() {
             Some(ControlPlan::Txt { name }) => self.ask(site, now, Purpose::Txt, name, RecordType::Txt),
-            Some(ControlPlan::Http { host, path }) => match Fetch::new(&host, &path, self.plan.limits, self.deadline) {
-                Ok(fetch) => {
-                    let fetch = self.fetch.insert(fetch);
-                    let step = fetch.start(now, &site.settings.filter, site.entropy);
-                    self.apply_fetch(site, now, step);
+            Some(ControlPlan::Http { host, path }) => {
+                let tls = site.settings.tls.fetch.clone();
+                match Fetch::new((&host, &path), tls, self.plan.limits, self.deadline) {
+                    Ok(fetch) => self.begin_probe(site, now, Probe::Fetch(Box::new(fetch))),
+                    Err(problem) => self.probed = Some(local_http_failure(problem)),
                 }
-                Err(problem) => self.http = Some(local_http_failure(problem)),
-            },
+            }
+            Some(ControlPlan::TlsAlpn { host }) => {
+                let tls = site.settings.tls.alpn.clone();
+                let probe = alpn::Probe::new(host, tls, self.plan.limits, self.deadline);
+                self.begin_probe(site, now, Probe::Alpn(Box::new(probe)));
+            }
             None => {}
         }
         for (level, name) in self.plan.caa_levels.clone().into_iter().enumerate() {
             self.ask(site, now, Purpose::Caa(level), name, RecordType::Caa);
         }
+    }
+
+    fn begin_probe(&mut self, site: &mut Site<'_>, now: Micros, probe: Probe) {
+        let step = self.fetch.insert(probe).start(now, &site.settings.filter, site.entropy);
+        self.apply_fetch(site, now, step);
     }
 
     /// What the driver is to do now.
@@ -203,7 +226,7 @@ impl Task {
             Slot::Active(query, ..) => Some(query.timeout()),
             Slot::Ended => None,
         });
-        let others = self.fetch.iter().map(Fetch::timeout).chain(self.repeats.next());
+        let others = self.fetch.iter().map(Probe::timeout).chain(self.repeats.next());
         queries.chain(others).fold(self.deadline, Micros::min)
     }
 
@@ -229,7 +252,7 @@ impl Task {
 
     fn begin_query(&mut self, site: &mut Site<'_>, now: Micros, purpose: Purpose, name: &str, rtype: RecordType) {
         let question = match Question::new(name, rtype) {
-            Ok(question) if self.slots.len() < CHECK_QUERIES_MAX => question,
+            Ok(question) if self.slots.len() - self.queries_of_diagnosis() < CHECK_QUERIES_MAX => question,
             Ok(_) => {
                 return self.refuse(site, purpose, name, rtype, "too many queries in one task");
             }
@@ -247,6 +270,19 @@ impl Task {
         self.slots.push(Slot::Active(Box::new(query), purpose, false));
         self.in_flight += 1;
         self.commands.push(Command::Transmit(slot));
+    }
+
+    fn queries_of_diagnosis(&self) -> usize {
+        self.diagnosing.as_ref().map_or(0, Diagnosing::asked)
+    }
+
+    /// The address a query goes to, if that is not the perspective's resolver.
+    #[must_use]
+    pub fn peer(&self, slot: u16) -> Option<SocketAddr> {
+        match self.slots.get(usize::from(slot))? {
+            Slot::Active(query, Purpose::Diagnosis(_), _) if query.is_to_name_server() => Some(query.peer()),
+            Slot::Active(..) | Slot::Ended => None,
+        }
     }
 
     /// A question that cannot be asked.
@@ -318,6 +354,7 @@ impl Task {
     pub fn handle_timeout(&mut self, site: &mut Site<'_>, now: Micros) {
         // The deadline goes first: a query or a connection that it cuts off did not fail by itself.
         if now >= self.deadline {
+            self.end_diagnosis(now);
             if !self.is_complete() {
                 self.cut_off(site, now);
             }
@@ -331,25 +368,36 @@ impl Task {
         }
         let step = self.fetch.as_mut().map_or(FetchStep::Wait, |fetch| fetch.handle_timeout(now));
         self.apply_fetch(site, now, step);
+        if self.diagnosing.as_ref().is_some_and(|diagnosing| now >= diagnosing.deadline()) {
+            self.end_diagnosis(now);
+        }
     }
 
     fn with_query(&mut self, site: &mut Site<'_>, now: Micros, slot: u16, event: impl FnOnce(&mut Query) -> QueryStep) {
-        let Some(Slot::Active(query, _, streaming)) = self.slots.get_mut(usize::from(slot)) else { return };
+        let Some(Slot::Active(query, purpose, streaming)) = self.slots.get_mut(usize::from(slot)) else { return };
+        let may_use_tcp = match purpose {
+            Purpose::Diagnosis(aim) => aim.may_use_tcp(),
+            _ => true,
+        };
         match event(query) {
             QueryStep::Wait => {}
             QueryStep::Transmit => self.commands.push(Command::Transmit(slot)),
-            QueryStep::OpenStream => {
+            QueryStep::OpenStream if may_use_tcp => {
                 *streaming = true;
+                let peer = query.peer();
                 self.commands.push(Command::Release(slot));
-                self.commands.push(Command::Connect(Stream::Query(slot), site.settings.resolver));
+                self.commands.push(Command::Connect(Stream::Query(slot), peer));
             }
             QueryStep::SendStream(bytes) => self.commands.push(Command::Send(Stream::Query(slot), bytes)),
-            QueryStep::Done => self.end_query(site, now, slot),
+            QueryStep::OpenStream | QueryStep::Done => self.end_query(site, now, slot),
         }
     }
 
     fn end_query(&mut self, site: &mut Site<'_>, now: Micros, slot: u16) {
         let Some((lookup, purpose, packet)) = self.close_query(now, slot) else { return };
+        if let Purpose::Diagnosis(aim) = purpose {
+            return self.end_ask(site, now, (aim, &lookup, &packet));
+        }
         if !matches!(lookup.outcome, DnsOutcome::Failed(_)) {
             self.answered.push(lookup.elapsed_us);
         }
@@ -367,6 +415,88 @@ impl Task {
         while self.in_flight < CHECK_QUERIES_IN_FLIGHT_MAX {
             let Some((purpose, name, rtype)) = self.waiting.pop_front() else { break };
             self.begin_query(site, now, purpose, &name, rtype);
+        }
+        self.diagnose(site, now);
+    }
+
+    /// Begins the one diagnosis of this task once a lookup has failed for good; or once everything else is there,
+    /// if one succeeded at the second asking only.
+    fn diagnose(&mut self, site: &mut Site<'_>, now: Micros) {
+        if !self.plan.diagnose || self.diagnosing.is_some() || now >= self.deadline {
+            return;
+        }
+        let caa = self.caa.iter().flatten().filter(|_| self.caa_settled);
+        let lookups: Vec<&DnsLookup> = self.txt.iter().chain(caa).collect();
+        let is_failed = |lookup: &DnsLookup| matches!(lookup.outcome, DnsOutcome::Failed(_));
+        let some_failed = lookups.iter().any(|lookup| is_failed(lookup));
+        if !some_failed && !self.is_decided() {
+            return;
+        }
+        self.diagnosing = lookups.into_iter().filter(|lookup| is_failed(lookup) == some_failed).find_map(|lookup| {
+            // What may be excused, or succeeded, may be a pass.
+            let may_pass = !some_failed || lookup.repeat.is_some();
+            let within = if may_pass { DIAGNOSIS_REMARK_MS_MAX } else { DIAGNOSIS_MS_MAX };
+            Diagnosing::of(lookup, self.started_utc, now.plus_ms(within.into()).min(self.deadline))
+        });
+        self.go_on_with_diagnosis(site, now);
+    }
+
+    fn end_ask(&mut self, site: &mut Site<'_>, now: Micros, ended: (Aim, &DnsLookup, &[u8])) {
+        let (aim, lookup, packet) = ended;
+        if let Some(diagnosing) = &mut self.diagnosing {
+            diagnosing.handle(aim, lookup, packet, &site.settings.filter);
+        }
+        self.go_on_with_diagnosis(site, now);
+    }
+
+    fn go_on_with_diagnosis(&mut self, site: &mut Site<'_>, now: Micros) {
+        loop {
+            let Some(diagnosing) = &mut self.diagnosing else { return };
+            let asks = diagnosing.take_asks(now);
+            if diagnosing.is_ended() {
+                return self.end_diagnosis(now);
+            }
+            if asks.is_empty() {
+                return;
+            }
+            for ask in asks {
+                self.begin_ask(site, now, ask);
+            }
+        }
+    }
+
+    fn begin_ask(&mut self, site: &mut Site<'_>, now: Micros, ask: Ask) {
+        let Ask { aim, name, rtype, peer } = ask;
+        let Some(diagnosing) = &mut self.diagnosing else { return };
+        let question = match Question::new(&name, rtype) {
+            Ok(question) if peer.is_some() => question.to_name_server(),
+            Ok(question) => question.with_checking_disabled(),
+            Err(problem) => {
+                let lookup = local_dns_failure(site.settings, &name, rtype, &problem);
+                self.slots.push(Slot::Ended);
+                return diagnosing.handle(aim, &lookup, &[], &site.settings.filter);
+            }
+        };
+        let limits = QueryLimits { try_ms: DIAGNOSIS_TRY_MS, transmissions: 1, deadline: diagnosing.deadline() };
+        let peer = peer.unwrap_or(site.settings.resolver);
+        let slot = self.slots.len() as u16;
+        let over_tcp = matches!(aim, Aim::QuestionOverTcp(_));
+        let query = if over_tcp { Query::over_stream } else { Query::new }(question, peer, limits, now);
+        self.slots.push(Slot::Active(Box::new(query), Purpose::Diagnosis(aim), over_tcp));
+        self.commands.push(match over_tcp {
+            true => Command::Connect(Stream::Query(slot), peer),
+            false => Command::Transmit(slot),
+        });
+    }
+
+    /// Ends the diagnosis with what has come, if there is one.
+    fn end_diagnosis(&mut self, now: Micros) {
+        let Some(diagnosing) = &mut self.diagnosing else { return };
+        diagnosing.end();
+        for slot in 0..self.slots.len() as u16 {
+            if matches!(self.slots[usize::from(slot)], Slot::Active(_, Purpose::Diagnosis(_), _)) {
+                self.close_query(now, slot);
+            }
         }
     }
 
@@ -424,7 +554,8 @@ impl Task {
     /// Once everything is proven, links under way are wanted no more.
     fn drop_links(&mut self, now: Micros) {
         let is_link = |purpose: Purpose| matches!(purpose, Purpose::Link(_));
-        let wanted = |slot: &Slot| matches!(slot, Slot::Active(_, purpose, _) if !is_link(*purpose));
+        let unwanted = |purpose: Purpose| matches!(purpose, Purpose::Link(_) | Purpose::Diagnosis(_));
+        let wanted = |slot: &Slot| matches!(slot, Slot::Active(_, purpose, _) if !unwanted(*purpose));
         let idle = self.proving.as_ref().is_some_and(Proving::is_idle);
         if !idle || !self.is_decided() || self.slots.iter().any(wanted) {
             return;
@@ -434,7 +565,9 @@ impl Task {
         }
         self.waiting.clear();
         for slot in 0..self.slots.len() as u16 {
-            self.close_query(now, slot);
+            if matches!(self.slots[usize::from(slot)], Slot::Active(_, purpose, _) if is_link(purpose)) {
+                self.close_query(now, slot);
+            }
         }
     }
 
@@ -442,7 +575,9 @@ impl Task {
     fn close_query(&mut self, now: Micros, slot: u16) -> Option<(DnsLookup, Purpose, Arc<[u8]>)> {
         let ended = std::mem::replace(self.slots.get_mut(usize::from(slot))?, Slot::Ended);
         let Slot::Active(query, purpose, streaming) = ended else { return None };
-        self.in_flight -= 1;
+        if !matches!(purpose, Purpose::Diagnosis(_)) {
+            self.in_flight -= 1;
+        }
         self.commands.push(if streaming { Command::Close(Stream::Query(slot)) } else { Command::Release(slot) });
         let (lookup, packet) = query.finish(now);
         Some((lookup, purpose, packet))
@@ -464,7 +599,7 @@ impl Task {
             }
             Purpose::Alias(level) => self.repeats.note_alias(level, lookup),
             // A link is no evidence by itself.
-            Purpose::Link(_) => {}
+            Purpose::Link(_) | Purpose::Diagnosis(_) => {}
         }
     }
 
@@ -502,7 +637,8 @@ impl Task {
             FetchStep::Send(bytes) => self.commands.push(Command::Send(current, bytes)),
             FetchStep::Done => {
                 self.drop_stream(current);
-                self.http = self.fetch.take().map(|fetch| fetch.finish(now));
+                self.probed = self.fetch.take().map(|fetch| fetch.finish(now));
+                self.diagnose(site, now);
             }
         }
     }
@@ -546,8 +682,8 @@ impl Task {
         }
     }
 
-    /// After a TXT lookup that found nothing, or nothing that has the form of a digest, the plan's hints
-    /// are asked once. The expected value is not known here.
+    /// After a TXT lookup that found nothing, or nothing that has the form of a digest or of a record for an
+    /// account, the plan's hints are asked once. The expected value is not known here.
     fn ask_hints(&mut self, site: &mut Site<'_>, now: Micros) {
         if self.hints_asked || self.plan.hints.is_empty() {
             return;
@@ -555,7 +691,10 @@ impl Task {
         let Some(lookup) = &self.txt else { return };
         let unhelpful = match &lookup.outcome {
             DnsOutcome::Nodata(_) | DnsOutcome::Nxdomain(_) => true,
-            DnsOutcome::Answer(set) => !set.rdata.iter().any(|rdata| rdata.0.len() == DIGEST_RDATA_BYTES),
+            DnsOutcome::Answer(set) => !set
+                .rdata
+                .iter()
+                .any(|rdata| rdata.0.len() == DIGEST_RDATA_BYTES || dns_persist01::resembles(rdata.as_slice())),
             DnsOutcome::Failed(_) => false,
         };
         if unhelpful {
@@ -567,7 +706,8 @@ impl Task {
     }
 
     fn is_complete(&self) -> bool {
-        self.is_decided() && self.in_flight == 0 && self.waiting.is_empty()
+        let diagnosed = self.diagnosing.as_ref().is_none_or(Diagnosing::is_ended);
+        self.is_decided() && self.in_flight == 0 && self.waiting.is_empty() && diagnosed
     }
 
     /// Whether all evidence is there.
@@ -575,7 +715,7 @@ impl Task {
         let control = match self.plan.control {
             None => true,
             Some(ControlPlan::Txt { .. }) => self.txt.is_some(),
-            Some(ControlPlan::Http { .. }) => self.http.is_some(),
+            Some(ControlPlan::Http { .. } | ControlPlan::TlsAlpn { .. }) => self.probed.is_some(),
         };
         control && self.caa_settled
     }
@@ -611,7 +751,7 @@ impl Task {
         self.caa_settled = true;
         if self.fetch.is_some() {
             self.drop_stream(Stream::Fetch(self.fetch_stream));
-            self.http = self.fetch.take().map(|fetch| fetch.finish(now));
+            self.probed = self.fetch.take().map(|fetch| fetch.finish(now));
         }
     }
 
@@ -623,7 +763,7 @@ impl Task {
         let control = match self.plan.control {
             None => None,
             Some(ControlPlan::Txt { .. }) => self.txt.take().map(ControlObservation::Txt),
-            Some(ControlPlan::Http { .. }) => self.http.take().map(ControlObservation::Http),
+            Some(ControlPlan::Http { .. } | ControlPlan::TlsAlpn { .. }) => self.probed.take(),
         };
         Some(Observation {
             started: self.started_utc,
@@ -634,6 +774,7 @@ impl Task {
             budget: self.budget,
             dnssec: self.dnssec,
             links: self.proving.as_ref().map(Proving::links).unwrap_or_default(),
+            diagnosis: self.diagnosing.take().and_then(Diagnosing::finish),
         })
     }
 }
@@ -660,9 +801,9 @@ fn local_dns_failure(settings: &TaskSettings, name: &str, rtype: RecordType, pro
     never_asked(settings, name, rtype, DnsFailure::Local(problem.to_owned()))
 }
 
-fn local_http_failure(problem: String) -> crate::observation::HttpObservation {
-    crate::observation::HttpObservation {
+fn local_http_failure(problem: String) -> ControlObservation {
+    ControlObservation::Http(crate::observation::HttpObservation {
         hops: Vec::new(),
         outcome: crate::observation::HttpOutcome::Failed(crate::observation::HttpFailure::Local(problem)),
-    }
+    })
 }

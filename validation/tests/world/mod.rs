@@ -7,6 +7,8 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests; a panic is a failed test")]
 
+pub(crate) mod tls_server;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
@@ -27,11 +29,12 @@ use parallax_validation::{
         Dnssec,
         dnssec::chain::ZoneCache,
         task::{Command, Site, Stream, Task, TaskSettings},
+        tls::{TlsSettings, rustls},
     },
     observation::{NetworkError, Observation, RecordType},
     plan::{Plan, PlanLimits},
     record::{FORM_VERSION, Record, Reply, Rules, Setup, evaluate},
-    request::{CheckRequest, RawRequest},
+    request::{Challenge, CheckRequest, RawRequest},
     verdict::{PerspectiveState, Verdict},
 };
 
@@ -97,11 +100,20 @@ pub(crate) enum Web {
     SilentAfterRequest,
     /// Octets, made from host and path; then the connection is closed.
     Says(Answer),
+    /// As `Says`, within TLS.
+    SaysInTls(Arc<rustls::ServerConfig>, Answer),
+    /// These octets whatever it is sent; then the connection is closed.
+    Octets(Vec<u8>),
 }
 
 impl Web {
     pub(crate) fn says(answer: impl Fn(&str, &str) -> Vec<u8> + 'static) -> Self {
         Self::Says(Arc::new(answer))
+    }
+
+    /// Within TLS, the right file for every request.
+    pub(crate) fn right_in_tls(server: Arc<rustls::ServerConfig>) -> Self {
+        Self::SaysInTls(server, Arc::new(|_, _| response(200, "", key_authorization().as_bytes())))
     }
 
     pub(crate) fn right() -> Self {
@@ -147,6 +159,7 @@ pub(crate) struct World {
     /// Perspective, owner, what.
     dns: Vec<(usize, String, Data)>,
     web: BTreeMap<(usize, SocketAddr), Web>,
+    tls: TlsSettings,
 }
 
 /// Connections made and questions asked, by perspective.
@@ -190,12 +203,12 @@ pub(crate) fn filter() -> AddressFilter {
 }
 
 pub(crate) fn raw(identifier: &str, method: &str) -> RawRequest {
-    let is_caa = method == "caa";
+    let has_key = !matches!(method, "caa" | "dns-persist-01");
     RawRequest {
         identifier: identifier.to_owned(),
         method: method.to_owned(),
-        token: (!is_caa).then(|| TOKEN.to_owned()),
-        key_authorization: (!is_caa).then(key_authorization),
+        token: has_key.then(|| TOKEN.to_owned()),
+        key_authorization: has_key.then(key_authorization),
         account_uri: Some("https://ca.example/acct/7".to_owned()),
         ..RawRequest::default()
     }
@@ -211,6 +224,7 @@ impl World {
             scope: ALL.to_vec(),
             dns: Vec::new(),
             web: BTreeMap::new(),
+            tls: TlsSettings::new(rustls::crypto::ring::default_provider()).unwrap(),
         }
     }
 
@@ -232,7 +246,7 @@ impl World {
     }
 
     pub(crate) fn digest(&self) -> String {
-        self.request.control.as_ref().unwrap().digest()
+        self.request.control.as_ref().unwrap().key_authorization().unwrap().digest()
     }
 
     /// What follows holds for these perspectives only.
@@ -320,8 +334,12 @@ impl World {
     }
 
     /// A server on port 80.
-    pub(crate) fn web(mut self, address: &str, web: Web) -> Self {
-        let at = SocketAddr::new(address.parse::<IpAddr>().unwrap(), 80);
+    pub(crate) fn web(self, address: &str, web: Web) -> Self {
+        self.web_on(80, address, web)
+    }
+
+    pub(crate) fn web_on(mut self, port: u16, address: &str, web: Web) -> Self {
+        let at = SocketAddr::new(address.parse::<IpAddr>().unwrap(), port);
         self.web.extend(self.scope.iter().map(|place| ((*place, at), web.clone())));
         self
     }
@@ -382,10 +400,11 @@ impl World {
     }
 
     fn assert_discreet(&self, explanation: &Explanation) {
-        let Some(challenge) = &self.request.control else { return };
+        let key = self.request.control.as_ref().and_then(Challenge::key_authorization);
+        let secrets: Vec<String> = key.iter().flat_map(|key| [key.digest(), THUMBPRINT.to_owned()]).collect();
         for text in explanation.warnings.iter().chain([&explanation.message]) {
             let lower = text.to_lowercase();
-            for secret in [challenge.digest(), THUMBPRINT.to_owned()] {
+            for secret in &secrets {
                 assert!(!lower.contains(&secret.to_lowercase()[..16]), "the expected value shows: {text}");
             }
             assert!(text.chars().all(|c| !c.is_control()), "unescaped: {text:?}");
@@ -533,6 +552,7 @@ struct Driver<'a> {
     next: u64,
     queries: BTreeMap<u16, u16>,
     streams: BTreeMap<StreamKey, (SocketAddr, String)>,
+    tls: BTreeMap<StreamKey, tls_server::Session>,
     connections: Vec<SocketAddr>,
     questions: Vec<(String, u16)>,
 }
@@ -553,7 +573,12 @@ impl<'a> Driver<'a> {
         Self {
             world,
             place,
-            settings: TaskSettings { resolver: resolver(place), filter: filter(), dnssec: Dnssec::Resolver },
+            settings: TaskSettings {
+                resolver: resolver(place),
+                filter: filter(),
+                dnssec: Dnssec::Resolver,
+                tls: world.tls.clone(),
+            },
             now: Micros(0),
             zones: ZoneCache::default(),
             entropy: Fixed(0x5a5a_a5a5_33cc_cc32 | draws),
@@ -561,6 +586,7 @@ impl<'a> Driver<'a> {
             next: 0,
             queries: BTreeMap::new(),
             streams: BTreeMap::new(),
+            tls: BTreeMap::new(),
             connections: Vec::new(),
             questions: Vec::new(),
         }
@@ -726,8 +752,12 @@ impl<'a> Driver<'a> {
         match self.web_at(at) {
             Web::Refuses => self.after_ms(15, Event::Failed(stream, NetworkError::Refused)),
             Web::SilentSyn => {}
-            Web::ResetsAfterRequest | Web::SilentAfterRequest | Web::Says(_) => {
-                self.after_ms(15, Event::Connected(stream))
+            Web::SaysInTls(server, _) => {
+                self.tls.insert(key(stream), tls_server::Session::new(server));
+                self.after_ms(15, Event::Connected(stream));
+            }
+            Web::ResetsAfterRequest | Web::SilentAfterRequest | Web::Says(_) | Web::Octets(_) => {
+                self.after_ms(15, Event::Connected(stream));
             }
         }
     }
@@ -748,15 +778,42 @@ impl<'a> Driver<'a> {
         match self.web_at(at) {
             Web::ResetsAfterRequest => self.after_ms(15, Event::Failed(stream, NetworkError::Reset)),
             Web::Says(answer) => {
-                let text = std::str::from_utf8(bytes).unwrap();
-                let path = text.split(' ').nth(1).unwrap();
-                let host = text.split_once("\r\nHost: ").unwrap().1.split('\r').next().unwrap();
-                self.after_ms(30, Event::Bytes(stream, answer(host, path)));
+                let (host, path) = request_line(bytes);
+                self.after_ms(30, Event::Bytes(stream, answer(&host, &path)));
+                self.after_ms(31, Event::Bytes(stream, Vec::new()));
+            }
+            Web::SaysInTls(_, answer) => {
+                let session = self.tls.get_mut(&key(stream)).expect("a session for each connection");
+                let asked = session.take(bytes);
+                if !asked.is_empty() {
+                    let (host, path) = request_line(&asked);
+                    session.say(&answer(&host, &path));
+                }
+                let (octets, closes) = session.outgoing();
+                if !octets.is_empty() {
+                    self.after_ms(30, Event::Bytes(stream, octets));
+                }
+                if closes {
+                    self.after_ms(31, Event::Bytes(stream, Vec::new()));
+                }
+            }
+            Web::Octets(octets) => {
+                if !octets.is_empty() {
+                    self.after_ms(30, Event::Bytes(stream, octets));
+                }
                 self.after_ms(31, Event::Bytes(stream, Vec::new()));
             }
             Web::SilentAfterRequest | Web::SilentSyn | Web::Refuses => {}
         }
     }
+}
+
+/// Host and path of a request.
+fn request_line(bytes: &[u8]) -> (String, String) {
+    let text = std::str::from_utf8(bytes).unwrap();
+    let path = text.split(' ').nth(1).unwrap();
+    let host = text.split_once("\r\nHost: ").unwrap().1.split('\r').next().unwrap();
+    (host.to_owned(), path.to_owned())
 }
 
 fn header(query: &[u8], rcode: u8, answers: u16, authority: u16, additional: u16) -> Vec<u8> {

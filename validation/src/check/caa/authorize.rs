@@ -25,7 +25,8 @@ pub const ISSUERS_NAMED_MAX: usize = 8;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CaaPolicy {
-    /// The issuer domain names that stand for this CA (TLS BR 2.3.1 §4.2.2.1), in lower case.
+    /// The issuer domain names that stand for this CA (TLS BR 2.3.1 §4.2.2.1), in lower case; also in the records of
+    /// dns-persist-01 (§3.2.2.4.22).
     pub issuer_domains: Vec<String>,
     /// Whether contactemail is processed: only if method 3.2.2.4.13 is offered (TLS BR 2.3.1 App. A.1).
     pub processes_contactemail: bool,

@@ -9,7 +9,7 @@ use super::http01::equal_in_constant_time;
 use crate::{
     check::{Contradiction, Finding, LookupFailure},
     observation::{DnsLookup, DnsOutcome},
-    request::Challenge,
+    request::KeyAuthorization,
 };
 
 /// How the TXT records found differ from the digest.
@@ -43,7 +43,7 @@ pub enum TxtHint {
 
 /// Judges a TXT lookup.
 #[must_use]
-pub fn judge(challenge: &Challenge, sibling_digests: &[String], seen: &DnsLookup) -> Finding {
+pub fn judge(key: &KeyAuthorization, sibling_digests: &[String], seen: &DnsLookup) -> Finding {
     let set = match &seen.outcome {
         DnsOutcome::Answer(set) => set,
         DnsOutcome::Nodata(_) => return Finding::Contradicted(Contradiction::NoTxt { nxdomain: false }),
@@ -53,7 +53,7 @@ pub fn judge(challenge: &Challenge, sibling_digests: &[String], seen: &DnsLookup
             return Finding::Failed(LookupFailure::Dns { name, rtype, failure });
         }
     };
-    let expected = challenge.digest();
+    let expected = key.digest();
     let values: Vec<Option<Vec<u8>>> = set.rdata.iter().map(|rdata| joined_strings(rdata.as_slice())).collect();
     let right =
         |value: &Option<Vec<u8>>| value.as_ref().is_some_and(|v| equal_in_constant_time(v, expected.as_bytes()));
@@ -63,7 +63,7 @@ pub fn judge(challenge: &Challenge, sibling_digests: &[String], seen: &DnsLookup
     let hint = values
         .iter()
         .flatten()
-        .map(|value| hint(value, &expected, challenge, sibling_digests))
+        .map(|value| hint(value, &expected, key, sibling_digests))
         .min_by_key(|hint| *hint as u8);
     let found = u32::try_from(values.len()).unwrap_or(u32::MAX);
     Finding::Contradicted(Contradiction::Txt(TxtFault { found, hint: hint.unwrap_or(TxtHint::Other) }))
@@ -81,7 +81,7 @@ pub fn joined_strings(mut rdata: &[u8]) -> Option<Vec<u8>> {
     Some(joined)
 }
 
-fn hint(value: &[u8], expected: &str, challenge: &Challenge, sibling_digests: &[String]) -> TxtHint {
+fn hint(value: &[u8], expected: &str, key: &KeyAuthorization, sibling_digests: &[String]) -> TxtHint {
     let unquoted = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\""));
     let is_digest_form =
         value.len() == 43 && value.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
@@ -93,7 +93,7 @@ fn hint(value: &[u8], expected: &str, challenge: &Challenge, sibling_digests: &[
         TxtHint::Case
     } else if sibling_digests.iter().any(|digest| digest.as_bytes() == value) {
         TxtHint::Sibling
-    } else if value == challenge.key_authorization.as_bytes() {
+    } else if value == key.value.as_bytes() {
         TxtHint::NotHashed
     } else if is_digest_form {
         TxtHint::OtherDigest
@@ -107,14 +107,13 @@ mod tests {
     use super::*;
     use crate::{
         base::octets::Octets,
-        check::dcv::Method,
         observation::{DnsTransport, RecordSet, RecordType},
     };
 
-    fn challenge() -> Challenge {
+    fn key() -> KeyAuthorization {
         let token = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA".to_owned();
-        let key_authorization = format!("{token}.{}", "T".repeat(43));
-        Challenge { method: Method::Dns01, token, key_authorization }
+        let value = format!("{token}.{}", "T".repeat(43));
+        KeyAuthorization { token, value }
     }
 
     fn strings(parts: &[&[u8]]) -> Octets {
@@ -139,12 +138,12 @@ mod tests {
             repeat: None,
             outcome: DnsOutcome::Answer(set),
         };
-        judge(&challenge(), siblings, &seen)
+        judge(&key(), siblings, &seen)
     }
 
     #[test]
     fn d20_ok_shapes() {
-        let digest = challenge().digest();
+        let digest = key().digest();
         let (front, back) = digest.as_bytes().split_at(20);
         let old = strings(&[&[b'o'; 43]]);
         assert_eq!(judged(vec![strings(&[digest.as_bytes()])], &[]), Finding::Confirmed);
@@ -156,7 +155,7 @@ mod tests {
 
     #[test]
     fn d18_d20_err_shapes_have_their_fault_named() {
-        let digest = challenge().digest();
+        let digest = key().digest();
         let sibling = "s".repeat(43);
         let swapped: String = digest
             .chars()
@@ -167,7 +166,7 @@ mod tests {
             (format!("{digest} "), TxtHint::WhiteSpace),
             (swapped, TxtHint::Case),
             (sibling.clone(), TxtHint::Sibling),
-            (challenge().key_authorization, TxtHint::NotHashed),
+            (key().value, TxtHint::NotHashed),
             ("o".repeat(43), TxtHint::OtherDigest),
             ("v=spf1 -all".to_owned(), TxtHint::Other),
         ] {
@@ -178,7 +177,7 @@ mod tests {
 
     #[test]
     fn err_rdata_whose_lengths_do_not_add_up_is_no_value() {
-        let mut broken = strings(&[challenge().digest().as_bytes()]);
+        let mut broken = strings(&[key().digest().as_bytes()]);
         broken.0[0] += 1;
         assert!(matches!(judged(vec![broken], &[]), Finding::Contradicted(_)));
     }

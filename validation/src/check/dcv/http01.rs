@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     check::{Contradiction, Finding, LookupFailure},
     observation::{HttpObservation, HttpOutcome},
-    request::Challenge,
+    request::KeyAuthorization,
 };
 
 /// How a body differs from the key authorization.
@@ -40,7 +40,7 @@ pub enum BodyFault {
 
 /// Judges a fetch.
 #[must_use]
-pub fn judge(challenge: &Challenge, seen: &HttpObservation) -> Finding {
+pub fn judge(key: &KeyAuthorization, seen: &HttpObservation) -> Finding {
     match &seen.outcome {
         HttpOutcome::Failed(failure) => Finding::Failed(LookupFailure::Http(failure.clone())),
         HttpOutcome::Response { status, .. } if *status != 200 => Finding::Contradicted(Contradiction::Status(*status)),
@@ -51,13 +51,13 @@ pub fn judge(challenge: &Challenge, seen: &HttpObservation) -> Finding {
                 .last()
                 .and_then(|hop| hop.response.as_ref())
                 .is_some_and(|head| head.content_encoding.is_some());
-            let right = !*truncated && is_key_authorization(body, &challenge.key_authorization);
-            if right && seen.hops.iter().any(|hop| tells(&hop.url, &challenge.key_authorization)) {
+            let right = !*truncated && is_key_authorization(body, &key.value);
+            if right && seen.hops.iter().any(|hop| tells(&hop.url, &key.value)) {
                 Finding::Contradicted(Contradiction::Body(BodyFault::ValueInUrl))
             } else if right {
                 Finding::Confirmed
             } else {
-                Finding::Contradicted(Contradiction::Body(fault(body, *truncated, encoded, challenge)))
+                Finding::Contradicted(Contradiction::Body(fault(body, *truncated, encoded, key)))
             }
         }
     }
@@ -97,7 +97,7 @@ pub(crate) fn equal_in_constant_time(left: &[u8], right: &[u8]) -> bool {
     left.len() == right.len() && std::hint::black_box(left.iter().zip(right).fold(0, |acc, (l, r)| acc | (l ^ r))) == 0
 }
 
-fn fault(body: &[u8], truncated: bool, encoded: bool, challenge: &Challenge) -> BodyFault {
+fn fault(body: &[u8], truncated: bool, encoded: bool, key: &KeyAuthorization) -> BodyFault {
     let holds = |needle: &[u8]| body.windows(needle.len()).any(|window| window == needle);
     if body.is_empty() {
         BodyFault::Empty
@@ -108,11 +108,11 @@ fn fault(body: &[u8], truncated: bool, encoded: bool, challenge: &Challenge) -> 
         BodyFault::ByteOrderMark
     } else if encoded || body.starts_with(&[0x1f, 0x8b]) {
         BodyFault::Compressed
-    } else if body.starts_with(challenge.key_authorization.as_bytes()) {
+    } else if body.starts_with(key.value.as_bytes()) {
         BodyFault::TrailingText
-    } else if body.starts_with(format!("{}.", challenge.token).as_bytes()) {
+    } else if body.starts_with(format!("{}.", key.token).as_bytes()) {
         BodyFault::OtherThumbprint
-    } else if holds(challenge.token.as_bytes()) {
+    } else if holds(key.token.as_bytes()) {
         BodyFault::EchoesToken
     } else if looks_like_html(body) {
         BodyFault::Html
@@ -133,22 +133,22 @@ fn looks_like_html(body: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{base::octets::Octets, check::dcv::Method, observation::HttpHop};
+    use crate::{base::octets::Octets, observation::HttpHop};
 
-    fn challenge() -> Challenge {
+    fn key() -> KeyAuthorization {
         let token = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA".to_owned();
-        let key_authorization = format!("{token}.{}", "T".repeat(43));
-        Challenge { method: Method::Http01, token, key_authorization }
+        let value = format!("{token}.{}", "T".repeat(43));
+        KeyAuthorization { token, value }
     }
 
     fn judged(status: u16, body: &[u8], truncated: bool) -> Finding {
         let outcome = HttpOutcome::Response { status, body: Octets(body.to_vec()), truncated };
-        judge(&challenge(), &HttpObservation { hops: Vec::new(), outcome })
+        judge(&key(), &HttpObservation { hops: Vec::new(), outcome })
     }
 
     #[test]
     fn d13_ok_white_space_after_the_text_is_ignored() {
-        let right = challenge().key_authorization;
+        let right = key().value;
         for tail in ["", "\r\n", "\n", "   \n", "\t \r\n\r\n"] {
             assert_eq!(judged(200, format!("{right}{tail}").as_bytes(), false), Finding::Confirmed, "{tail:?}");
         }
@@ -156,8 +156,8 @@ mod tests {
 
     #[test]
     fn d12_d13_err_bodies_have_their_fault_named() {
-        let right = challenge().key_authorization;
-        let token = challenge().token;
+        let right = key().value;
+        let token = key().token;
         let utf16: Vec<u8> = [0xff, 0xfe].into_iter().chain(right.bytes().flat_map(|b| [b, 0])).collect();
         for (body, fault) in [
             (Vec::new(), BodyFault::Empty),
@@ -180,22 +180,29 @@ mod tests {
 
     #[test]
     fn d16_err_a_chain_that_carries_the_value_in_a_url_proves_nothing() {
-        let right = challenge().key_authorization;
+        let right = key().value;
         for url in
             [format!("http://echo.example/?{right}"), format!("http://echo.example/{}", right.replace('.', "%2e"))]
         {
-            let hop = HttpHop { url, resolution: Vec::new(), unused: Vec::new(), tries: Vec::new(), response: None };
+            let hop = HttpHop {
+                url,
+                resolution: Vec::new(),
+                unused: Vec::new(),
+                tries: Vec::new(),
+                tls: None,
+                response: None,
+            };
             let outcome =
                 HttpOutcome::Response { status: 200, body: Octets(right.clone().into_bytes()), truncated: false };
             let seen = HttpObservation { hops: vec![hop], outcome };
             let expected = Finding::Contradicted(Contradiction::Body(BodyFault::ValueInUrl));
-            assert_eq!(judge(&challenge(), &seen), expected);
+            assert_eq!(judge(&key(), &seen), expected);
         }
     }
 
     #[test]
     fn d12_err_other_statuses_are_not_looked_into() {
-        let right = challenge().key_authorization;
+        let right = key().value;
         for status in [201, 204, 206, 302, 303, 403, 404, 500] {
             let expected = Finding::Contradicted(Contradiction::Status(status));
             assert_eq!(judged(status, right.as_bytes(), false), expected);
@@ -204,7 +211,7 @@ mod tests {
 
     #[test]
     fn err_a_body_cut_at_the_bound_is_never_right() {
-        let right = challenge().key_authorization;
+        let right = key().value;
         assert_ne!(judged(200, format!("{right}   ").as_bytes(), true), Finding::Confirmed);
     }
 }

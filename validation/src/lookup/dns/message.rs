@@ -35,6 +35,7 @@ pub struct Question {
     name: Name<Vec<u8>>,
     rtype: RecordType,
     checking_disabled: bool,
+    to_name_server: bool,
 }
 
 impl Question {
@@ -44,7 +45,7 @@ impl Question {
     /// The name cannot be put on the wire.
     pub fn new(name: &str, rtype: RecordType) -> Result<Self, String> {
         Name::<Vec<u8>>::from_str(name)
-            .map(|name| Self { name, rtype, checking_disabled: false })
+            .map(|name| Self { name, rtype, checking_disabled: false, to_name_server: false })
             .map_err(|error| format!("{name}: {error}"))
     }
 
@@ -54,6 +55,20 @@ impl Question {
     pub fn with_checking_disabled(mut self) -> Self {
         self.checking_disabled = true;
         self
+    }
+
+    /// The same for a name server of the zone itself: RD clear, the name in plain case, and the server is asked
+    /// who it is (RFC 5001 §2.1).
+    #[must_use]
+    pub fn to_name_server(mut self) -> Self {
+        self.to_name_server = true;
+        self
+    }
+
+    /// Whether it is for a name server of the zone itself.
+    #[must_use]
+    pub fn is_to_name_server(&self) -> bool {
+        self.to_name_server
     }
 
     /// The type asked.
@@ -71,14 +86,14 @@ impl Question {
 
 /// Composes a query into `buffer` and returns the octets of its question section as sent.
 ///
-/// RD set, EDNS with a payload size of 1232 octets and DO; CD as the question says. The case of each letter of
-/// the name is drawn from `entropy` if there is one.
+/// RD set unless a name server is asked, EDNS with a payload size of 1232 octets and DO; CD as the question says.
+/// The case of each letter of the name is drawn from `entropy` if there is one and a resolver is asked.
 pub fn compose(question: &Question, id: u16, entropy: Option<&mut dyn Entropy>, buffer: &mut Vec<u8>) -> Vec<u8> {
     buffer.clear();
     let mut builder =
         MessageBuilder::from_target(std::mem::take(buffer)).expect("an empty vector takes a header").question();
     builder.header_mut().set_id(id);
-    builder.header_mut().set_rd(true);
+    builder.header_mut().set_rd(!question.to_name_server);
     builder.header_mut().set_cd(question.checking_disabled);
     builder.push((&question.name, Rtype::from_int(question.rtype.number()), Class::IN)).expect("a vector grows");
     let question_end = builder.as_slice().len();
@@ -87,11 +102,11 @@ pub fn compose(question: &Question, id: u16, entropy: Option<&mut dyn Entropy>, 
         .opt(|opt| {
             opt.set_udp_payload_size(EDNS_PAYLOAD_BYTES);
             opt.set_dnssec_ok(true);
-            Ok(())
+            if question.to_name_server { opt.client_nsid() } else { Ok(()) }
         })
         .expect("a vector grows");
     *buffer = builder.finish();
-    if let Some(entropy) = entropy {
+    if let Some(entropy) = entropy.filter(|_| !question.to_name_server) {
         mix_case(&mut buffer[HEADER_BYTES..question_end - 4], entropy);
     }
     buffer[HEADER_BYTES..question_end].to_vec()

@@ -99,6 +99,25 @@ impl Query {
         query
     }
 
+    /// A query over TCP from the first. The next step is [`QueryStep::OpenStream`].
+    #[must_use]
+    pub fn over_stream(question: Question, peer: SocketAddr, limits: QueryLimits, now: Micros) -> Self {
+        let query = Self::new(question, peer, limits, now);
+        Self { state: State::TcpConnecting, ..query }
+    }
+
+    /// Whether it asks a name server of a zone itself.
+    #[must_use]
+    pub fn is_to_name_server(&self) -> bool {
+        self.question.is_to_name_server()
+    }
+
+    /// Whom it asks.
+    #[must_use]
+    pub fn peer(&self) -> SocketAddr {
+        self.resolver
+    }
+
     fn begin_try(&mut self, now: Micros) {
         self.try_ends = now.plus_ms(u64::from(self.limits.try_ms)).min(self.limits.deadline);
     }
@@ -253,8 +272,9 @@ impl Query {
 
     fn end_with_reply(&mut self, packet: &[u8], reply: Reply) -> QueryStep {
         self.state = State::Ended;
-        // A reply with another code has no records that count.
-        if !matches!(reply.outcome, DnsOutcome::Failed(DnsFailure::Rcode(_))) {
+        // A reply with another code has no records that count; of a name server it still tells who sent it.
+        let failed = matches!(reply.outcome, DnsOutcome::Failed(DnsFailure::Rcode(_)));
+        if !failed || self.question.is_to_name_server() {
             self.packet = packet.into();
         }
         self.outcome = Some(reply.outcome);
@@ -269,7 +289,7 @@ impl Query {
         QueryStep::Done
     }
 
-    /// The evidence, and the reply with code NOERROR or NXDOMAIN if one came. Before its end, a query is cut
+    /// The evidence, and the reply with code NOERROR or NXDOMAIN, or with any code of a name server, if one came. Before its end, a query is cut
     /// off by the task's deadline.
     #[must_use]
     pub fn finish(self, now: Micros) -> (DnsLookup, Arc<[u8]>) {

@@ -6,24 +6,35 @@
 //! final: there is no fallback after an answer (`cases.md` D06). A second visit to the same URL over
 //! another address is no loop (D08).
 //!
+//! On https a server that was connected to is final: what goes wrong with TLS ends the fetch. Its
+//! certificate is written down and never judged (D09).
+//!
 //! Invariant: a fetch holds at most one connection at a time.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use rustls::ClientConfig;
 
 use super::{
     redirect::Target,
     response::{Progress, Response},
 };
 use crate::{
-    base::{
-        Entropy, Micros,
-        address::AddressFilter,
-        limits::{ADDRESSES_KEPT_MAX, HTTP_REDIRECTS_MAX},
-        octets::Octets,
+    base::{Entropy, Micros, address::AddressFilter, limits::HTTP_REDIRECTS_MAX, octets::Octets},
+    lookup::{
+        addresses,
+        tls::{
+            certificate,
+            client::{Client, broken_off},
+            server_name,
+        },
     },
     observation::{
         DnsLookup, DnsOutcome, HttpFailure, HttpHop, HttpObservation, HttpOutcome, HttpTry, NetworkError,
-        RedirectReason, RedirectRefusal, TryEnd, UnusedAddress, UnusedReason,
+        RedirectReason, RedirectRefusal, TlsFacts, TlsFailure, TryEnd, UnusedAddress, UnusedReason,
     },
     plan::{Host, PlanLimits},
 };
@@ -47,7 +58,8 @@ pub enum FetchStep {
 enum State {
     Resolving,
     Connecting { since: Micros, ends: Micros },
-    Awaiting { since: Micros, connected_us: u64, ends: Micros, response: Response },
+    Handshaking { since: Micros, connected_us: u64, ends: Micros, client: Box<Client> },
+    Awaiting { since: Micros, connected_us: u64, ends: Micros, response: Response, client: Option<Box<Client>> },
     Ended,
 }
 
@@ -55,6 +67,7 @@ enum State {
 #[derive(Debug)]
 pub struct Fetch {
     target: Target,
+    tls: Arc<ClientConfig>,
     limits: PlanLimits,
     deadline: Micros,
     hops: Vec<HttpHop>,
@@ -67,13 +80,19 @@ pub struct Fetch {
 }
 
 impl Fetch {
-    /// A fetch of `path` at `host`.
+    /// A fetch of `path` at `host`; `tls` is how it speaks TLS if it is redirected to https.
     ///
     /// # Errors
     /// The host or path cannot be put into a URL.
-    pub fn new(host: &Host, path: &str, limits: PlanLimits, deadline: Micros) -> Result<Self, String> {
+    pub fn new(
+        (host, path): (&Host, &str),
+        tls: Arc<ClientConfig>,
+        limits: PlanLimits,
+        deadline: Micros,
+    ) -> Result<Self, String> {
         Ok(Self {
             target: Target::first(host, path)?,
+            tls,
             limits,
             deadline,
             hops: Vec::new(),
@@ -92,6 +111,7 @@ impl Fetch {
             resolution: Vec::new(),
             unused: Vec::new(),
             tries: Vec::new(),
+            tls: None,
             response: None,
         });
         match self.target.host().clone() {
@@ -111,7 +131,7 @@ impl Fetch {
     #[must_use]
     pub fn timeout(&self) -> Micros {
         match &self.state {
-            State::Connecting { ends, .. } | State::Awaiting { ends, .. } => *ends,
+            State::Connecting { ends, .. } | State::Handshaking { ends, .. } | State::Awaiting { ends, .. } => *ends,
             State::Resolving | State::Ended => self.deadline,
         }
     }
@@ -124,10 +144,7 @@ impl Fetch {
         filter: &AddressFilter,
         entropy: &mut dyn Entropy,
     ) -> FetchStep {
-        for lookup in &mut lookups {
-            bound_addresses(lookup, entropy);
-        }
-        let addresses: Vec<IpAddr> = lookups.iter().flat_map(addresses_of).collect();
+        let addresses = addresses::resolved(&mut lookups, entropy);
         let failed = lookups.iter().any(|lookup| matches!(lookup.outcome, DnsOutcome::Failed(_)));
         self.hop().resolution = lookups;
         if addresses.is_empty() {
@@ -144,31 +161,11 @@ impl Fetch {
         filter: &AddressFilter,
         entropy: &mut dyn Entropy,
     ) -> FetchStep {
-        let mut allowed = Vec::with_capacity(addresses.len());
-        for address in addresses {
-            match filter.forbids(address) {
-                None => allowed.push(address),
-                Some(block) => {
-                    let reason = UnusedReason::Special(format!("{} ({})", block.prefix, block.purpose));
-                    self.hop().unused.push(UnusedAddress { address, reason });
-                }
-            }
-        }
-        if allowed.is_empty() {
+        let drawn = addresses::draw(addresses, self.target.port(), filter, entropy);
+        self.hop().unused.extend(drawn.unused);
+        self.candidates = drawn.candidates;
+        if self.candidates.is_empty() {
             return self.fail(HttpFailure::OnlySpecialAddresses);
-        }
-        let port = self.target.port();
-        self.candidates.clear();
-        for family_is_v4 in [true, false] {
-            let family: Vec<IpAddr> = allowed.iter().copied().filter(|a| a.is_ipv4() == family_is_v4).collect();
-            if family.is_empty() {
-                continue;
-            }
-            let drawn = (entropy.next_u64() % family.len() as u64) as usize;
-            self.candidates.push(SocketAddr::new(family[drawn], port));
-            let others = family.iter().enumerate().filter(|(index, _)| *index != drawn);
-            let unused = others.map(|(_, &address)| UnusedAddress { address, reason: UnusedReason::OtherDrawn });
-            self.hops.last_mut().expect("a hop has begun").unused.extend(unused);
         }
         self.connect_next(now)
     }
@@ -197,15 +194,134 @@ impl Fetch {
     /// The connection stands.
     pub fn handle_connected(&mut self, now: Micros) -> FetchStep {
         let State::Connecting { since, .. } = self.state else { return FetchStep::Wait };
+        let connected_us = now.since(since);
+        if self.target.is_https() {
+            return self.begin_tls(now, since);
+        }
         let left = self.candidates.len() as u64 + 1;
         let share = Micros(now.0 + self.deadline.since(now) / left);
         let ends = now.plus_ms(u64::from(self.limits.http_response_ms)).min(share);
-        self.state = State::Awaiting { since, connected_us: now.since(since), ends, response: Response::default() };
+        self.state = State::Awaiting { since, connected_us, ends, response: Response::default(), client: None };
         FetchStep::Send(self.target.request())
+    }
+
+    fn begin_tls(&mut self, now: Micros, since: Micros) -> FetchStep {
+        // No other address has a share: this one is final.
+        let ends = now.plus_ms(u64::from(self.limits.http_response_ms)).min(self.deadline);
+        let begun = server_name(self.target.host())
+            .ok_or(TlsFailure::Local("TLS cannot name this host".to_owned()))
+            .and_then(|name| Client::new(self.tls.clone(), name));
+        match begun {
+            Ok((client, hello)) => {
+                let connected_us = now.since(since);
+                self.state = State::Handshaking { since, connected_us, ends, client: Box::new(client) };
+                FetchStep::Send(hello)
+            }
+            Err(failure) => self.fail(HttpFailure::Tls(failure)),
+        }
+    }
+
+    /// Octets during a handshake. Once it ends, the request goes out with the last of it.
+    fn shake_hands(
+        &mut self,
+        now: Micros,
+        bytes: &[u8],
+        filter: &AddressFilter,
+        entropy: &mut dyn Entropy,
+    ) -> FetchStep {
+        let State::Handshaking { client, .. } = &mut self.state else { return FetchStep::Wait };
+        if bytes.is_empty() {
+            return self.fail_tls(now, TlsFailure::Network(NetworkError::ClosedEarly));
+        }
+        let mut moved = client.handle(bytes);
+        if !moved.established {
+            return match moved.failure {
+                Some(failure) => self.fail_tls(now, failure),
+                None if moved.closed => self.fail_tls(now, TlsFailure::Network(NetworkError::ClosedEarly)),
+                None if moved.send.is_empty() => FetchStep::Wait,
+                None => FetchStep::Send(moved.send),
+            };
+        }
+        self.note_session();
+        let State::Handshaking { since, connected_us, ends, mut client } =
+            std::mem::replace(&mut self.state, State::Ended)
+        else {
+            return FetchStep::Done;
+        };
+        moved.send.extend(client.encrypt(&self.target.request()));
+        let response = Response::default();
+        self.state = State::Awaiting { since, connected_us, ends, response, client: Some(client) };
+        // A server may speak, or break off, before it was asked anything.
+        let ended = moved.closed || moved.failure.is_some();
+        let step = if moved.plaintext.is_empty() && !ended {
+            FetchStep::Wait
+        } else {
+            self.take_plaintext(now, (&moved.plaintext, moved.closed, moved.failure), filter, entropy)
+        };
+        if step == FetchStep::Wait { FetchStep::Send(moved.send) } else { step }
+    }
+
+    fn note_session(&mut self) {
+        let State::Handshaking { client, .. } = &self.state else { return };
+        let facts = client.session().map(|session| TlsFacts {
+            version: session.version,
+            certificate: certificate::facts(session.leaf, self.target.host()),
+            cipher_suite: session.cipher_suite,
+            protocol: session.protocol,
+        });
+        self.hop().tls = facts;
+    }
+
+    fn fail_tls(&mut self, now: Micros, failure: TlsFailure) -> FetchStep {
+        self.note_try(now, TryEnd::NoTls);
+        self.fail(HttpFailure::Tls(failure))
     }
 
     /// Octets on the connection; none means the server closed its side.
     pub fn handle_stream(
+        &mut self,
+        now: Micros,
+        bytes: &[u8],
+        filter: &AddressFilter,
+        entropy: &mut dyn Entropy,
+    ) -> FetchStep {
+        let client = match &mut self.state {
+            State::Handshaking { .. } => return self.shake_hands(now, bytes, filter, entropy),
+            State::Awaiting { client, .. } => client,
+            State::Resolving | State::Connecting { .. } | State::Ended => return FetchStep::Wait,
+        };
+        let Some(client) = client.as_mut().filter(|_| !bytes.is_empty()) else {
+            return self.take_response(now, bytes, filter, entropy);
+        };
+        let moved = client.handle(bytes);
+        match self.take_plaintext(now, (&moved.plaintext, moved.closed, moved.failure), filter, entropy) {
+            FetchStep::Wait if !moved.send.is_empty() => FetchStep::Send(moved.send),
+            step => step,
+        }
+    }
+
+    /// What came within TLS: octets of the response, perhaps its end, perhaps a failure after it.
+    fn take_plaintext(
+        &mut self,
+        now: Micros,
+        (plaintext, closed, failure): (&[u8], bool, Option<TlsFailure>),
+        filter: &AddressFilter,
+        entropy: &mut dyn Entropy,
+    ) -> FetchStep {
+        let mut step = FetchStep::Wait;
+        if !plaintext.is_empty() {
+            step = self.take_response(now, plaintext, filter, entropy);
+        }
+        match failure {
+            _ if step != FetchStep::Wait => step,
+            Some(failure) => self.fail_tls(now, failure),
+            None if closed => self.take_response(now, &[], filter, entropy),
+            None => step,
+        }
+    }
+
+    /// Octets of the response; none means that there will be no more.
+    fn take_response(
         &mut self,
         now: Micros,
         bytes: &[u8],
@@ -252,9 +368,6 @@ impl Fetch {
             Ok(target) => {
                 self.target = target;
                 self.current = None;
-                if self.target.is_https() {
-                    return self.refuse(number as u8, RedirectReason::HttpsNotOffered);
-                }
                 self.start(now, filter, entropy)
             }
         }
@@ -270,17 +383,19 @@ impl Fetch {
                 }
                 self.connect_next(now)
             }
+            State::Handshaking { .. } => self.fail_tls(now, broken_off(error)),
             State::Awaiting { .. } => self.no_response(now, error),
             State::Resolving | State::Ended => FetchStep::Wait,
         }
     }
 
-    /// Before the first octet the next address gets its chance; after it, the answer is final.
+    /// Before the first octet the next address gets its chance; after it, or after a handshake, there is none.
     fn no_response(&mut self, now: Micros, error: NetworkError) -> FetchStep {
-        let State::Awaiting { response, .. } = &self.state else { return FetchStep::Wait };
+        let State::Awaiting { response, client, .. } = &self.state else { return FetchStep::Wait };
         if response.received() == 0 {
+            let is_final = client.is_some();
             self.note_try(now, TryEnd::NoResponse(error));
-            return self.connect_next(now);
+            return if is_final { self.fail(HttpFailure::NotAnswered) } else { self.connect_next(now) };
         }
         self.note_try(now, TryEnd::Answered);
         self.fail(HttpFailure::BrokenOff(error))
@@ -292,7 +407,9 @@ impl Fetch {
             return FetchStep::Wait;
         }
         match self.state {
-            State::Connecting { .. } | State::Awaiting { .. } => self.handle_stream_failed(now, NetworkError::Timeout),
+            State::Connecting { .. } | State::Handshaking { .. } | State::Awaiting { .. } => {
+                self.handle_stream_failed(now, NetworkError::Timeout)
+            }
             State::Resolving => self.fail(HttpFailure::DeadlineOfTask),
             State::Ended => FetchStep::Wait,
         }
@@ -303,6 +420,9 @@ impl Fetch {
         let Some(address) = self.current else { return };
         let (since, connected_us, received_bytes, head) = match &self.state {
             State::Connecting { since, .. } => (*since, None, 0, None),
+            State::Handshaking { since, connected_us, client, .. } => {
+                (*since, Some(*connected_us), client.received(), None)
+            }
             State::Awaiting { since, connected_us, response, .. } => {
                 (*since, Some(*connected_us), response.received(), response.head().cloned())
             }
@@ -330,6 +450,7 @@ impl Fetch {
             let end = match &self.state {
                 State::Awaiting { response, .. } if response.received() > 0 => TryEnd::Answered,
                 State::Awaiting { .. } => TryEnd::NoResponse(NetworkError::Timeout),
+                State::Handshaking { .. } => TryEnd::NoTls,
                 State::Connecting { .. } | State::Resolving | State::Ended => {
                     TryEnd::NotConnected(NetworkError::Timeout)
                 }
@@ -347,27 +468,4 @@ impl Fetch {
 #[must_use]
 pub fn is_followed(status: u16) -> bool {
     matches!(status, 301 | 302 | 307 | 308)
-}
-
-/// Keeps a bounded, randomly begun run of a huge address set.
-fn bound_addresses(lookup: &mut DnsLookup, entropy: &mut dyn Entropy) {
-    let DnsOutcome::Answer(set) = &mut lookup.outcome else { return };
-    if set.rdata.len() > ADDRESSES_KEPT_MAX {
-        let first = (entropy.next_u64() % set.rdata.len() as u64) as usize;
-        set.rdata.rotate_left(first);
-        set.rdata.truncate(ADDRESSES_KEPT_MAX);
-    }
-}
-
-/// Addresses in an A or AAAA answer. RDATA of another length is no address.
-fn addresses_of(lookup: &DnsLookup) -> Vec<IpAddr> {
-    let DnsOutcome::Answer(set) = &lookup.outcome else { return Vec::new() };
-    set.rdata
-        .iter()
-        .filter_map(|rdata| match rdata.0.len() {
-            4 => <[u8; 4]>::try_from(rdata.as_slice()).ok().map(IpAddr::from),
-            16 => <[u8; 16]>::try_from(rdata.as_slice()).ok().map(IpAddr::from),
-            _ => None,
-        })
-        .collect()
 }

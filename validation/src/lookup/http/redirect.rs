@@ -9,6 +9,7 @@ use url::Url;
 
 use crate::{
     base::{limits::URL_BYTES_MAX, octets::Octets},
+    lookup::tls::server_name,
     observation::{RedirectReason, RedirectRefusal},
     plan::Host,
 };
@@ -76,6 +77,9 @@ impl Target {
             Some(url::Host::Ipv6(address)) => Host::Ip(address.into()),
             None => return Err(RedirectReason::NotAUrl("no host".to_owned())),
         };
+        if url.scheme() == "https" && server_name(&host).is_none() {
+            return Err(RedirectReason::NotAUrl("TLS cannot name the host".to_owned()));
+        }
         Ok(Self { url, host, port })
     }
 
