@@ -469,6 +469,23 @@ fn err_a_handshake_without_end_is_cut_off() {
     assert!(client.received() <= TLS_HANDSHAKE_BYTES_MAX as u64 + 20_000, "{}", client.received());
 }
 
+#[test]
+fn err_a_server_that_speaks_without_end_in_tiny_records_is_cut_off() {
+    let (mut client, hello) =
+        Client::new(settings().fetch, ServerName::try_from(NAME).expect("a name")).expect("random octets");
+    let mut session = Session::new(server(right().make(), &[], ONLY_13));
+    assert!(converse(&mut client, hello, &mut session, 10_000).established);
+    let mut said = 0;
+    let failure = (0..2 * TLS_BYTES_MAX / 22).find_map(|_| {
+        session.whisper(b"x");
+        let moved = client.handle(&session.outgoing().0);
+        said += moved.plaintext.len();
+        moved.failure
+    });
+    assert_eq!(failure, Some(TlsFailure::TooLarge));
+    assert!(client.received() <= TLS_BYTES_MAX as u64 + 22 && said > TLS_BYTES_MAX / 24, "{said}");
+}
+
 // ---- https redirects -----------------------------------------------------------------------------------
 
 fn redirected_to(at: &str, web: Web) -> World {
@@ -621,6 +638,19 @@ fn h13_h15_fallback_on_https_comes_before_the_handshake_only() {
         assert!(played.passed(), "{}", played.message());
         assert_eq!(fetched(&played).hops[1].tries.len(), 2);
     }
+    // A server that says nothing after the handshake has been reached all the same.
+    let mute = Web::SaysInTls(https(right().make(), BOTH), Arc::new(|_, _| Vec::new()));
+    let played = dual(mute);
+    refused(
+        &played,
+        ProblemKind::Connection,
+        Blame::Filter,
+        &["[2001:db8::20]:443 accepted the connection and closed"],
+    );
+    assert_eq!(
+        (&fetched(&played).outcome, fetched(&played).hops[1].tries.len()),
+        (&HttpOutcome::Failed(HttpFailure::NotAnswered), 1)
+    );
     for six in [Web::SilentAfterRequest, Web::Octets(vec![21, 3, 3, 0, 2, 2, 40]), Web::Octets(Vec::new())] {
         let played = dual(six);
         assert!(!played.passed());
@@ -664,6 +694,8 @@ fn a1_a3_a6_ok_a_handshake_is_all_it_takes() {
             let probe = probed(&played);
             assert_eq!((probe.server_name.as_str(), probe.tries.len()), (NAME, 1));
             assert_eq!(probe.tries[0].end, TlsTryEnd::Handshake);
+            let names: Vec<_> = played.observation(P).lookups().take(2).map(|lookup| lookup.name.as_str()).collect();
+            assert_eq!((names, probe.resolution.len()), (vec![NAME, NAME], 2), "DNSSEC counts for them too");
             let TlsOutcome::Handshake(seen) = &probe.outcome else { panic!("{probe:?}") };
             assert_eq!(seen.certificate.0, certificate);
             let text = serde_json::to_string(probe).expect("evidence is written");

@@ -639,6 +639,7 @@ impl Task {
                 self.drop_stream(current);
                 self.probed = self.fetch.take().map(|fetch| fetch.finish(now));
                 self.diagnose(site, now);
+                self.drop_links(now);
             }
         }
     }

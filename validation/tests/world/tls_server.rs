@@ -215,6 +215,11 @@ impl Session {
         plaintext
     }
 
+    /// Says something and goes on.
+    pub(crate) fn whisper(&mut self, plaintext: &[u8]) {
+        self.connection.writer().write_all(plaintext).unwrap();
+    }
+
     pub(crate) fn say(&mut self, plaintext: &[u8]) {
         self.connection.writer().write_all(plaintext).unwrap();
         self.connection.send_close_notify();
