@@ -508,7 +508,8 @@ impl Dispatcher {
             let sibling = (index == 0).then(|| format!("parallax-{:016x}", self.random.random::<u64>()));
             let mut plan = Plan::new(&attempt.request, limits, sibling.as_deref());
             plan.keep_proof = index == 0;
-            plan.diagnose = index == 0;
+            // Where a failed CAA lookup may be excused, each perspective must show that its own way out works.
+            plan.diagnose = index == 0 || self.rules.setup().caa.lookup_failure_permits;
             let link = &mut self.links[index];
             let expected = Expected { nonce, attempt: Arc::clone(attempt) };
             if link.expect.send((attempt.id, expected)).is_err() {

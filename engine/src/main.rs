@@ -393,7 +393,8 @@ fn run_caa(args: Caa) -> Result<u8, Failed> {
     let planned = plan.caa_levels.clone();
     let observation = observe(resolver, args.dnssec.with(&Arc::new(anchors)), plan)?;
     let check = request.caa.as_ref().ok_or_else(|| unusable("no CAA check"))?;
-    let finding = caa::judge(&request.identifier, check, &observation.caa, &caa_policy(args.issuers, true));
+    // This command has no lookup-failure clause.
+    let finding = caa::judge(&request.identifier, check, &observation.caa, false, &caa_policy(args.issuers, true));
     if args.json {
         print_out(&json_line(&serde_json::json!({
             "resolver": resolver, "finding": finding, "dnssec": observation.dnssec,

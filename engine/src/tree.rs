@@ -478,7 +478,7 @@ mod tests {
             .map(str::to_owned)
             .collect();
         let policy = CaaPolicy { issuer_domains: vec!["ca.example".to_owned()], ..CaaPolicy::default() };
-        let finding = judge(&identifier, &CaaCheck { account_uri: None, method: None }, levels, &policy);
+        let finding = judge(&identifier, &CaaCheck { account_uri: None, method: None }, levels, false, &policy);
         let text = caa(subject, &planned, levels, &finding);
         let last = text.lines().last().expect("a last line");
         assert!(last.starts_with(if finding.permits() { "PERMITTED: " } else { "FORBIDDEN: " }), "{text}");
@@ -584,7 +584,7 @@ mod tests {
         // What the set above says is judged as if it were found alone.
         let mut above = levels.clone();
         above[0].outcome = DnsOutcome::Nodata(NONE);
-        let others = Box::new(judge(&identifier, &check, &above, &policy));
+        let others = Box::new(judge(&identifier, &check, &above, false, &policy));
         let finding = CaaFinding::Excused { levels: vec!["a.example".to_owned()], others };
         assert_golden("failures_that_count_as_permission", &caa("a.example", &names, &levels, &finding));
     }

@@ -33,7 +33,7 @@ fn request(case: &CaaCase) -> CheckRequest {
 
 fn finding(request: &CheckRequest, seen: &Observation) -> CaaFinding {
     let policy = CaaPolicy { issuer_domains: vec!["ca.example".to_owned()], ..CaaPolicy::default() };
-    judge(&request.identifier, request.caa.as_ref().expect("a CAA check"), &seen.caa, &policy)
+    judge(&request.identifier, request.caa.as_ref().expect("a CAA check"), &seen.caa, false, &policy)
 }
 
 /// What was seen at each level, in a few words.

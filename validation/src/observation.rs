@@ -65,7 +65,7 @@ impl Observation {
 }
 
 /// What the name servers of a zone say themselves about a question that our resolver could not answer, or not at
-/// first. It explains, and is never part of a judgement.
+/// first. It explains; of it, only [`Diagnosis::reached`] is part of a judgement, that of a CAA lookup which failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Diagnosis {
     /// The zone.
@@ -74,6 +74,10 @@ pub struct Diagnosis {
     pub name: String,
     /// The type asked about.
     pub rtype: RecordType,
+    /// Whether a name server of the zone, or of the zone above, replied to the perspective itself after the lookup
+    /// had failed: then its own way out works (req C16).
+    #[serde(default)]
+    pub reached: bool,
     /// Its name servers, at most [`crate::base::limits::DIAGNOSED_SERVERS_MAX`].
     pub servers: Vec<ServerView>,
 }

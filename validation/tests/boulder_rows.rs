@@ -830,7 +830,7 @@ impl Path {
         }
         let policy = CaaPolicy { issuer_domains: vec!["ca.example".to_owned()], ..CaaPolicy::default() };
         let top = query("example", RecordType::Caa, 0, |query| reply(query, 0, &[], &[soa("example")]), None);
-        match caa::judge(&request.identifier, &request.caa.unwrap(), &[lookup, top], &policy) {
+        match caa::judge(&request.identifier, &request.caa.unwrap(), &[lookup, top], false, &policy) {
             finding if finding.permits() => PASS,
             CaaFinding::Decided { .. } => CAA,
             CaaFinding::NoSet | CaaFinding::Failed(_) | CaaFinding::Excused { .. } => DNS,

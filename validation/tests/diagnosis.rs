@@ -70,7 +70,7 @@ fn expired(last: u8) -> ServerView {
 
 fn of_caa(servers: Vec<ServerView>) -> Diagnosis {
     let (zone, name) = ("customer.example".to_owned(), "customer.example".to_owned());
-    Diagnosis { zone, name, rtype: RecordType::Caa, servers }
+    Diagnosis { zone, name, rtype: RecordType::Caa, reached: true, servers }
 }
 
 fn lookup(name: &str, outcome: DnsOutcome) -> DnsLookup {

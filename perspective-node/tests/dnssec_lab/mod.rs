@@ -241,7 +241,12 @@ pub(crate) fn inside(name: &str) -> Option<&'static Lab> {
 
 /// Runs this program again with the same choice of tests, in new network and process namespaces.
 fn run_inside() -> Result<Output, String> {
-    let attempts = [&["-n", "-p", "-f", "--kill-child"][..], &["-r", "-n", "-p", "-f", "--kill-child"]];
+    let attempts = [
+        &["-n", "-p", "-f", "--kill-child", "--mount-proc"][..],
+        &["-n", "-p", "-f", "--kill-child"],
+        &["-r", "-n", "-p", "-f", "--kill-child", "--mount-proc"],
+        &["-r", "-n", "-p", "-f", "--kill-child"],
+    ];
     let usable = |flags: &&&[&str]| {
         let tried = Command::new("unshare").args(**flags).args(["ip", "link", "set", "lo", "up"]).output();
         tried.is_ok_and(|output| output.status.success())

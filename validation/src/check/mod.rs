@@ -8,6 +8,8 @@
 pub mod caa;
 pub mod dcv;
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use self::{
@@ -24,8 +26,8 @@ use crate::{
     base::perspective::Role,
     lookup::{http::redirect::Target, tls::alpn},
     observation::{
-        ControlObservation, DnsFailure, DnsLookup, DnsOutcome, DnssecMode, HttpFailure, HttpObservation, HttpOutcome,
-        Observation, RecordType, SecurityStatus, TlsObservation, TlsProbeFailure,
+        ControlObservation, DnsFailure, DnsLookup, DnsOutcome, DnssecMode, HttpFailure, HttpHop, HttpObservation,
+        HttpOutcome, Observation, RecordType, SecurityStatus, TlsObservation, TlsProbeFailure,
     },
     plan::{ControlPlan, Host},
     request::{Challenge, CheckRequest},
@@ -136,12 +138,18 @@ pub fn judge(request: &CheckRequest, observation: &Observation, policy: &CaaPoli
         };
     }
     let control = request.control.as_ref().map(|challenge| control(request, challenge, observation, policy));
-    let caa = request.caa.as_ref().map(|check| caa::judge(&request.identifier, check, &observation.caa, policy));
+    let reached = observation.diagnosis.as_ref().is_some_and(|diagnosis| diagnosis.reached);
+    let caa =
+        request.caa.as_ref().map(|check| caa::judge(&request.identifier, check, &observation.caa, reached, policy));
     Determination { control, caa }
 }
 
 /// Judges control. What is not evidence about what was asked, by the method that was asked, is none.
 fn control(request: &CheckRequest, challenge: &Challenge, observation: &Observation, policy: &CaaPolicy) -> Finding {
+    // A request is parsed so that this cannot be; one read back from a forged journal was not.
+    if request.identifier.is_wildcard() && !challenge.method.allows_wildcard() {
+        return Finding::Failed(LookupFailure::NotObserved);
+    }
     match (challenge.method, challenge.key_authorization(), &observation.control) {
         (Method::Http01, Some(key), Some(ControlObservation::Http(seen))) if is_first_url(request, seen) => {
             dcv::http01::judge(key, seen)
@@ -193,10 +201,21 @@ fn is_first_url(request: &CheckRequest, seen: &HttpObservation) -> bool {
     };
     let wanted = Target::first(&host, &path).map(|target| target.as_str().to_owned());
     match seen.hops.first() {
-        Some(hop) => wanted.is_ok_and(|url| url == hop.url),
+        Some(hop) => wanted.is_ok_and(|url| url == hop.url) && seen.hops.iter().all(is_at_its_host),
         // A fetch that never began confirms nothing either way.
         None => matches!(seen.outcome, HttpOutcome::Failed(_)),
     }
+}
+
+/// Whether what a hop connected to are addresses that its host was found to have.
+fn is_at_its_host(hop: &HttpHop) -> bool {
+    let host = url::Url::parse(&hop.url).ok().and_then(|url| url.host().map(|host| host.to_owned()));
+    hop.tries.iter().map(|connection| connection.address.ip()).all(|address| match &host {
+        Some(url::Host::Domain(_)) => is_address_in(address, &hop.resolution),
+        Some(url::Host::Ipv4(host)) => address == *host,
+        Some(url::Host::Ipv6(host)) => address == *host,
+        None => false,
+    })
 }
 
 /// Evidence counts only if it is about what was asked: TXT of the challenge's name.
@@ -215,10 +234,25 @@ fn is_named_server(request: &CheckRequest, seen: &TlsObservation) -> bool {
     };
     let mut addresses = seen.tries.iter().map(|connection| connection.address);
     let about = match &host {
-        Host::Name(name) => seen.resolution.iter().all(|lookup| lookup.name == *name),
+        Host::Name(name) => {
+            seen.resolution.iter().all(|lookup| lookup.name == *name)
+                && addresses.clone().all(|tried| is_address_in(tried.ip(), &seen.resolution))
+        }
         Host::Ip(address) => seen.resolution.is_empty() && addresses.clone().all(|tried| tried.ip() == *address),
     };
     about && seen.server_name == alpn::server_name(&host) && addresses.all(|tried| tried.port() == 443)
+}
+
+/// Whether one of the lookups found this address.
+fn is_address_in(address: IpAddr, lookups: &[DnsLookup]) -> bool {
+    let (rtype, octets) = match address {
+        IpAddr::V4(address) => (RecordType::A, address.octets().to_vec()),
+        IpAddr::V6(address) => (RecordType::Aaaa, address.octets().to_vec()),
+    };
+    lookups.iter().filter(|lookup| lookup.rtype == rtype).any(|lookup| match &lookup.outcome {
+        DnsOutcome::Answer(set) => set.rdata.iter().any(|rdata| rdata.0 == octets),
+        DnsOutcome::Nodata(_) | DnsOutcome::Nxdomain(_) | DnsOutcome::Failed(_) => false,
+    })
 }
 
 #[cfg(test)]

@@ -79,7 +79,8 @@ fn failed(failure: &LookupFailure, observation: Option<&Observation>) -> Cause {
             let mut cause = dns::cause(&lookups, Kind::Caa, observation.and_then(|o| o.diagnosis.as_ref()))
                 .unwrap_or_else(|| Cause::ours("the observation lacks the CAA lookup that failed".to_owned()));
             let repeated = lookups.iter().filter(|lookup| lookup.repeat.is_some());
-            let missing = repeated.filter_map(|lookup| excuse(lookup).err()).next();
+            let reached = observation.and_then(|o| o.diagnosis.as_ref()).is_some_and(|diagnosis| diagnosis.reached);
+            let missing = repeated.filter_map(|lookup| excuse(lookup, reached).err()).next();
             cause.details.push(match missing {
                 Some(missing) => {
                     format!("The lookup-failure clause (TLS BR 2.3.1 §4.2.2.1) does not apply: {missing}.")

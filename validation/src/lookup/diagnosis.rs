@@ -116,13 +116,17 @@ pub(super) struct Diagnosing {
     parents: Vec<IpAddr>,
     /// The parent's servers were asked.
     referred: bool,
+    /// A server of the zone or of the zone above must be seen to reply: it decides whether a failure may be excused.
+    must_reach: bool,
+    /// One did.
+    reached: bool,
     servers: Vec<Server>,
 }
 
 impl Diagnosing {
     /// A diagnosis of a failed lookup, or of one that succeeded at the second asking; none if the fault does not
     /// lie with a registered domain, or lies with us. `began` is the task's time.
-    pub(super) fn of(lookup: &DnsLookup, began: Timestamp, deadline: Micros) -> Option<Self> {
+    pub(super) fn of(lookup: &DnsLookup, began: Timestamp, deadline: Micros, must_reach: bool) -> Option<Self> {
         let (name, zone) = subject(lookup)?;
         let mut diagnosing = Self {
             zone,
@@ -137,6 +141,8 @@ impl Diagnosing {
             corrected: false,
             parents: Vec::new(),
             referred: false,
+            must_reach,
+            reached: false,
             servers: Vec::new(),
         };
         diagnosing.want(Aim::Servers, diagnosing.zone.clone(), RecordType::Ns, None);
@@ -191,11 +197,20 @@ impl Diagnosing {
     pub(super) fn handle(&mut self, aim: Aim, lookup: &DnsLookup, packet: &[u8], filter: &AddressFilter) {
         let Some(at) = self.open.iter().position(|open| *open == aim) else { return };
         self.open.swap_remove(at);
+        let is_direct = !matches!(aim, Aim::Servers | Aim::Parents | Aim::ParentAddress | Aim::Address(_));
+        let is_reply = !packet.is_empty() || matches!(lookup.outcome, DnsOutcome::Failed(DnsFailure::Rcode(_)));
+        self.reached |= is_direct && is_reply;
         match aim {
             Aim::Servers if self.stage == Stage::Servers => self.found_servers(lookup, packet),
             Aim::Servers => {}
             Aim::Parents => self.found_parents(packet),
-            Aim::ParentAddress => self.parents.extend(allowed(lookup, filter).first()),
+            Aim::ParentAddress => {
+                let parent = allowed(lookup, filter).first().copied();
+                self.parents.extend(parent);
+                if let Some(parent) = parent.filter(|_| self.must_reach && !self.referred) {
+                    self.want(Aim::Delegation, self.zone.clone(), RecordType::Ns, Some(parent));
+                }
+            }
             Aim::Delegation if self.stage == Stage::Delegation => self.found_delegation(packet, filter),
             Aim::Delegation => {}
             Aim::Address(server) => {
@@ -248,7 +263,9 @@ impl Diagnosing {
                     use Aim::{Contrast, Question, QuestionOverTcp, Version};
                     matches!(aim, Question(_) | QuestionOverTcp(_) | Contrast(_) | Version(_))
                 };
-                if !self.is_open(about_servers) {
+                let to_parent = |aim| matches!(aim, Aim::Parents | Aim::ParentAddress | Aim::Delegation);
+                let awaits_parent = self.must_reach && !self.reached && self.is_open(to_parent);
+                if !self.is_open(about_servers) && !awaits_parent {
                     self.end();
                 }
             }
@@ -406,7 +423,8 @@ impl Diagnosing {
                 signatures_expired: server.signatures_expired,
             })
             .collect();
-        (!servers.is_empty()).then_some(Diagnosis { zone: self.zone, name: self.name, rtype: self.rtype, servers })
+        let Self { zone, name, rtype, reached, .. } = self;
+        (reached || !servers.is_empty()).then_some(Diagnosis { zone, name, rtype, reached, servers })
     }
 }
 

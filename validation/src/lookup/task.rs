@@ -33,7 +33,7 @@ use crate::{
             CHECK_QUERIES_IN_FLIGHT_MAX, CHECK_QUERIES_MAX, DIAGNOSIS_MS_MAX, DIAGNOSIS_REMARK_MS_MAX, DIAGNOSIS_TRY_MS,
         },
     },
-    check::dcv::dns_persist01,
+    check::dcv::{dns_persist01, dns01},
     observation::{
         BudgetExhausted, ControlObservation, DnsFailure, DnsLookup, DnsOutcome, DnsTransport, DnssecMode,
         HintObservation, NetworkError, Observation, RecordType,
@@ -41,8 +41,13 @@ use crate::{
     plan::{ControlPlan, Plan},
 };
 
-/// RDATA of a TXT record with one string of a SHA-256 digest's length in base64url.
-const DIGEST_RDATA_BYTES: usize = 44;
+/// A SHA-256 digest in base64url.
+const DIGEST_BYTES: usize = 43;
+
+/// Whether the strings of a TXT record are together as long as a digest.
+fn is_digest_long(rdata: &[u8]) -> bool {
+    dns01::joined_strings(rdata).is_some_and(|value| value.len() == DIGEST_BYTES)
+}
 
 /// Which connection of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -436,7 +441,8 @@ impl Task {
             // What may be excused, or succeeded, may be a pass.
             let may_pass = !some_failed || lookup.repeat.is_some();
             let within = if may_pass { DIAGNOSIS_REMARK_MS_MAX } else { DIAGNOSIS_MS_MAX };
-            Diagnosing::of(lookup, self.started_utc, now.plus_ms(within.into()).min(self.deadline))
+            let until = now.plus_ms(within.into()).min(self.deadline);
+            Diagnosing::of(lookup, self.started_utc, until, lookup.repeat.is_some())
         });
         self.go_on_with_diagnosis(site, now);
     }
@@ -695,7 +701,7 @@ impl Task {
             DnsOutcome::Answer(set) => !set
                 .rdata
                 .iter()
-                .any(|rdata| rdata.0.len() == DIGEST_RDATA_BYTES || dns_persist01::resembles(rdata.as_slice())),
+                .any(|rdata| is_digest_long(rdata.as_slice()) || dns_persist01::resembles(rdata.as_slice())),
             DnsOutcome::Failed(_) => false,
         };
         if unhelpful {

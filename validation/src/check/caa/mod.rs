@@ -105,10 +105,17 @@ pub fn relevant_set<'a>(
     (RelevantSet::None, excused)
 }
 
-/// Judges a climb.
+/// Judges a climb. `reached` is whether a name server outside replied to the perspective itself after a lookup had
+/// failed ([`crate::observation::Diagnosis::reached`]).
 #[must_use]
-pub fn judge(identifier: &Identifier, check: &CaaCheck, levels: &[DnsLookup], policy: &CaaPolicy) -> CaaFinding {
-    let excuses = |lookup: &DnsLookup| policy.lookup_failure_permits && failure::excuse(lookup).is_ok();
+pub fn judge(
+    identifier: &Identifier,
+    check: &CaaCheck,
+    levels: &[DnsLookup],
+    reached: bool,
+    policy: &CaaPolicy,
+) -> CaaFinding {
+    let excuses = |lookup: &DnsLookup| policy.lookup_failure_permits && failure::excuse(lookup, reached).is_ok();
     let (set, excused) = relevant_set(identifier, levels, excuses);
     let finding = judge_set(identifier, check, &set, policy);
     if excused.is_empty() || !finding.permits() {

@@ -33,7 +33,7 @@ use crate::{
         },
     },
     observation::{
-        DnsLookup, DnsOutcome, HttpFailure, HttpHop, HttpObservation, HttpOutcome, HttpTry, NetworkError,
+        DnsFailure, DnsLookup, DnsOutcome, HttpFailure, HttpHop, HttpObservation, HttpOutcome, HttpTry, NetworkError,
         RedirectReason, RedirectRefusal, TlsFacts, TlsFailure, TryEnd, UnusedAddress, UnusedReason,
     },
     plan::{Host, PlanLimits},
@@ -146,8 +146,11 @@ impl Fetch {
     ) -> FetchStep {
         let addresses = addresses::resolved(&mut lookups, entropy);
         let failed = lookups.iter().any(|lookup| matches!(lookup.outcome, DnsOutcome::Failed(_)));
+        // What is bogus fails the control it belongs to, whatever the other family says (req B12, B13).
+        let bogus = |lookup: &DnsLookup| matches!(lookup.outcome, DnsOutcome::Failed(DnsFailure::Dnssec(_)));
+        let is_bogus = lookups.iter().any(bogus);
         self.hop().resolution = lookups;
-        if addresses.is_empty() {
+        if addresses.is_empty() || is_bogus {
             return self.fail(if failed { HttpFailure::LookupFailed } else { HttpFailure::NoAddress });
         }
         self.choose(now, addresses, filter, entropy)
@@ -378,7 +381,8 @@ impl Fetch {
         match &self.state {
             State::Connecting { .. } => {
                 self.note_try(now, TryEnd::NotConnected(error));
-                if error == NetworkError::Local {
+                // A host without IPv6 says so as if it were our fault; the other family may do.
+                if error == NetworkError::Local && self.candidates.is_empty() {
                     return self.fail(HttpFailure::Local("no connection could be opened".to_owned()));
                 }
                 self.connect_next(now)

@@ -25,8 +25,8 @@ use crate::{
     },
     lookup::{addresses, http::fetch::FetchStep},
     observation::{
-        CertificateDer, DnsLookup, DnsOutcome, NetworkError, TlsFailure, TlsHandshake, TlsObservation, TlsOutcome,
-        TlsProbeFailure, TlsTry, TlsTryEnd, UnusedAddress, UnusedReason,
+        CertificateDer, DnsFailure, DnsLookup, DnsOutcome, NetworkError, TlsFailure, TlsHandshake, TlsObservation,
+        TlsOutcome, TlsProbeFailure, TlsTry, TlsTryEnd, UnusedAddress, UnusedReason,
     },
     plan::{Host, PlanLimits},
 };
@@ -127,8 +127,11 @@ impl Probe {
     ) -> FetchStep {
         let found = addresses::resolved(&mut lookups, entropy);
         let failed = lookups.iter().any(|lookup| matches!(lookup.outcome, DnsOutcome::Failed(_)));
+        // What is bogus fails the control it belongs to, whatever the other family says (req B12, B13).
+        let bogus = |lookup: &DnsLookup| matches!(lookup.outcome, DnsOutcome::Failed(DnsFailure::Dnssec(_)));
+        let is_bogus = lookups.iter().any(bogus);
         self.seen.resolution = lookups;
-        if found.is_empty() {
+        if found.is_empty() || is_bogus {
             return self.fail(if failed { TlsProbeFailure::LookupFailed } else { TlsProbeFailure::NoAddress });
         }
         self.choose(now, found, filter, entropy)
@@ -220,7 +223,8 @@ impl Probe {
     /// The connection failed.
     pub fn handle_stream_failed(&mut self, now: Micros, error: NetworkError) -> FetchStep {
         match &self.state {
-            State::Connecting { .. } if error == NetworkError::Local => {
+            // A host without IPv6 says so as if it were our fault; the other family may do.
+            State::Connecting { .. } if error == NetworkError::Local && self.candidates.is_empty() => {
                 self.note_try(now, TlsTryEnd::NotConnected(error));
                 self.fail(TlsProbeFailure::Local("no connection could be opened".to_owned()))
             }
