@@ -22,7 +22,7 @@ use parallax_validation::{
     plan::{Plan, PlanLimits},
 };
 
-const CHECKS: usize = 3_000;
+const CHECKS: usize = 1_000;
 const IN_FLIGHT: usize = 100;
 const ROUNDS: usize = 5;
 
