@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::{
     base::{Entropy, address::AddressFilter, limits::ADDRESSES_KEPT_MAX},
-    observation::{DnsLookup, DnsOutcome, UnusedAddress, UnusedReason},
+    observation::{DnsFailure, DnsLookup, DnsOutcome, UnusedAddress, UnusedReason},
 };
 
 /// The addresses that will be tried, and those that will not.
@@ -42,12 +42,29 @@ pub(super) fn draw(addresses: Vec<IpAddr>, port: u16, filter: &AddressFilter, en
     Drawn { candidates, unused }
 }
 
-/// What A and AAAA lookups gave; each is bounded first.
-pub(super) fn resolved(lookups: &mut [DnsLookup], entropy: &mut dyn Entropy) -> Vec<IpAddr> {
+/// Why a host has no address to connect to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unresolved {
+    /// A lookup failed.
+    Failed,
+    /// It has none.
+    None,
+}
+
+/// What A and AAAA lookups gave; each is bounded first. What is bogus fails the host, whatever the other family
+/// says (req B12, B13).
+pub(super) fn resolved(lookups: &mut [DnsLookup], entropy: &mut dyn Entropy) -> Result<Vec<IpAddr>, Unresolved> {
     for lookup in lookups.iter_mut() {
         bound(lookup, entropy);
     }
-    lookups.iter().flat_map(of).collect()
+    let found: Vec<IpAddr> = lookups.iter().flat_map(of).collect();
+    let failed = lookups.iter().any(|lookup| matches!(lookup.outcome, DnsOutcome::Failed(_)));
+    let bogus = |lookup: &DnsLookup| matches!(lookup.outcome, DnsOutcome::Failed(DnsFailure::Dnssec(_)));
+    match (found.is_empty() || lookups.iter().any(bogus), failed) {
+        (false, _) => Ok(found),
+        (true, true) => Err(Unresolved::Failed),
+        (true, false) => Err(Unresolved::None),
+    }
 }
 
 /// Keeps a bounded, randomly begun run of a huge address set.

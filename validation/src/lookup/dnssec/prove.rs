@@ -11,6 +11,7 @@ use super::{
     chain::{Chain, ChainSite, ZoneCache},
 };
 use crate::{
+    base::limits::ADDRESSES_KEPT_MAX,
     lookup::dns::message::{Question, read_reply},
     observation::{DnsFailure, DnsLookup, DnsOutcome, Link, Validation},
 };
@@ -90,6 +91,15 @@ fn again(
     }
 }
 
+/// Whether what was recorded is what the reply says. Of a huge set of addresses only some are recorded.
+fn is_of(recorded: &DnsOutcome, said: &DnsOutcome) -> bool {
+    let (DnsOutcome::Answer(some), DnsOutcome::Answer(all)) = (recorded, said) else { return recorded == said };
+    let is_cut = some.rdata.len() == ADDRESSES_KEPT_MAX && all.rdata.len() > ADDRESSES_KEPT_MAX;
+    let within = some.rdata.iter().all(|rdata| all.rdata.contains(rdata));
+    let same_place = (&some.owner, some.ttl, &some.aliases) == (&all.owner, all.ttl, &all.aliases);
+    recorded == said || (is_cut && within && same_place)
+}
+
 /// What the kept reply says, which must be what was recorded; a reply found bogus was recorded as a failure.
 fn claimed(lookup: &DnsLookup, stored: &Validation) -> Result<DnsOutcome, String> {
     let Some(message) = &stored.message else {
@@ -104,7 +114,34 @@ fn claimed(lookup: &DnsLookup, stored: &Validation) -> Result<DnsOutcome, String
     let said = read_reply(&message.0, &question)?.outcome;
     match &lookup.outcome {
         DnsOutcome::Failed(DnsFailure::Dnssec(_)) => Ok(said),
-        recorded if *recorded == said => Ok(said),
+        recorded if is_of(recorded, &said) => Ok(said),
         _ => Err("the reply that was kept says something else than was recorded".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{base::octets::Octets, observation::RecordSet};
+
+    fn addresses(count: u8) -> RecordSet {
+        let rdata = (0..count).map(|n| Octets(vec![192, 0, 2, n])).collect();
+        RecordSet { owner: "www.customer.example".to_owned(), ttl: 60, aliases: Vec::new(), rdata }
+    }
+
+    #[test]
+    fn of_a_huge_set_of_addresses_what_was_kept_must_be_of_the_reply() {
+        let all = DnsOutcome::Answer(addresses(40));
+        let mut kept = addresses(40);
+        kept.rdata.rotate_left(30);
+        kept.rdata.truncate(ADDRESSES_KEPT_MAX);
+        assert!(is_of(&DnsOutcome::Answer(kept.clone()), &all));
+        kept.rdata[0] = Octets(vec![203, 0, 113, 1]);
+        assert!(!is_of(&DnsOutcome::Answer(kept), &all), "an address that the reply does not have");
+        let mut fewer = addresses(40);
+        fewer.rdata.truncate(ADDRESSES_KEPT_MAX - 1);
+        assert!(!is_of(&DnsOutcome::Answer(fewer), &all), "fewer than are kept");
+        let few = addresses(3);
+        assert!(!is_of(&DnsOutcome::Answer(addresses(2)), &DnsOutcome::Answer(few)), "a small set is kept whole");
     }
 }

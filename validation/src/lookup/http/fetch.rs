@@ -25,7 +25,7 @@ use super::{
 use crate::{
     base::{Entropy, Micros, address::AddressFilter, limits::HTTP_REDIRECTS_MAX, octets::Octets},
     lookup::{
-        addresses,
+        addresses::{self, Unresolved},
         tls::{
             certificate,
             client::{Client, broken_off},
@@ -33,8 +33,8 @@ use crate::{
         },
     },
     observation::{
-        DnsFailure, DnsLookup, DnsOutcome, HttpFailure, HttpHop, HttpObservation, HttpOutcome, HttpTry, NetworkError,
-        RedirectReason, RedirectRefusal, TlsFacts, TlsFailure, TryEnd, UnusedAddress, UnusedReason,
+        DnsLookup, HttpFailure, HttpHop, HttpObservation, HttpOutcome, HttpTry, NetworkError, RedirectReason,
+        RedirectRefusal, TlsFacts, TlsFailure, TryEnd, UnusedAddress, UnusedReason,
     },
     plan::{Host, PlanLimits},
 };
@@ -145,15 +145,12 @@ impl Fetch {
         entropy: &mut dyn Entropy,
     ) -> FetchStep {
         let addresses = addresses::resolved(&mut lookups, entropy);
-        let failed = lookups.iter().any(|lookup| matches!(lookup.outcome, DnsOutcome::Failed(_)));
-        // What is bogus fails the control it belongs to, whatever the other family says (req B12, B13).
-        let bogus = |lookup: &DnsLookup| matches!(lookup.outcome, DnsOutcome::Failed(DnsFailure::Dnssec(_)));
-        let is_bogus = lookups.iter().any(bogus);
         self.hop().resolution = lookups;
-        if addresses.is_empty() || is_bogus {
-            return self.fail(if failed { HttpFailure::LookupFailed } else { HttpFailure::NoAddress });
+        match addresses {
+            Ok(addresses) => self.choose(now, addresses, filter, entropy),
+            Err(Unresolved::Failed) => self.fail(HttpFailure::LookupFailed),
+            Err(Unresolved::None) => self.fail(HttpFailure::NoAddress),
         }
-        self.choose(now, addresses, filter, entropy)
     }
 
     /// Picks one address of each family, IPv6 first.

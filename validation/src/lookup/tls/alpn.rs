@@ -23,10 +23,13 @@ use crate::{
         address::AddressFilter,
         limits::{TLS_CERTIFICATE_KEPT_BYTES_MAX, TLS_CLOSING_MS},
     },
-    lookup::{addresses, http::fetch::FetchStep},
+    lookup::{
+        addresses::{self, Unresolved},
+        http::fetch::FetchStep,
+    },
     observation::{
-        CertificateDer, DnsFailure, DnsLookup, DnsOutcome, NetworkError, TlsFailure, TlsHandshake, TlsObservation,
-        TlsOutcome, TlsProbeFailure, TlsTry, TlsTryEnd, UnusedAddress, UnusedReason,
+        CertificateDer, DnsLookup, NetworkError, TlsFailure, TlsHandshake, TlsObservation, TlsOutcome, TlsProbeFailure,
+        TlsTry, TlsTryEnd, UnusedAddress, UnusedReason,
     },
     plan::{Host, PlanLimits},
 };
@@ -126,15 +129,12 @@ impl Probe {
         entropy: &mut dyn Entropy,
     ) -> FetchStep {
         let found = addresses::resolved(&mut lookups, entropy);
-        let failed = lookups.iter().any(|lookup| matches!(lookup.outcome, DnsOutcome::Failed(_)));
-        // What is bogus fails the control it belongs to, whatever the other family says (req B12, B13).
-        let bogus = |lookup: &DnsLookup| matches!(lookup.outcome, DnsOutcome::Failed(DnsFailure::Dnssec(_)));
-        let is_bogus = lookups.iter().any(bogus);
         self.seen.resolution = lookups;
-        if found.is_empty() || is_bogus {
-            return self.fail(if failed { TlsProbeFailure::LookupFailed } else { TlsProbeFailure::NoAddress });
+        match found {
+            Ok(found) => self.choose(now, found, filter, entropy),
+            Err(Unresolved::Failed) => self.fail(TlsProbeFailure::LookupFailed),
+            Err(Unresolved::None) => self.fail(TlsProbeFailure::NoAddress),
         }
-        self.choose(now, found, filter, entropy)
     }
 
     fn choose(
