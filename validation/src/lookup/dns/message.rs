@@ -16,6 +16,7 @@ use domain::{
     rdata::{Cname, Dname, Soa as SoaData},
 };
 
+use super::super::dnssec::set::text_of;
 use crate::{
     base::{
         Entropy,
@@ -323,11 +324,6 @@ impl<'a> Sections<'a> {
             (None, None) => None,
         }
     }
-}
-
-fn text_of(name: &impl ToName) -> String {
-    let text = name.to_name::<Vec<u8>>().to_string().to_ascii_lowercase();
-    if text.is_empty() { ".".to_owned() } else { text }
 }
 
 fn extended_errors(message: &Message<[u8]>) -> Vec<ExtendedError> {
