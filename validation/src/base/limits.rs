@@ -55,9 +55,9 @@ pub const DIAGNOSED_SERVERS_MAX: usize = 4;
 /// Name servers of the parent that a diagnosis asks for a delegation.
 pub const DIAGNOSIS_PARENTS_MAX: usize = 2;
 /// Queries of one diagnosis: NS of the zone, perhaps once more for the right zone, and of its parent; addresses of
-/// the parent's servers, and their word on the delegation; both addresses of each server, perhaps once more;
+/// the parent's servers, and their word on the delegation, perhaps twice; both addresses of each server, perhaps once more;
 /// and three questions to each server, with one more over TCP.
-pub const DIAGNOSIS_QUERIES_MAX: usize = 3 + 2 * DIAGNOSIS_PARENTS_MAX + (2 * 2 + 4) * DIAGNOSED_SERVERS_MAX;
+pub const DIAGNOSIS_QUERIES_MAX: usize = 3 + 3 * DIAGNOSIS_PARENTS_MAX + (2 * 2 + 4) * DIAGNOSED_SERVERS_MAX;
 /// How long one query of a diagnosis waits, milliseconds.
 pub const DIAGNOSIS_TRY_MS: u32 = 1_000;
 /// How long a diagnosis of a failure takes, milliseconds.
