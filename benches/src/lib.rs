@@ -146,7 +146,7 @@ pub fn request(method: Method) -> CheckRequest {
 pub fn observation(method: Method) -> Observation {
     let control = match method {
         Method::Http01 => ControlObservation::Http(http_observation()),
-        Method::Dns01 | Method::DnsAccount01 | Method::DnsPersist01 => ControlObservation::Txt(txt_lookup(method)),
+        Method::Dns01 | Method::DnsAccount01 | Method::DnsPersist01 => ControlObservation::Record(txt_lookup(method)),
         Method::TlsAlpn01 => ControlObservation::Tls(tls_observation()),
     };
     let leaf = lookup(NAME, RecordType::Caa, nodata());
@@ -155,6 +155,7 @@ pub fn observation(method: Method) -> Observation {
         started: started(),
         elapsed_us: 183_412,
         control: Some(control),
+        derivation: Vec::new(),
         caa: vec![leaf, parent],
         hints: Vec::new(),
         budget: None,
@@ -322,7 +323,8 @@ fn tls_observation() -> TlsObservation {
 /// Three TXT records, as where several orders are open; the last is the right one.
 fn txt_lookup(method: Method) -> DnsLookup {
     let request = request(method);
-    let Some(ControlPlan::Txt { name }) = ControlPlan::of(&request) else { panic!("{method} asks for TXT") };
+    let Some(ControlPlan::Dns(inquiry)) = ControlPlan::of(&request) else { panic!("{method} asks for TXT") };
+    let name = inquiry.subject().to_owned();
     let values = match request.control.as_ref().and_then(Challenge::key_authorization) {
         Some(key) => ["A".repeat(43), "B".repeat(43), key.digest()],
         None => [

@@ -775,6 +775,7 @@ mod tests {
             started: Timestamp::now(),
             elapsed_us: 1,
             control: None,
+            derivation: Vec::new(),
             caa: vec![lookup],
             hints: Vec::new(),
             budget: None,

@@ -96,10 +96,13 @@ fn perspective_account(text: &mut String, perspective: &PerspectiveRecord) {
 
 /// What one perspective saw.
 pub fn observation_account(text: &mut String, observation: &Observation) {
+    for lookup in &observation.derivation {
+        lookup_account(text, lookup);
+    }
     match &observation.control {
         Some(ControlObservation::Http(http)) => http_account(text, http),
-        Some(ControlObservation::Txt(lookup)) => lookup_account(text, lookup),
         Some(ControlObservation::Tls(probe)) => tls_account(text, probe),
+        Some(control) => control.records().iter().for_each(|lookup| lookup_account(text, lookup)),
         None => {}
     }
     for lookup in &observation.caa {
@@ -347,7 +350,7 @@ fn network_text(error: NetworkError) -> &'static str {
 }
 
 fn rdata_text(lookup: &DnsLookup, rdata: &parallax_validation::base::octets::Octets) -> String {
-    use parallax_validation::observation::RecordType;
+    use parallax_validation::{lookup::dns::names, observation::RecordType};
     let octets = rdata.as_slice();
     match lookup.rtype {
         RecordType::A => {
@@ -369,7 +372,9 @@ fn rdata_text(lookup: &DnsLookup, rdata: &parallax_validation::base::octets::Oct
             ),
             Err(error) => format!("{} (cannot be read: {error})", rdata.shown(80)),
         },
-        RecordType::Ns | RecordType::Cname | RecordType::Soa | RecordType::Ds | RecordType::Dnskey => rdata.shown(80),
+        RecordType::Cname | RecordType::Ptr => names::of_cname(octets).unwrap_or_else(|| rdata.shown(80)),
+        RecordType::Mx => names::of_mx(octets).unwrap_or_else(|| rdata.shown(80)),
+        RecordType::Ns | RecordType::Soa | RecordType::Ds | RecordType::Dnskey => rdata.shown(80),
     }
 }
 

@@ -154,7 +154,7 @@ fn b7_a_proof_that_was_tampered_with_does_not_hold() {
 
         let mut forged = good.clone();
         let seen = forged.perspectives[0].observation.as_mut().expect("seen");
-        let Some(ControlObservation::Txt(DnsLookup { outcome: DnsOutcome::Answer(set), .. })) = &mut seen.control
+        let Some(ControlObservation::Record(DnsLookup { outcome: DnsOutcome::Answer(set), .. })) = &mut seen.control
         else {
             panic!("{name}: no TXT");
         };

@@ -179,7 +179,7 @@ fn reply_to(world: &World, query: &[u8], nsec3: bool) -> Vec<u8> {
 
 fn a_plan(feed: &mut Feed<'_>) -> Plan {
     let choices = feed.octet();
-    let txt = |name: &str| Some(ControlPlan::Txt { name: name.to_owned() });
+    let txt = |name: &str| Some(ControlPlan::txt(name.to_owned()));
     let http = |host| Some(ControlPlan::Http { host, path: "/t".to_owned() });
     let named = |name: &str| http(Host::Name(name.to_owned()));
     let control = match choices & 7 {
@@ -214,6 +214,7 @@ fn a_plan(feed: &mut Feed<'_>) -> Plan {
     };
     Plan {
         control,
+        derivation: None,
         caa_levels: levels.iter().map(|level| (*level).to_owned()).collect(),
         hints: if choices & 64 != 0 { hints.map(hint).to_vec() } else { Vec::new() },
         keep_proof: choices & 128 != 0,

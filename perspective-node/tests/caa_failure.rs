@@ -45,7 +45,15 @@ fn failing_climb(name: &str, repeat_ms: u32) -> Plan {
     limits.check().expect("limits that can be");
     let mut levels = vec![name.to_owned()];
     levels.extend(name.match_indices('.').map(|(at, _)| name[at + 1..].to_owned()));
-    Plan { control: None, caa_levels: levels, hints: Vec::new(), keep_proof: true, diagnose: true, limits }
+    Plan {
+        control: None,
+        derivation: None,
+        caa_levels: levels,
+        hints: Vec::new(),
+        keep_proof: true,
+        diagnose: true,
+        limits,
+    }
 }
 
 fn reached(seen: &Observation) -> bool {

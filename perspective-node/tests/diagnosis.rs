@@ -34,11 +34,11 @@ const SOA: u16 = 6;
 fn caa(name: &str) -> Plan {
     let limits = PlanLimits { task_deadline_ms: 12_000, dns_try_ms: 3_000, dns_transmissions: 1, ..QUICK };
     let caa_levels = vec![name.to_owned()];
-    Plan { control: None, caa_levels, hints: Vec::new(), keep_proof: true, diagnose: true, limits }
+    Plan { control: None, derivation: None, caa_levels, hints: Vec::new(), keep_proof: true, diagnose: true, limits }
 }
 
 fn txt(name: &str) -> Plan {
-    let control = Some(ControlPlan::Txt { name: format!("_acme-challenge.{name}") });
+    let control = Some(ControlPlan::txt(format!("_acme-challenge.{name}")));
     Plan { control, caa_levels: Vec::new(), ..caa(name) }
 }
 
@@ -89,7 +89,7 @@ fn d34_the_server_with_expired_signatures_is_named() {
     // Which server the resolver asks is chance.
     let met = (0..40).find_map(|_| {
         let seen = bench.run(txt("stale.example"));
-        let Some(ControlObservation::Txt(lookup)) = &seen.control else { panic!("no TXT lookup: {seen:?}") };
+        let Some(ControlObservation::Record(lookup)) = &seen.control else { panic!("no TXT lookup: {seen:?}") };
         let validation = lookup.validation.as_ref()?;
         let remark = validation.first_fault.is_some() || validation.status == SecurityStatus::Bogus;
         assert_eq!(seen.diagnosis.is_some(), remark, "{seen:?}");

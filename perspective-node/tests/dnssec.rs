@@ -18,7 +18,7 @@ use parallax_validation::{
         },
     },
     observation::{ControlObservation, DnsLookup, DnsOutcome, InsecureBy, Observation, RecordType, SecurityStatus},
-    plan::{ControlPlan, Host, Plan, PlanLimits},
+    plan::{ControlPlan, Host, Plan, PlanLimits, inquiry::Inquiry},
 };
 
 fn local(lab: &Lab, resolver: std::net::SocketAddr) -> NodeConfig {
@@ -28,27 +28,31 @@ fn local(lab: &Lab, resolver: std::net::SocketAddr) -> NodeConfig {
 
 fn plan(case: &Case) -> Plan {
     let (control, caa_levels) = match case.rtype {
-        RecordType::Txt => (Some(ControlPlan::Txt { name: case.name.clone() }), Vec::new()),
+        RecordType::Txt => (Some(ControlPlan::txt(case.name.clone())), Vec::new()),
         RecordType::Caa => (None, vec![case.name.clone()]),
         RecordType::A | RecordType::Aaaa => {
             let host = Host::Name(case.name.clone());
             (Some(ControlPlan::Http { host, path: "/".to_owned() }), Vec::new())
         }
-        RecordType::Ns | RecordType::Cname | RecordType::Soa | RecordType::Ds | RecordType::Dnskey => {
+        RecordType::Cname | RecordType::Ptr | RecordType::Mx => {
+            let (name, rtype) = (case.name.clone(), case.rtype);
+            (Some(ControlPlan::Dns(Inquiry::Records { name, rtype })), Vec::new())
+        }
+        RecordType::Ns | RecordType::Soa | RecordType::Ds | RecordType::Dnskey => {
             unreachable!("no check asks these of itself")
         }
     };
     let limits = PlanLimits { task_deadline_ms: 20_000, dns_try_ms: 6_000, ..PlanLimits::default() };
-    Plan { control, caa_levels, hints: Vec::new(), keep_proof: true, diagnose: false, limits }
+    Plan { control, derivation: None, caa_levels, hints: Vec::new(), keep_proof: true, diagnose: false, limits }
 }
 
 fn lookup<'a>(case: &Case, seen: &'a Observation) -> &'a DnsLookup {
     let found = match &seen.control {
-        Some(ControlObservation::Txt(lookup)) => Some(lookup),
+        Some(ControlObservation::Record(lookup)) => Some(lookup),
         Some(ControlObservation::Http(http)) => {
             http.hops.iter().flat_map(|hop| &hop.resolution).find(|lookup| lookup.rtype == case.rtype)
         }
-        Some(ControlObservation::Tls(_)) | None => seen.caa.first(),
+        Some(ControlObservation::Climb(_) | ControlObservation::Tls(_)) | None => seen.caa.first(),
     };
     found.unwrap_or_else(|| panic!("{case}: no lookup in {seen:?}"))
 }

@@ -77,7 +77,7 @@ fn ten_thousand_tasks_wait_for_a_silent_resolver() {
     collect(&bench.reports, &deadlines, began, &mut seen);
     for observation in seen.values() {
         assert!(observation.elapsed_us <= u64::from(limits.task_deadline_ms) * 1000);
-        let Some(ControlObservation::Txt(lookup)) = &observation.control else { panic!("no TXT lookup") };
+        let Some(ControlObservation::Record(lookup)) = &observation.control else { panic!("no TXT lookup") };
         assert_timed_out(lookup);
         // The leaf's failure decides the climb; levels above it are of no account.
         assert_eq!(observation.caa.len(), 1);

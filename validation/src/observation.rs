@@ -30,6 +30,9 @@ pub struct Observation {
     /// For control, if the plan asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control: Option<ControlObservation>,
+    /// The lookups that lead from the identifier to the name that control is shown for, if it takes any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub derivation: Vec<DnsLookup>,
     /// The levels of the CAA climb that were looked at, leaf first. Shorter than the plan's if a set was
     /// found with everything below it answered (req C9), or if the time ran out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -56,11 +59,11 @@ impl Observation {
     pub fn lookups(&self) -> impl Iterator<Item = &DnsLookup> {
         let (hops, own) = match &self.control {
             Some(ControlObservation::Http(fetch)) => (fetch.hops.as_slice(), &[][..]),
-            Some(ControlObservation::Txt(lookup)) => (&[][..], std::slice::from_ref(lookup)),
             Some(ControlObservation::Tls(probe)) => (&[][..], probe.resolution.as_slice()),
+            Some(control) => (&[][..], control.records()),
             None => (&[][..], &[][..]),
         };
-        hops.iter().flat_map(|hop| &hop.resolution).chain(own).chain(&self.caa)
+        hops.iter().flat_map(|hop| &hop.resolution).chain(own).chain(&self.derivation).chain(&self.caa)
     }
 }
 
@@ -485,10 +488,24 @@ pub struct BudgetExhausted {
 pub enum ControlObservation {
     /// A fetch with its redirects.
     Http(HttpObservation),
-    /// A TXT lookup.
-    Txt(DnsLookup),
+    /// The lookup of a record.
+    Record(DnsLookup),
+    /// The levels of a CAA climb of its own, leaf first.
+    Climb(Vec<DnsLookup>),
     /// A TLS handshake.
     Tls(TlsObservation),
+}
+
+impl ControlObservation {
+    /// The lookups that are evidence themselves.
+    #[must_use]
+    pub fn records(&self) -> &[DnsLookup] {
+        match self {
+            Self::Record(lookup) => std::slice::from_ref(lookup),
+            Self::Climb(levels) => levels,
+            Self::Http(_) | Self::Tls(_) => &[],
+        }
+    }
 }
 
 /// A hint lookup.
@@ -578,8 +595,12 @@ pub enum RecordType {
     Caa,
     /// Name servers, asked for a diagnosis.
     Ns,
-    /// Alias, asked to tell where a failed lookup may lead.
+    /// Alias.
     Cname,
+    /// Name of an address.
+    Ptr,
+    /// Mail hosts of a domain.
+    Mx,
     /// Version of a zone, asked for a diagnosis.
     Soa,
     /// Delegation signer, a link of the chain of trust.
@@ -597,6 +618,8 @@ impl RecordType {
             Self::Ns => 2,
             Self::Cname => 5,
             Self::Soa => 6,
+            Self::Ptr => 12,
+            Self::Mx => 15,
             Self::Txt => 16,
             Self::Aaaa => 28,
             Self::Caa => 257,
@@ -616,6 +639,8 @@ impl std::fmt::Display for RecordType {
             Self::Ns => "NS",
             Self::Cname => "CNAME",
             Self::Soa => "SOA",
+            Self::Ptr => "PTR",
+            Self::Mx => "MX",
             Self::Ds => "DS",
             Self::Dnskey => "DNSKEY",
         })

@@ -510,7 +510,7 @@ fn d20_txt_shapes() {
     let many: Vec<&str> = old.iter().map(String::as_str).chain([digest.as_str()]).collect();
     let played = World::dns().txt(TXT, &many).play();
     passed(&played, "5/5", None);
-    let Some(ControlObservation::Txt(lookup)) = &played.observation(P).control else { panic!("a TXT lookup") };
+    let Some(ControlObservation::Record(lookup)) = &played.observation(P).control else { panic!("a TXT lookup") };
     assert_eq!((lookup.transport, lookup.tcp_because), (DnsTransport::Tcp, Some(TcpReason::Truncated)));
     for (value, hint) in [
         (format!("\"{digest}\""), "within literal quotation marks"),

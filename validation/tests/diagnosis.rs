@@ -128,6 +128,7 @@ fn observation(caa: Vec<DnsLookup>, diagnosis: Option<Diagnosis>) -> Observation
         started: "2026-12-20T00:00:00Z".parse().expect("a time"),
         elapsed_us: 1,
         control: None,
+        derivation: Vec::new(),
         caa,
         hints: Vec::new(),
         budget: None,

@@ -527,7 +527,7 @@ fn diagnosis_event() -> impl Strategy<Value = TaskEvent> {
 fn a_plan() -> impl Strategy<Value = Plan> {
     let control = prop_oneof![
         1 => Just(None),
-        2 => Just(Some(ControlPlan::Txt { name: "_acme-challenge.www.customer.example".to_owned() })),
+        2 => Just(Some(ControlPlan::txt("_acme-challenge.www.customer.example".to_owned()))),
         2 => prop::sample::select(vec![
             Host::Name("www.customer.example".to_owned()),
             Host::Name("not a host".to_owned()),
@@ -556,7 +556,7 @@ fn a_plan() -> impl Strategy<Value = Plan> {
             let names = [(HintKind::DoubledName, "doubled.example"), (HintKind::WildcardSibling, "a..bad")];
             let named = |(kind, name): (HintKind, &str)| Hint { kind, name: name.to_owned() };
             let hints = if hints { names.map(named).to_vec() } else { Vec::new() };
-            Plan { control, caa_levels, hints, keep_proof: true, diagnose, limits }
+            Plan { control, derivation: None, caa_levels, hints, keep_proof: true, diagnose, limits }
         },
     )
 }
@@ -730,7 +730,7 @@ fn assert_bounded(observation: &Observation, plan: &Plan) {
         observation.caa.iter().chain(observation.hints.iter().map(|h| &h.lookup)).collect();
     match (&observation.control, &plan.control) {
         (None, None) => {}
-        (Some(ControlObservation::Txt(lookup)), Some(ControlPlan::Txt { .. })) => lookups.push(lookup),
+        (Some(ControlObservation::Record(lookup)), Some(ControlPlan::Dns(_))) => lookups.push(lookup),
         (Some(ControlObservation::Http(http)), Some(ControlPlan::Http { .. })) => {
             assert!(http.hops.len() <= HTTP_REDIRECTS_MAX + 1);
             assert!(http.hops.iter().all(|hop| hop.tries.len() <= 2 && hop.resolution.len() <= 2));
@@ -819,10 +819,10 @@ proptest! {
         let limits = PlanLimits { task_deadline_ms: deadline_ms, dns_try_ms: 100, dns_transmissions: 1, ..PlanLimits::default() };
         let name = "_acme-challenge.www.customer.example".to_owned();
         let (control, caa_levels) = match kind {
-            true => (Some(ControlPlan::Txt { name }), Vec::new()),
+            true => (Some(ControlPlan::txt(name)), Vec::new()),
             false => (None, vec!["customer.example".to_owned(), "example".to_owned()]),
         };
-        let plan = Plan { control, caa_levels, hints: Vec::new(), keep_proof: true, diagnose: true, limits };
+        let plan = Plan { control, derivation: None, caa_levels, hints: Vec::new(), keep_proof: true, diagnose: true, limits };
         let (observation, driver) = play(plan, &events, seed)?;
         let answered = |server: &ServerView| server.answer.is_some();
         let asked = observation.diagnosis.iter().flat_map(|d| &d.servers).filter(|server| answered(server)).count();

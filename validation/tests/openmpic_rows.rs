@@ -173,7 +173,7 @@ fn txt_beside(other: &[u8]) -> Outcome {
     let world = World::dns();
     let digest = world.digest();
     let played = world.txt(TXT, &[&digest]).play();
-    let Some(ControlObservation::Txt(lookup)) = &played.observation(P).control else { panic!("a TXT lookup") };
+    let Some(ControlObservation::Record(lookup)) = &played.observation(P).control else { panic!("a TXT lookup") };
     let mut lookup = lookup.clone();
     let DnsOutcome::Answer(set) = &mut lookup.outcome else { panic!("an answer") };
     set.rdata.insert(0, Octets([&[other.len() as u8], other].concat()));

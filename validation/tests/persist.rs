@@ -191,7 +191,7 @@ fn d9_of_several_records_one_suffices_and_else_the_closest_is_named() {
     let spf = "v=spf1 -all";
     let found = |values: &[&str]| {
         let played = World::new(raw("customer.example", "dns-persist-01")).txt(PERSIST, values).play();
-        let Some(ControlObservation::Txt(lookup)) = &played.observation(P).control else { panic!("a TXT lookup") };
+        let Some(ControlObservation::Record(lookup)) = &played.observation(P).control else { panic!("a TXT lookup") };
         let wanted = Wanted { issuer_domains: &own(), account_uri: ACCOUNT, wildcard: false, at: at(STARTED) };
         match dns_persist01::judge(&wanted, lookup) {
             Finding::Confirmed => None,

@@ -153,7 +153,7 @@ pub(crate) fn collect(
 
 pub(crate) fn txt(observation: Observation) -> DnsLookup {
     match observation.control {
-        Some(ControlObservation::Txt(lookup)) => lookup,
+        Some(ControlObservation::Record(lookup)) => lookup,
         other => panic!("no TXT lookup: {other:?}"),
     }
 }

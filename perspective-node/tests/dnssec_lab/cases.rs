@@ -1,6 +1,6 @@
 //! What comes of questions about the zones.
 
-use parallax_validation::observation::RecordType::{self, A, Aaaa, Caa, Txt};
+use parallax_validation::observation::RecordType::{self, A, Aaaa, Caa, Cname, Mx, Ptr, Txt};
 
 use super::{
     CaaCase, Case,
@@ -186,6 +186,11 @@ fn aliases() -> Vec<Case> {
         case(&of("gone"), Txt, Nxdomain, Secure, "secure to secure, no such name there"),
         case(&of("two"), A, Answer, Secure, "two aliases"),
         case(&of("sub"), A, Answer, Secure, "to a zone further down"),
+        case(&of("www"), Cname, Answer, Secure, "the alias itself"),
+        case(&of("mail"), Cname, Nodata, Secure, "no alias"),
+        case(&of("nothing"), Cname, Nxdomain, Secure, "no alias"),
+        case(&of("mail"), Mx, Answer, Secure, "names in the data, capital letters among them"),
+        case(&of("host"), Ptr, Answer, Secure, "a name in the data, capital letters among them"),
         case(&of("toplain"), A, Answer, Insecure, "secure to insecure"),
         case(&of("toplain"), Caa, Nodata, Insecure, "secure to insecure"),
         case(&of("_acme-challenge.toplain"), Txt, Answer, Insecure, "secure to insecure"),

@@ -333,6 +333,9 @@ dn DNAME good.example.
 dnp DNAME cust.plain.
 dnb DNAME expired.example.
 *.wc CNAME www.good.example.
+mail MX 10 Mail.Good.example.
+mail MX 20 mail
+host PTR WWW.good.example.
 loop1 CNAME loop2
 loop2 CNAME loop1
 ";

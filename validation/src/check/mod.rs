@@ -154,13 +154,15 @@ fn control(request: &CheckRequest, challenge: &Challenge, observation: &Observat
         (Method::Http01, Some(key), Some(ControlObservation::Http(seen))) if is_first_url(request, seen) => {
             dcv::http01::judge(key, seen)
         }
-        (Method::Dns01, Some(key), Some(ControlObservation::Txt(seen))) if is_challenge_name(request, seen) => {
+        (Method::Dns01, Some(key), Some(ControlObservation::Record(seen))) if is_challenge_name(request, seen) => {
             dcv::dns01::judge(key, &request.sibling_digests, seen)
         }
-        (Method::DnsAccount01, Some(key), Some(ControlObservation::Txt(seen))) if is_challenge_name(request, seen) => {
+        (Method::DnsAccount01, Some(key), Some(ControlObservation::Record(seen)))
+            if is_challenge_name(request, seen) =>
+        {
             dcv::dns_account01::judge(key, &request.sibling_digests, seen)
         }
-        (Method::DnsPersist01, None, Some(ControlObservation::Txt(seen))) if is_challenge_name(request, seen) => {
+        (Method::DnsPersist01, None, Some(ControlObservation::Record(seen))) if is_challenge_name(request, seen) => {
             match challenge.account_uri() {
                 Some(account_uri) => {
                     let wanted = dns_persist01::Wanted {
@@ -218,10 +220,10 @@ fn is_at_its_host(hop: &HttpHop) -> bool {
     })
 }
 
-/// Evidence counts only if it is about what was asked: TXT of the challenge's name.
+/// Evidence counts only if it is about what was asked: the record of the challenge's name.
 fn is_challenge_name(request: &CheckRequest, seen: &DnsLookup) -> bool {
     match ControlPlan::of(request) {
-        Some(ControlPlan::Txt { name }) => seen.rtype == RecordType::Txt && seen.name == name,
+        Some(ControlPlan::Dns(inquiry)) => inquiry.is_answered_by(std::slice::from_ref(seen)),
         Some(ControlPlan::Http { .. } | ControlPlan::TlsAlpn { .. }) | None => false,
     }
 }
@@ -305,6 +307,7 @@ mod tests {
             started: "2026-11-25T12:00:00Z".parse().expect("a timestamp"),
             elapsed_us: 1,
             control: Some(control),
+            derivation: Vec::new(),
             caa: vec![caa],
             hints: Vec::new(),
             budget: None,
@@ -326,7 +329,7 @@ mod tests {
 
     fn txt(request: &CheckRequest, name: &str, rtype: RecordType) -> ControlObservation {
         let digest = key(request).digest();
-        ControlObservation::Txt(lookup(name, rtype, [&[43], digest.as_bytes()].concat()))
+        ControlObservation::Record(lookup(name, rtype, [&[43], digest.as_bytes()].concat()))
     }
 
     #[test]

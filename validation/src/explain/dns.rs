@@ -40,18 +40,14 @@ pub(super) fn failure(lookup: &DnsLookup) -> Option<&DnsFailure> {
 
 /// Every zone version that an observation names.
 pub(super) fn versions(observation: &Observation) -> impl Iterator<Item = &Soa> {
-    use crate::observation::ControlObservation;
-    let txt = observation.control.iter().filter_map(|control| match control {
-        ControlObservation::Txt(lookup) => Some(lookup),
-        ControlObservation::Http(_) | ControlObservation::Tls(_) => None,
-    });
-    txt.chain(&observation.caa).filter_map(|lookup| denial(lookup)?.soa.as_ref())
+    let own = observation.control.iter().flat_map(|control| control.records());
+    own.chain(&observation.caa).filter_map(|lookup| denial(lookup)?.soa.as_ref())
 }
 
 /// The zone that holds, or lacks, the TXT that was looked up, as far as a denial names it.
 pub(super) fn zone_of_txt(observation: &Observation) -> Option<String> {
     use crate::observation::ControlObservation;
-    let Some(ControlObservation::Txt(lookup)) = &observation.control else { return None };
+    let Some(ControlObservation::Record(lookup)) = &observation.control else { return None };
     let owner = match &lookup.outcome {
         DnsOutcome::Answer(set) => set.owner.as_str(),
         DnsOutcome::Nodata(denial) | DnsOutcome::Nxdomain(denial) => {

@@ -414,7 +414,7 @@ pub(super) fn is_being_fetched(observation: &Observation) -> bool {
                 && seen.hops.last().is_some_and(|hop| !hop.tries.is_empty())
         }
         Some(ControlObservation::Tls(seen)) => tls::is_being_asked(seen),
-        Some(ControlObservation::Txt(_)) | None => false,
+        Some(ControlObservation::Record(_) | ControlObservation::Climb(_)) | None => false,
     }
 }
 

@@ -253,13 +253,13 @@ fn control_cause(request: &CheckRequest, finding: &Finding, observation: Option<
         (Finding::Contradicted(Contradiction::Body(fault)), ControlObservation::Http(fetch)) => {
             http::wrong_body(fetch, *fault)
         }
-        (Finding::Contradicted(Contradiction::NoTxt { .. }), ControlObservation::Txt(lookup)) => {
+        (Finding::Contradicted(Contradiction::NoTxt { .. }), ControlObservation::Record(lookup)) => {
             account::no_txt(request, lookup, hints)
         }
-        (Finding::Contradicted(Contradiction::Txt(fault)), ControlObservation::Txt(lookup)) => {
+        (Finding::Contradicted(Contradiction::Txt(fault)), ControlObservation::Record(lookup)) => {
             dns::wrong_txt(lookup, *fault)
         }
-        (Finding::Contradicted(Contradiction::Persist(fault)), ControlObservation::Txt(lookup)) => {
+        (Finding::Contradicted(Contradiction::Persist(fault)), ControlObservation::Record(lookup)) => {
             account::wrong_record(request, lookup, fault)
         }
         (Finding::Contradicted(Contradiction::Certificate(fault)), ControlObservation::Tls(probe)) => {
@@ -269,13 +269,16 @@ fn control_cause(request: &CheckRequest, finding: &Finding, observation: Option<
         (Finding::Failed(LookupFailure::Http(failure)), ControlObservation::Http(fetch)) => {
             http::failed(fetch, failure)
         }
-        (Finding::Failed(LookupFailure::Dns { .. }), ControlObservation::Txt(lookup)) => {
+        (Finding::Failed(LookupFailure::Dns { .. }), ControlObservation::Record(lookup)) => {
             let diagnosis = observation.and_then(|o| o.diagnosis.as_ref());
             return dns::cause(&[lookup], Kind::Dns, diagnosis).or_else(missing);
         }
         (
             Finding::Contradicted(_) | Finding::Failed(_),
-            ControlObservation::Http(_) | ControlObservation::Txt(_) | ControlObservation::Tls(_),
+            ControlObservation::Http(_)
+            | ControlObservation::Record(_)
+            | ControlObservation::Climb(_)
+            | ControlObservation::Tls(_),
         ) => return missing(),
     })
 }
@@ -477,7 +480,7 @@ fn fallback_warnings(seen: &[Seen<'_>]) -> Vec<String> {
     let fetches = seen.iter().filter_map(|s| match s.observation?.control.as_ref()? {
         ControlObservation::Http(fetch) => Some((s, http::fallback(fetch)?)),
         ControlObservation::Tls(probe) => Some((s, tls::fallback(probe)?)),
-        ControlObservation::Txt(_) => None,
+        ControlObservation::Record(_) | ControlObservation::Climb(_) => None,
     });
     let all: Vec<(&Seen<'_>, String)> = fetches.collect();
     let Some((_, first)) = all.first() else { return Vec::new() };

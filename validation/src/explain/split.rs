@@ -79,7 +79,7 @@ fn address_used(seen: &Seen<'_>) -> Option<IpAddr> {
     let address = match seen.observation?.control.as_ref()? {
         ControlObservation::Http(fetch) => http::last_try(fetch)?.address,
         ControlObservation::Tls(probe) => tls::last_try(probe)?.address,
-        ControlObservation::Txt(_) => return None,
+        ControlObservation::Record(_) | ControlObservation::Climb(_) => return None,
     };
     Some(address.ip())
 }
@@ -89,7 +89,7 @@ fn addresses(seen: &Seen<'_>) -> Option<Vec<IpAddr>> {
     match seen.observation?.control.as_ref()? {
         ControlObservation::Http(fetch) => fetch.hops.last().map(http::addresses),
         ControlObservation::Tls(probe) => Some(tls::addresses(probe)),
-        ControlObservation::Txt(_) => None,
+        ControlObservation::Record(_) | ControlObservation::Climb(_) => None,
     }
 }
 

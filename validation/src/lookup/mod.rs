@@ -5,6 +5,7 @@
 //! transports; it cannot tell CAA from TXT.
 
 mod addresses;
+mod asking;
 mod diagnosis;
 pub mod dns;
 pub mod dnssec;

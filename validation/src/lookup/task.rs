@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use super::{
     Dnssec,
+    asking::Asking,
     diagnosis::{Aim, Ask, Diagnosing},
     dns::{
         message::Question,
@@ -38,7 +39,7 @@ use crate::{
         BudgetExhausted, ControlObservation, DnsFailure, DnsLookup, DnsOutcome, DnsTransport, DnssecMode,
         HintObservation, NetworkError, Observation, RecordType,
     },
-    plan::{ControlPlan, Plan},
+    plan::{ControlPlan, Plan, inquiry::Inquiry},
 };
 
 /// A SHA-256 digest in base64url.
@@ -79,7 +80,10 @@ pub enum Command {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
     Caa(usize),
-    Txt,
+    /// The next step of control's inquiry.
+    Control,
+    /// The next step of the derivation.
+    Derivation,
     Address(RecordType),
     Hint(usize),
     /// A link of the chain of trust, by its number.
@@ -132,7 +136,8 @@ pub struct Task {
     commands: Vec<Command>,
     caa: Vec<Option<DnsLookup>>,
     caa_settled: bool,
-    txt: Option<DnsLookup>,
+    control: Asking,
+    derivation: Asking,
     addresses: Vec<DnsLookup>,
     addresses_wanted: usize,
     fetch: Option<Probe>,
@@ -166,7 +171,8 @@ impl Task {
             commands: Vec::new(),
             caa: vec![None; levels],
             caa_settled: levels == 0,
-            txt: None,
+            control: Asking::default(),
+            derivation: Asking::default(),
             addresses: Vec::new(),
             addresses_wanted: 0,
             fetch: None,
@@ -193,8 +199,13 @@ impl Task {
     }
 
     fn begin(&mut self, site: &mut Site<'_>, now: Micros) {
+        self.derivation = Asking::new(self.plan.derivation.clone());
+        self.go_on(site, now, Purpose::Derivation);
         match self.plan.control.clone() {
-            Some(ControlPlan::Txt { name }) => self.ask(site, now, Purpose::Txt, name, RecordType::Txt),
+            Some(ControlPlan::Dns(inquiry)) => {
+                self.control = Asking::new(Some(inquiry));
+                self.go_on(site, now, Purpose::Control);
+            }
             Some(ControlPlan::Http { host, path }) => {
                 let tls = site.settings.tls.fetch.clone();
                 match Fetch::new((&host, &path), tls, self.plan.limits, self.deadline) {
@@ -211,6 +222,19 @@ impl Task {
         }
         for (level, name) in self.plan.caa_levels.clone().into_iter().enumerate() {
             self.ask(site, now, Purpose::Caa(level), name, RecordType::Caa);
+        }
+    }
+
+    /// Asks what is due of an inquiry. A question that cannot be asked is answered at once.
+    fn go_on(&mut self, site: &mut Site<'_>, now: Micros, purpose: Purpose) {
+        loop {
+            let asking = match purpose {
+                Purpose::Control => &mut self.control,
+                Purpose::Derivation => &mut self.derivation,
+                _ => return,
+            };
+            let Some((name, rtype)) = asking.take_due() else { return };
+            self.ask(site, now, purpose, name, rtype);
         }
     }
 
@@ -411,7 +435,9 @@ impl Task {
             (Some(proving), Purpose::Link(number)) => proving.answer(number, lookup, packet),
             // Of a lookup that failed it only matters for CAA whether its zone is signed (req C16).
             (Some(proving), Purpose::Caa(_)) => proving.add(purpose, lookup, packet),
-            (Some(proving), Purpose::Txt | Purpose::Address(_)) if !failed || proving.is_again(purpose) => {
+            (Some(proving), Purpose::Control | Purpose::Derivation | Purpose::Address(_))
+                if !failed || proving.is_again(purpose) =>
+            {
                 proving.add(purpose, lookup, packet);
             }
             _ => self.noted(site, now, purpose, lookup),
@@ -431,7 +457,8 @@ impl Task {
             return;
         }
         let caa = self.caa.iter().flatten().filter(|_| self.caa_settled);
-        let lookups: Vec<&DnsLookup> = self.txt.iter().chain(caa).collect();
+        let own = self.derivation.last().into_iter().chain(self.control.last());
+        let lookups: Vec<&DnsLookup> = own.chain(caa).collect();
         let is_failed = |lookup: &DnsLookup| matches!(lookup.outcome, DnsOutcome::Failed(_));
         let some_failed = lookups.iter().any(|lookup| is_failed(lookup));
         if !some_failed && !self.is_decided() {
@@ -522,6 +549,7 @@ impl Task {
         if let Purpose::Address(_) = purpose {
             self.resolved(site, now);
         }
+        self.go_on(site, now, purpose);
         self.settle_caa(now);
         self.ask_hints(site, now);
     }
@@ -597,7 +625,8 @@ impl Task {
                     *at = Some(lookup);
                 }
             }
-            Purpose::Txt => self.txt = Some(lookup),
+            Purpose::Control => self.control.note(lookup),
+            Purpose::Derivation => self.derivation.note(lookup),
             Purpose::Address(_) => self.addresses.push(lookup),
             Purpose::Hint(index) => {
                 let kind = self.plan.hints[index].kind;
@@ -695,7 +724,7 @@ impl Task {
         if self.hints_asked || self.plan.hints.is_empty() {
             return;
         }
-        let Some(lookup) = &self.txt else { return };
+        let Some(lookup) = self.control.last() else { return };
         let unhelpful = match &lookup.outcome {
             DnsOutcome::Nodata(_) | DnsOutcome::Nxdomain(_) => true,
             DnsOutcome::Answer(set) => !set
@@ -721,10 +750,10 @@ impl Task {
     fn is_decided(&self) -> bool {
         let control = match self.plan.control {
             None => true,
-            Some(ControlPlan::Txt { .. }) => self.txt.is_some(),
+            Some(ControlPlan::Dns(_)) => self.control.is_done(),
             Some(ControlPlan::Http { .. } | ControlPlan::TlsAlpn { .. }) => self.probed.is_some(),
         };
-        control && self.caa_settled
+        control && self.derivation.is_done() && self.caa_settled
     }
 
     /// The deadline came: everything open ends as it is.
@@ -754,6 +783,8 @@ impl Task {
             let lookup = never_asked(site.settings, &name, rtype, DnsFailure::DeadlineOfTask);
             self.note(purpose, lookup);
         }
+        self.control.end();
+        self.derivation.end();
         self.settle_caa(now);
         self.caa_settled = true;
         if self.fetch.is_some() {
@@ -767,15 +798,17 @@ impl Task {
         if !self.is_complete() {
             return None;
         }
-        let control = match self.plan.control {
+        let control = match &self.plan.control {
             None => None,
-            Some(ControlPlan::Txt { .. }) => self.txt.take().map(ControlObservation::Txt),
+            Some(ControlPlan::Dns(Inquiry::Climb { .. })) => Some(ControlObservation::Climb(self.control.take())),
+            Some(ControlPlan::Dns(_)) => self.control.take().pop().map(ControlObservation::Record),
             Some(ControlPlan::Http { .. } | ControlPlan::TlsAlpn { .. }) => self.probed.take(),
         };
         Some(Observation {
             started: self.started_utc,
             elapsed_us: now.since(self.started),
             control,
+            derivation: self.derivation.take(),
             caa: std::mem::take(&mut self.caa).into_iter().map_while(|level| level).collect(),
             hints: std::mem::take(&mut self.hints),
             budget: self.budget,

@@ -1,12 +1,13 @@
 //! Composing queries and reading replies, on the wire types of the `domain` crate.
 //!
 //! A reply is matched octet by octet against the question as sent, case included: names compare without
-//! case everywhere else. Record data are copied as raw octets; what they mean is judged elsewhere.
+//! case everywhere else. Record data are copied as raw octets, but names of CNAME, PTR and MX are made whole and put
+//! in lower case; what they mean is judged elsewhere.
 //!
 //! Implements RFC 1035 §4, RFC 6891 §6 (EDNS), RFC 8914, RFC 2308 §2 (denials), and the query-name case
 //! randomisation of draft-vixie-dnsext-dns0x20.
 
-use std::str::FromStr;
+use std::{borrow::Cow, str::FromStr};
 
 use domain::{
     base::{
@@ -16,7 +17,7 @@ use domain::{
     rdata::{Cname, Dname, Soa as SoaData},
 };
 
-use super::super::dnssec::set::text_of;
+use super::super::dnssec::set::{canonical_rdata, text_of};
 use crate::{
     base::{
         Entropy,
@@ -192,7 +193,7 @@ type WireName<'a> = ParsedName<&'a [u8]>;
 
 /// The records of a reply that bear on the question, in the order they came.
 struct Sections<'a> {
-    data: Vec<(WireName<'a>, u32, &'a [u8])>,
+    data: Vec<(WireName<'a>, u32, Cow<'a, [u8]>)>,
     aliases: Vec<(WireName<'a>, u32, WireName<'a>)>,
     redirections: Vec<(WireName<'a>, u32, WireName<'a>)>,
     soa: Option<(Name<Vec<u8>>, Soa)>,
@@ -210,10 +211,13 @@ impl<'a> Sections<'a> {
                 continue;
             }
             let (owner, ttl) = (record.owner(), record.ttl().as_secs());
-            if record.rtype() == wanted {
+            if record.rtype() == wanted && matches!(wanted, Rtype::CNAME | Rtype::PTR | Rtype::MX) {
+                let rdata = canonical_rdata(&record).map_err(|e| format!("answer section: {e}"))?;
+                sections.data.push((owner, ttl, Cow::Owned(rdata)));
+            } else if record.rtype() == wanted {
                 let raw = record.to_record::<UnknownRecordData<&[u8]>>().map_err(|e| format!("answer section: {e}"))?;
                 if let Some(raw) = raw {
-                    sections.data.push((owner, ttl, *raw.data().data()));
+                    sections.data.push((owner, ttl, Cow::Borrowed(*raw.data().data())));
                 }
             } else if record.rtype() == Rtype::CNAME {
                 let alias = record.to_record::<Cname<_>>().map_err(|e| format!("CNAME: {e}"))?;

@@ -157,7 +157,7 @@ fn read_signature(
 
 /// Canonical RDATA: names in the types of RFC 4034 §6.2 are decompressed and in lower case, all else is as
 /// it came. NSEC's name keeps its case (RFC 6840 §5.1).
-fn canonical_rdata(record: &ParsedRecord<'_, [u8]>) -> Result<Vec<u8>, domain::base::wire::ParseError> {
+pub(crate) fn canonical_rdata(record: &ParsedRecord<'_, [u8]>) -> Result<Vec<u8>, domain::base::wire::ParseError> {
     macro_rules! with_names {
         ($data:ty) => {
             canonical(record.to_record::<$data>()?)

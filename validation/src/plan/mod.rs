@@ -3,12 +3,16 @@
 //! A plan never holds the expected value: a perspective reports what it saw, and the comparison is the
 //! CA's (req D4).
 
+pub mod inquiry;
+
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use self::inquiry::Inquiry;
 use crate::{
     check::dcv::{Method, dns_account01, dns_persist01},
+    observation::RecordType,
     request::{CheckRequest, Identifier},
 };
 
@@ -18,6 +22,9 @@ pub struct Plan {
     /// For control.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control: Option<ControlPlan>,
+    /// What leads from the identifier to the name that control is shown for, if that takes lookups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub derivation: Option<Inquiry>,
     /// The levels of the CAA climb, leaf first (req C6); empty if CAA is not checked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub caa_levels: Vec<String>,
@@ -48,11 +55,8 @@ pub enum ControlPlan {
         /// Path of the first request.
         path: String,
     },
-    /// TXT of `name` (RFC 8555 §8.4, TLS BR 2.3.1 §3.2.2.4.21 and §3.2.2.4.22).
-    Txt {
-        /// With its prefix label.
-        name: String,
-    },
+    /// Records (RFC 8555 §8.4, TLS BR 2.3.1 §3.2.2.4.7, §3.2.2.4.21 and §3.2.2.4.22).
+    Dns(Inquiry),
     /// A TLS handshake on port 443 that offers `acme-tls/1` alone (RFC 8737 §3).
     TlsAlpn {
         /// Whom to ask.
@@ -158,6 +162,12 @@ impl PlanLimits {
 }
 
 impl ControlPlan {
+    /// TXT of a name.
+    #[must_use]
+    pub fn txt(name: impl Into<String>) -> Self {
+        Self::Dns(Inquiry::txt(name))
+    }
+
     /// What control of a request needs; none if control is not asked.
     #[must_use]
     pub fn of(request: &CheckRequest) -> Option<Self> {
@@ -169,14 +179,12 @@ impl ControlPlan {
             }),
             Method::TlsAlpn01 => Some(Self::TlsAlpn { host: host(&request.identifier) }),
             // A parsed request names a domain here; one read back from a forged journal may not.
-            Method::Dns01 => {
-                request.identifier.domain().map(|name| Self::Txt { name: format!("_acme-challenge.{name}") })
-            }
+            Method::Dns01 => request.identifier.domain().map(|name| Self::txt(format!("_acme-challenge.{name}"))),
             Method::DnsAccount01 => {
                 let (name, account_uri) = (request.identifier.domain()?, challenge.account_uri()?);
-                Some(Self::Txt { name: dns_account01::record_name(account_uri, name) })
+                Some(Self::txt(dns_account01::record_name(account_uri, name)))
             }
-            Method::DnsPersist01 => Some(Self::Txt { name: dns_persist01::record_name(&request.identifier) }),
+            Method::DnsPersist01 => Some(Self::txt(dns_persist01::record_name(&request.identifier))),
         }
     }
 }
@@ -192,20 +200,21 @@ impl Plan {
             _ => Vec::new(),
         };
         let hints = match (&control, sibling) {
-            (Some(ControlPlan::Txt { name }), Some(sibling)) => hints(request, name, sibling),
+            (Some(ControlPlan::Dns(Inquiry::Records { name, rtype: RecordType::Txt })), Some(sibling)) => {
+                hints(request, name, sibling)
+            }
             _ => Vec::new(),
         };
-        Self { control, caa_levels, hints, keep_proof: false, diagnose: false, limits }
+        Self { control, derivation: None, caa_levels, hints, keep_proof: false, diagnose: false, limits }
     }
 
     /// The name it is about, if it is not about an address alone.
     #[must_use]
     pub fn subject(&self) -> Option<&str> {
         match &self.control {
+            Some(ControlPlan::Dns(inquiry)) => Some(inquiry.subject()),
             Some(
-                ControlPlan::Txt { name }
-                | ControlPlan::Http { host: Host::Name(name), .. }
-                | ControlPlan::TlsAlpn { host: Host::Name(name) },
+                ControlPlan::Http { host: Host::Name(name), .. } | ControlPlan::TlsAlpn { host: Host::Name(name) },
             ) => Some(name),
             Some(ControlPlan::Http { host: Host::Ip(_), .. } | ControlPlan::TlsAlpn { host: Host::Ip(_) }) | None => {
                 self.caa_levels.first().map(String::as_str)
