@@ -4,12 +4,12 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use parallax_benches::{ACCOUNT_URI, caa_rdata, checksum, large_caa_rdata, rules};
-use parallax_validation::check::caa::authorize::{CaaContext, CaaRule, authorize};
+use parallax_validation::check::caa::authorize::{CaaContext, CaaRule, CaaSubject, authorize};
 
 fn benches(criterion: &mut Criterion) {
     let policy = rules().setup().caa.clone();
     let context = CaaContext {
-        wildcard: false,
+        subject: CaaSubject::Name,
         account_uri: Some(ACCOUNT_URI),
         method_labels: parallax_validation::check::dcv::Method::Http01.caa_labels(),
     };

@@ -36,7 +36,7 @@ fn benches(criterion: &mut Criterion) {
 
 /// All requests of a bulk file; the samples have no bad line.
 fn parse(text: &str) -> Vec<CheckRequest> {
-    let mut input = Input::new(text.as_bytes(), Format::JsonLines, AddressFilter::default());
+    let mut input = Input::new(text.as_bytes(), Format::JsonLines, AddressFilter::default().into());
     let mut requests = Vec::new();
     while let Some((_, parsed)) = input.next_line().expect("memory can be read") {
         requests.push(parsed.expect("a good line"));

@@ -137,7 +137,13 @@ pub fn bulk_line(id: &str, method: Method) -> String {
 #[must_use]
 pub fn request(method: Method) -> CheckRequest {
     let raw = serde_json::from_str(&bulk_line("order-4711/0", method)).expect("own text");
-    CheckRequest::parse(raw, "unnamed", &AddressFilter::default()).expect("the sample request is a good one")
+    CheckRequest::parse(
+        raw,
+        "unnamed",
+        &AddressFilter::default().into(),
+        "2026-11-25T12:00:00Z".parse().expect("an instant"),
+    )
+    .expect("the sample request is a good one")
 }
 
 /// What a perspective sees that confirms control by `method`, and CAA: no set at the name, four records
@@ -148,6 +154,7 @@ pub fn observation(method: Method) -> Observation {
         Method::Http01 => ControlObservation::Http(http_observation()),
         Method::Dns01 | Method::DnsAccount01 | Method::DnsPersist01 => ControlObservation::Record(txt_lookup(method)),
         Method::TlsAlpn01 => ControlObservation::Tls(tls_observation()),
+        other => panic!("{other} has no sample"),
     };
     let leaf = lookup(NAME, RecordType::Caa, nodata());
     let parent = lookup("customer.example", RecordType::Caa, answer("customer.example", caa_rdata()));

@@ -164,6 +164,7 @@ impl ResultLine {
     pub fn of_record(record: &Record) -> Self {
         let decided_by = match &record.verdict {
             Verdict::Refused { refusal: Refusal::Primary(_), .. } => "primary",
+            Verdict::Refused { refusal: Refusal::MethodEnded, .. } => "method",
             Verdict::Refused { refusal: Refusal::Quorum(_), .. } | Verdict::Corroborated(_) => "quorum",
         };
         Self {
@@ -397,8 +398,8 @@ pub fn run(config: &Config, options: &BulkOptions, stop: &Arc<AtomicBool>) -> Re
     };
     let lines_total = count_lines(options);
     let format = options.format.unwrap_or_else(|| Format::of(&options.file));
-    let filter = config.nodes[0].address_filter();
-    let input = Input::new(BufReader::with_capacity(1 << 20, reader), format, filter);
+    let rules = config.request_rules();
+    let input = Input::new(BufReader::with_capacity(1 << 20, reader), format, rules);
     let journal_options = JournalOptions { segment_bytes_max: config.journal.segment_mib << 20 };
     let (journal, recovery) = Writer::open(&options.journal, journal_options)?;
     if let Some(cut) = recovery.cut {

@@ -10,11 +10,15 @@ use std::{
 use jiff::Timestamp;
 use parallax_node::{ConfigError as NodeConfigError, Laboratory, NodeConfig};
 use parallax_validation::{
-    base::perspective::{Coordinates, Perspective, PerspectiveId, ResolverSite, Rir, Role},
+    base::{
+        perspective::{Coordinates, Perspective, PerspectiveId, ResolverSite, Rir, Role},
+        suffix::{SuffixList, Suffixes},
+    },
     check::caa::authorize::CaaPolicy,
     lookup::{Dnssec, dnssec::anchor::TrustAnchors},
     plan::PlanLimits,
     record::{FORM_VERSION, Rules, Setup, SetupError},
+    request::RequestRules,
     verdict::cohort::{Cohort, CohortViolation},
 };
 use serde::Deserialize;
@@ -39,6 +43,9 @@ pub struct File {
     /// Policy rows that are stricter than the built-in ones.
     #[serde(default)]
     pub policy_file: Option<PathBuf>,
+    /// A public suffix list newer than the built-in one (req B17, D1).
+    #[serde(default)]
+    pub public_suffix_list: Option<PathBuf>,
     /// How attempts are made.
     #[serde(default)]
     pub engine: EngineSection,
@@ -126,6 +133,10 @@ impl Default for EngineSection {
 pub struct CaaSection {
     /// Whether flags = 1, a common misreading of "critical", counts as critical (req C10).
     pub flags_one_is_critical: bool,
+    /// Whether the CA offers contact-email-caa, so that a critical contactemail does no harm (TLS BR App. A.1).
+    pub processes_contactemail: bool,
+    /// Whether the CA offers contact-phone-caa, so that a critical contactphone does no harm.
+    pub processes_contactphone: bool,
     /// Whether a CAA lookup that failed may count as permission, if the zone is proven to be unsigned and all the
     /// other conditions of the TLS BR §4.2.2.1 hold (req C16). Needs `lookup.caa_repeat_ms`.
     pub lookup_failure_permits: bool,
@@ -133,7 +144,12 @@ pub struct CaaSection {
 
 impl Default for CaaSection {
     fn default() -> Self {
-        Self { flags_one_is_critical: true, lookup_failure_permits: false }
+        Self {
+            flags_one_is_critical: true,
+            processes_contactemail: false,
+            processes_contactphone: false,
+            lookup_failure_permits: false,
+        }
     }
 }
 
@@ -270,6 +286,8 @@ pub struct Config {
     pub rules: Rules,
     /// One for each perspective, in the order of the rules: the primary first.
     pub nodes: Vec<NodeConfig>,
+    /// The public suffix lists that names of requests are held against.
+    pub suffixes: Suffixes,
     /// How attempts are made.
     pub engine: EngineSection,
     /// The journal.
@@ -289,6 +307,12 @@ impl Config {
         Self::parse(&text, path, now)
     }
 
+    /// What requests are held against.
+    #[must_use]
+    pub fn request_rules(&self) -> RequestRules {
+        RequestRules { filter: self.nodes[0].address_filter(), suffixes: self.suffixes.clone() }
+    }
+
     /// Checks the text of a configuration file; `path` is for messages.
     ///
     /// # Errors
@@ -299,6 +323,9 @@ impl Config {
         Checker { path, now }.check(file)
     }
 }
+
+/// From when on a public suffix list is called old, days.
+const SUFFIX_LIST_DAYS_MAX: i64 = 90;
 
 struct Checker<'a> {
     path: &'a Path,
@@ -325,7 +352,27 @@ impl Checker<'_> {
                     .to_owned(),
             );
         }
-        Ok(Config { rules, nodes, engine: file.engine, journal: file.journal, warnings })
+        let (suffixes, list_age) = self.suffixes(&file)?;
+        warnings.extend(
+            list_age
+                .filter(|days| *days > SUFFIX_LIST_DAYS_MAX)
+                .map(|days| format!("public_suffix_list: {days} days old; public suffixes come and go by the week")),
+        );
+        Ok(Config { rules, nodes, suffixes, engine: file.engine, journal: file.journal, warnings })
+    }
+
+    /// The lists, and the age of the one from a file in days: by its version, or else by the file's date.
+    fn suffixes(&self, file: &File) -> Result<(Suffixes, Option<i64>), ConfigError> {
+        let Some(named) = &file.public_suffix_list else { return Ok((Suffixes::default(), None)) };
+        let path = self.path.parent().unwrap_or(Path::new(".")).join(named);
+        let read = |path: &Path| Ok((std::fs::read_to_string(path)?, std::fs::metadata(path)?.modified()?));
+        let (text, modified) = read(&path).map_err(|error| ConfigError::Read { path: path.clone(), error })?;
+        let list: SuffixList = text
+            .parse()
+            .map_err(|problem| self.value("public_suffix_list", format!("{}: {problem}", path.display())))?;
+        let by_file = || Timestamp::try_from(modified).ok().map(|at| self.now.duration_since(at).as_secs() / 86_400);
+        let age = list.age_days(self.now).or_else(by_file);
+        Ok((Suffixes::with(list), age))
     }
 
     fn check_numbers(&self, file: &File) -> Result<(), ConfigError> {
@@ -463,6 +510,8 @@ impl Checker<'_> {
             policy,
             caa: CaaPolicy {
                 lookup_failure_permits: file.caa.lookup_failure_permits,
+                processes_contactemail: file.caa.processes_contactemail,
+                processes_contactphone: file.caa.processes_contactphone,
                 ..caa_policy(file.issuer_domains.clone(), file.caa.flags_one_is_critical)
             },
             perspectives,

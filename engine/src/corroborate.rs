@@ -803,7 +803,13 @@ mod tests {
             stats: Arc::default(),
         };
         let raw = RawRequest { identifier: "a.example".to_owned(), method: "caa".to_owned(), ..RawRequest::default() };
-        let request = CheckRequest::parse(raw, "one", &AddressFilter::default()).expect("a good request");
+        let request = CheckRequest::parse(
+            raw,
+            "one",
+            &AddressFilter::default().into(),
+            "2026-11-25T12:00:00Z".parse().expect("an instant"),
+        )
+        .expect("a good request");
         let started = Timestamp::now();
         let (quorum, _) = rules.quorum(started, started).expect("a quorum");
         let readiness = Readiness { quorum, await_all_on_refusal: true, primary_first: true };

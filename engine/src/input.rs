@@ -7,10 +7,11 @@ use std::{
     path::Path,
 };
 
+use jiff::Timestamp;
 use parallax_validation::{
-    base::{address::AddressFilter, octets::escape},
+    base::octets::escape,
     problem::ProblemKind,
-    request::{CheckRequest, RawRequest},
+    request::{CheckRequest, RawRequest, RequestRules},
 };
 
 /// Octets of a line.
@@ -53,16 +54,16 @@ pub struct BadLine {
 pub struct Input<R> {
     reader: R,
     format: Format,
-    filter: AddressFilter,
+    rules: RequestRules,
     line: u64,
     header: Option<Vec<String>>,
     ids: HashSet<String>,
 }
 
 impl<R: BufRead> Input<R> {
-    /// Reads from `reader`; `filter` tells which addresses are reserved.
-    pub fn new(reader: R, format: Format, filter: AddressFilter) -> Self {
-        Self { reader, format, filter, line: 0, header: None, ids: HashSet::new() }
+    /// Reads from `reader`; `rules` are what its requests are held against.
+    pub fn new(reader: R, format: Format, rules: RequestRules) -> Self {
+        Self { reader, format, rules, line: 0, header: None, ids: HashSet::new() }
     }
 
     /// The next line that is not empty.
@@ -127,12 +128,13 @@ impl<R: BufRead> Input<R> {
         };
         let id = raw.id.clone();
         let default_id = format!("line-{}", self.line);
-        let request = CheckRequest::parse(raw, &default_id, &self.filter).map_err(|error| BadLine {
-            line: self.line,
-            id: id.filter(|id| id.len() <= 200),
-            problem: error.problem(),
-            reason: error.to_string(),
-        })?;
+        let request =
+            CheckRequest::parse(raw, &default_id, &self.rules, Timestamp::now()).map_err(|error| BadLine {
+                line: self.line,
+                id: id.filter(|id| id.len() <= 200),
+                problem: error.problem(),
+                reason: error.to_string(),
+            })?;
         if !self.ids.insert(request.id.as_str().to_owned()) {
             return Err(
                 self.bad(Some(request.id.to_string()), format!("id: '{}' was used on an earlier line", request.id))
@@ -154,6 +156,15 @@ impl<R: BufRead> Input<R> {
                 "id" => raw.id = given,
                 "name" | "identifier" => raw.identifier = value,
                 "method" => raw.method = value,
+                "random_value" => raw.random_value = given,
+                "record_type" => raw.record_type = given,
+                "prefix_label" => raw.prefix_label = given,
+                "file" => raw.file = given,
+                "scheme" => raw.scheme = given,
+                "contact" => raw.contact = given,
+                "authorization_domain" => raw.authorization_domain = given,
+                "reverse_name" => raw.reverse_name = given,
+                "mail_host" => raw.mail_host = given,
                 "token" => raw.token = given,
                 "key_authorization" => raw.key_authorization = given,
                 "account_uri" => raw.account_uri = given,
@@ -197,7 +208,7 @@ mod tests {
     use super::*;
 
     fn lines(text: &str, format: Format) -> Vec<(u64, Result<String, String>)> {
-        let mut input = Input::new(text.as_bytes(), format, AddressFilter::default());
+        let mut input = Input::new(text.as_bytes(), format, RequestRules::default());
         let mut all = Vec::new();
         while let Some((line, parsed)) = input.next_line().expect("memory can be read") {
             all.push((line, parsed.map(|r| format!("{} {}", r.id, r.identifier)).map_err(|bad| bad.reason)));

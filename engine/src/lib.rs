@@ -14,6 +14,7 @@ pub mod config;
 pub mod corroborate;
 pub mod input;
 pub mod journal;
+pub mod methods;
 pub mod prove;
 pub mod show;
 pub mod tally;

@@ -16,18 +16,17 @@ use parallax_engine::{
     corroborate::Corroborator,
     input::Format,
     journal::{JournalOptions, Writer},
-    prove, show,
+    methods, prove, show,
 };
 use parallax_node::{Laboratory, Node, NodeConfig};
 use parallax_protocol::{AttemptId, Task};
 use parallax_validation::{
-    base::address::AddressFilter,
     check::caa,
     explain::diagnosis,
     lookup::{Dnssec, dnssec::anchor::TrustAnchors},
     plan::{Plan, PlanLimits},
     record::Record,
-    request::{CheckRequest, RawRequest},
+    request::{CheckRequest, RawRequest, RequestRules},
 };
 use rand::RngExt as _;
 
@@ -68,18 +67,32 @@ enum Command {
     Journal(Journal),
     /// Say what an attempt in a journal means.
     Explain(Explain),
+    /// List the methods of the Baseline Requirements: what each may show, and until when.
+    Methods(Methods),
     /// Read a configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
 }
 
 #[derive(Args)]
+struct Methods {
+    /// The instant they are looked at, such as 2027-03-15T00:00:00Z; now if not given.
+    #[arg(long)]
+    at: Option<Timestamp>,
+    /// Print them as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
 struct Bulk {
     /// Requests: JSON Lines, or CSV with a header line (name,method,…); - for standard input.
     ///
-    /// Fields: id, identifier (name, *.name or address), method (http-01, tls-alpn-01, dns-01, dns-account-01,
-    /// dns-persist-01, caa), token and key_authorization (not with dns-persist-01 and caa), account_uri (needed by dns-account-01
-    /// and dns-persist-01), caa (default true), relied_on_method (with caa), sibling_digests.
+    /// Fields: id, identifier (name, *.name, address or mailbox), method (see `parallax methods`, or caa), and by
+    /// method: token and key_authorization (http-01, dns-01, dns-account-01, tls-alpn-01); random_value (dns-change
+    /// with record_type and prefix_label, website-change with file and scheme); contact (contact-…); account_uri
+    /// (dns-account-01, dns-persist-01, and wherever CAA binds an account). Further: authorization_domain, reverse_name
+    /// (addresses), mail_host (mailboxes), caa (default true), relied_on_method (with caa), sibling_digests.
     file: PathBuf,
     /// Configuration file.
     #[arg(long, default_value = "parallax.toml")]
@@ -112,12 +125,12 @@ enum FormatArg {
 
 #[derive(Args)]
 struct Check {
-    /// Name, *.name or address.
+    /// Name, *.name, address or mailbox.
     identifier: String,
-    /// http-01, tls-alpn-01, dns-01, dns-account-01, dns-persist-01 or caa.
+    /// A label of `parallax methods`, or caa.
     #[arg(long)]
     method: String,
-    /// The challenge's token; dns-persist-01 has none.
+    /// The challenge's token, for ACME methods other than dns-persist-01.
     #[arg(long)]
     token: Option<String>,
     /// Token, dot, thumbprint of the account's key.
@@ -126,6 +139,33 @@ struct Check {
     /// The account: for dns-account-01 and dns-persist-01, and for CAA records that bind one (RFC 8657).
     #[arg(long)]
     account_uri: Option<String>,
+    /// Random Value or Request Token, for dns-change and website-change.
+    #[arg(long)]
+    random_value: Option<String>,
+    /// TXT, CNAME or CAA, for dns-change; TXT if not given.
+    #[arg(long)]
+    record_type: Option<String>,
+    /// The label before the name, for dns-change; it begins with an underscore.
+    #[arg(long)]
+    prefix_label: Option<String>,
+    /// The file below /.well-known/pki-validation/, for website-change.
+    #[arg(long)]
+    file: Option<String>,
+    /// http or https, for website-change; http if not given.
+    #[arg(long)]
+    scheme: Option<String>,
+    /// The mail address or telephone number that was chosen, for contact-….
+    #[arg(long)]
+    contact: Option<String>,
+    /// The name that control is shown for, above the identifier or where its aliases lead.
+    #[arg(long)]
+    authorization_domain: Option<String>,
+    /// The name of an address by reverse lookup, which control is shown for.
+    #[arg(long)]
+    reverse_name: Option<String>,
+    /// The mail host of a mailbox, which control is shown for.
+    #[arg(long)]
+    mail_host: Option<String>,
     /// Leave CAA out.
     #[arg(long)]
     no_caa: bool,
@@ -142,7 +182,7 @@ struct Check {
 
 #[derive(Args)]
 struct Caa {
-    /// Name or *.name.
+    /// Name, *.name or mailbox.
     name: String,
     /// The CA's name in CAA records; may be given several times.
     #[arg(long = "issuer", required = true)]
@@ -254,6 +294,11 @@ fn main() -> ExitCode {
             run_prove(&directory, &id, trust_anchor.as_deref(), json)
         }
         Command::Explain(args) => run_explain(&args),
+        Command::Methods(args) => {
+            let at = args.at.unwrap_or_else(Timestamp::now);
+            print_out(&if args.json { json_line(&methods::as_json(at)) } else { methods::as_text(at) });
+            Ok(0)
+        }
         Command::Config(ConfigCommand::Check { file, json }) => run_config_check(&file, json),
         Command::Config(ConfigCommand::Sample) => {
             print_out(SAMPLE);
@@ -356,11 +401,20 @@ fn run_check(args: Check) -> Result<u8, Failed> {
         token: args.token,
         key_authorization: args.key_authorization,
         account_uri: args.account_uri,
+        random_value: args.random_value,
+        record_type: args.record_type,
+        prefix_label: args.prefix_label,
+        file: args.file,
+        scheme: args.scheme,
+        contact: args.contact,
+        authorization_domain: args.authorization_domain,
+        reverse_name: args.reverse_name,
+        mail_host: args.mail_host,
         caa: args.no_caa.then_some(false),
         ..RawRequest::default()
     };
     let id = format!("check-{:016x}", rand::rng().random::<u64>());
-    let request = CheckRequest::parse(raw, &id, &config.nodes[0].address_filter()).map_err(unusable)?;
+    let request = CheckRequest::parse(raw, &id, &config.request_rules(), Timestamp::now()).map_err(unusable)?;
     let directory = args.journal.unwrap_or_else(|| config.journal.directory.clone());
     let options = JournalOptions { segment_bytes_max: config.journal.segment_mib << 20 };
     let (journal, _) = Writer::open(&directory, options).map_err(broken)?;
@@ -383,7 +437,7 @@ fn run_caa(args: Caa) -> Result<u8, Failed> {
         relied_on_method: args.relied_on_method,
         ..RawRequest::default()
     };
-    let request = CheckRequest::parse(raw, "caa", &AddressFilter::default()).map_err(unusable)?;
+    let request = CheckRequest::parse(raw, "caa", &RequestRules::default(), Timestamp::now()).map_err(unusable)?;
     let resolver = match args.resolver {
         Some(text) => parse_resolver(&text)?,
         None => system_resolver()?,
@@ -559,12 +613,18 @@ fn run_explain(args: &Explain) -> Result<u8, Failed> {
     not_found(found, Some(&args.id), &args.journal)
 }
 
+fn suffix_list(config: &Config) -> String {
+    let newer = config.suffixes.newer().map(|list| format!(", and {list}"));
+    format!("built in{}", newer.unwrap_or_default())
+}
+
 fn run_config_check(file: &Path, json: bool) -> Result<u8, Failed> {
     let config = Config::load(file, Timestamp::now()).map_err(unusable)?;
     let remotes = config.rules.remotes().len();
     if json {
         print_out(&json_line(&serde_json::json!({
             "primary": config.rules.primary().id, "remotes": remotes, "setup": config.rules.digest(), "warnings": config.warnings,
+            "public_suffix_list": suffix_list(&config),
         })));
     } else {
         let mut text = format!(
@@ -573,6 +633,7 @@ fn run_config_check(file: &Path, json: bool) -> Result<u8, Failed> {
             config.rules.primary().id,
             config.rules.digest()
         );
+        text += &format!("  public suffix list: {}\n", suffix_list(&config));
         for warning in &config.warnings {
             text += &format!("  warning: {warning}\n");
         }

@@ -28,6 +28,7 @@ const EDE_SHOWN_BYTES: usize = 160;
 const CLIMB: &str = "RFC 8659 §3";
 const ISSUE: &str = "RFC 8659 §4.2";
 const ISSUEWILD: &str = "RFC 8659 §4.3";
+const ISSUEMAIL: &str = "RFC 9495 §4";
 const CRITICAL: &str = "RFC 8659 §4.5, TLS BR 2.3.1 §4.2.2.1";
 const ACCOUNT: &str = "RFC 8657 §3";
 const METHODS: &str = "RFC 8657 §4, TLS BR 2.3.1 §4.2.2.1.2";
@@ -388,6 +389,7 @@ fn governing_section(decision: &CaaDecision) -> &'static str {
         | CaaRule::NotAuthorized { property, .. } => match property {
             GoverningProperty::Issue => ISSUE,
             GoverningProperty::Issuewild => ISSUEWILD,
+            GoverningProperty::Issuemail => ISSUEMAIL,
         },
         CaaRule::EmptySet | CaaRule::CriticalUnknown { .. } | CaaRule::UnparsableRecord { .. } => ISSUE,
     }

@@ -5,7 +5,7 @@
 //! [`crate::abnf`]; and without one, only a set without the governing property permits.
 
 use parallax_validation::check::caa::{
-    authorize::{CaaContext, CaaPolicy, CaaRule, authorize},
+    authorize::{CaaContext, CaaPolicy, CaaRule, CaaSubject, authorize},
     property::parse_rdata,
 };
 
@@ -54,7 +54,11 @@ pub fn run(data: &[u8]) {
         ..CaaPolicy::default()
     };
     let context = CaaContext {
-        wildcard: choices & 16 != 0,
+        subject: match choices & 48 {
+            0 => CaaSubject::Name,
+            16 => CaaSubject::Wildcard,
+            _ => CaaSubject::Mailbox,
+        },
         account_uri: (choices & 32 != 0).then_some(ACCOUNT),
         method_labels: if choices & 64 != 0 { &["http-01", "ca-tbr-19"] } else { &[] },
     };
@@ -80,7 +84,11 @@ pub fn run(data: &[u8]) {
 
     let tags: Vec<Option<String>> = rdatas.iter().map(|rdata| split(rdata).map(|(_, tag, _)| tag)).collect();
     let has = |wanted: &str| tags.iter().any(|tag| tag.as_deref() == Some(wanted));
-    let governing = if context.wildcard && has("issuewild") { "issuewild" } else { "issue" };
+    let governing = match context.subject {
+        CaaSubject::Wildcard if has("issuewild") => "issuewild",
+        CaaSubject::Mailbox => "issuemail",
+        CaaSubject::Wildcard | CaaSubject::Name => "issue",
+    };
     if decision.permitted {
         assert!(tags.iter().all(Option::is_some), "a record that cannot be split permits");
         let named = rdatas.iter().any(|rdata| names_this_ca(rdata, governing));

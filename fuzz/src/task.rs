@@ -180,7 +180,7 @@ fn reply_to(world: &World, query: &[u8], nsec3: bool) -> Vec<u8> {
 fn a_plan(feed: &mut Feed<'_>) -> Plan {
     let choices = feed.octet();
     let txt = |name: &str| Some(ControlPlan::txt(name.to_owned()));
-    let http = |host| Some(ControlPlan::Http { host, path: "/t".to_owned() });
+    let http = |host| Some(ControlPlan::http(host, "/t".to_owned()));
     let named = |name: &str| http(Host::Name(name.to_owned()));
     let control = match choices & 7 {
         0 => txt("t.b.a"),

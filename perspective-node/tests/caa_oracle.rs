@@ -27,8 +27,13 @@ fn patient() -> PlanLimits {
 
 fn request(case: &CaaCase) -> CheckRequest {
     let raw = RawRequest { identifier: case.name.clone(), method: "caa".to_owned(), ..RawRequest::default() };
-    CheckRequest::parse(raw, "oracle", &AddressFilter::default())
-        .unwrap_or_else(|error| panic!("{}: {error}", case.name))
+    CheckRequest::parse(
+        raw,
+        "oracle",
+        &AddressFilter::default().into(),
+        "2026-11-25T12:00:00Z".parse().expect("an instant"),
+    )
+    .unwrap_or_else(|error| panic!("{}: {error}", case.name))
 }
 
 fn finding(request: &CheckRequest, seen: &Observation) -> CaaFinding {

@@ -32,7 +32,7 @@ fn plan(case: &Case) -> Plan {
         RecordType::Caa => (None, vec![case.name.clone()]),
         RecordType::A | RecordType::Aaaa => {
             let host = Host::Name(case.name.clone());
-            (Some(ControlPlan::Http { host, path: "/".to_owned() }), Vec::new())
+            (Some(ControlPlan::http(host, "/".to_owned())), Vec::new())
         }
         RecordType::Cname | RecordType::Ptr | RecordType::Mx => {
             let (name, rtype) = (case.name.clone(), case.rtype);

@@ -824,10 +824,12 @@ pub struct UnusedAddress {
 pub enum UnusedReason {
     /// It lies in this special-purpose block (req D17).
     Special(String),
-    /// Another address answered first; an answer is final (`cases.md` D06).
+    /// Another address answered first, or over https was connected to; that is final (`cases.md` D06).
     OtherAnswered,
-    /// One address of each family is tried; another one was drawn.
+    /// Two addresses of each family are tried at most; others were drawn.
     OtherDrawn,
+    /// The fetch or probe ended before its turn, without an answer: the time ran out, or our own side failed.
+    NoTurn,
 }
 
 /// One connection.
@@ -912,6 +914,9 @@ pub enum HttpFailure {
     Tls(TlsFailure),
     /// A response began and broke off.
     BrokenOff(NetworkError),
+    /// A response began and went on more slowly than
+    /// [`PACE_OCTETS_PER_SECOND_MIN`](crate::base::limits::PACE_OCTETS_PER_SECOND_MIN) allows.
+    TooSlow,
     /// What came is not HTTP, or too large.
     BadResponse {
         /// What is wrong.

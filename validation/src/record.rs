@@ -14,7 +14,12 @@ use crate::{
         attempt::AttemptId,
         perspective::{Perspective, PerspectiveId, Rir, Role},
     },
-    check::{Determination, caa::authorize::CaaPolicy, judge},
+    check::{
+        Determination,
+        caa::authorize::CaaPolicy,
+        dcv::registry::{self, Standing},
+        judge,
+    },
     explain::{Explanation, Seen, explain},
     observation::Observation,
     plan::PlanLimits,
@@ -179,7 +184,13 @@ pub fn evaluate(
             None => Answer::None(PerspectiveState::NotAsked),
         })
         .collect();
+    let ended = request.rows().find(|row| matches!(row.standing(decided), Standing::Ended { .. }));
     let (verdict, revision) = match rules.quorum(started, decided) {
+        // An attempt that spans a change obeys the later rule (req A20, F6).
+        quorum if ended.is_some() => {
+            let refused = Verdict::Refused { refusal: Refusal::MethodEnded, figures: None };
+            (refused, quorum.map(|(_, revision)| revision.to_owned()))
+        }
         Some((quorum, revision)) => (decide(&quorum, &answers[0], &answers[1..]), Some(revision.to_owned())),
         None => (no_quorum_possible(&answers), None),
     };
@@ -195,8 +206,24 @@ pub fn evaluate(
             Seen { perspective, observation, answer }
         })
         .collect();
-    let explanation = explain(request, &verdict, &seen);
+    let mut explanation = explain(request, &verdict, &seen);
+    explanation.warnings.extend(discouraged(request, decided));
     Evaluation { answers, revision, verdict, explanation }
+}
+
+/// Methods that should not be used any more, and until when they may.
+fn discouraged(request: &CheckRequest, at: Timestamp) -> Vec<String> {
+    let mut texts = Vec::new();
+    for row in request.rows() {
+        let Standing::Discouraged { since, ends } = row.standing(at) else { continue };
+        let until =
+            ends.map(|ends| format!(" and may not be used from {} on", registry::day(ends))).unwrap_or_default();
+        let text = format!("{row} is discouraged since {}{until}.", registry::day(since));
+        if !texts.contains(&text) {
+            texts.push(text);
+        }
+    }
+    texts
 }
 
 /// Judges the observation of one perspective, by its place in the cohort, under a setup.
@@ -227,7 +254,7 @@ pub struct Record {
     pub predecessor: Option<AttemptId>,
     /// The [`Setup`] it was made under, by digest.
     pub setup: String,
-    /// The sub-section of the TLS BR of the method, or `caa` (req E3).
+    /// The sub-section of the TLS BR of the method, and of what leads to it, or `caa` (req E3).
     pub method: String,
     /// What was asked.
     pub request: CheckRequest,
@@ -342,13 +369,12 @@ impl Record {
             .zip(&evaluation.answers)
             .map(|(perspective, answer)| perspective_record(&perspective.id, answer, replies.next()))
             .collect();
-        let section = request.control.as_ref().map(|c| c.method.section(request.identifier.domain().is_none()));
         Self {
             form: FORM_VERSION,
             attempt,
             predecessor: None,
             setup: rules.digest.clone(),
-            method: section.unwrap_or("caa").to_owned(),
+            method: request.sections().unwrap_or_else(|| "caa".to_owned()),
             request: request.clone(),
             started,
             decided,

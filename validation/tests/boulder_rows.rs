@@ -116,7 +116,12 @@ impl Input {
                 outcome_of(&World::new(raw(name, "dns-persist-01")).txt(PERSIST, &records).play())
             }
             Self::Path(path) => (path.outcome(), String::new()),
-            Self::Request(request) => match CheckRequest::parse(request.clone(), "row", &filter()) {
+            Self::Request(request) => match CheckRequest::parse(
+                request.clone(),
+                "row",
+                &filter().into(),
+                "2026-11-25T12:00:00Z".parse().expect("an instant"),
+            ) {
                 Ok(_) => (PASS, String::new()),
                 Err(error) => (Outcome::Fail(error.problem()), error.to_string()),
             },
@@ -844,7 +849,11 @@ impl Path {
             _ => (ZONE, raw(ZONE, "caa")),
         };
         let lookup = query(name, self.rtype, self.silent, |query| (self.datagram)(query, &digest()), self.tcp);
-        (lookup, CheckRequest::parse(request, "row", &filter()).unwrap())
+        (
+            lookup,
+            CheckRequest::parse(request, "row", &filter().into(), "2026-11-25T12:00:00Z".parse().expect("an instant"))
+                .unwrap(),
+        )
     }
 }
 

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[allow(dead_code, reason = "the world has more than these cases need")]
 mod world;
 
 use parallax_validation::{
@@ -335,11 +336,29 @@ fn d12b_a_soft_404_that_prints_the_path() {
 }
 
 #[test]
-fn d12c_the_website_method_is_not_offered() {
-    let request =
-        RawRequest { identifier: WWW.to_owned(), method: "website-change".to_owned(), ..RawRequest::default() };
-    let error = CheckRequest::parse(request, "case", &filter()).unwrap_err();
-    assert!(error.to_string().contains("'website-change' is not a method offered here"), "{error}");
+fn d12c_a_value_that_occurs_in_the_request_is_refused() {
+    let value = "8f3a09c47d21e65b8f3a09c47d21e65b";
+    let website = |identifier: &str, file: &str| {
+        let request = RawRequest {
+            identifier: identifier.to_owned(),
+            method: "website-change".to_owned(),
+            random_value: Some(value.to_owned()),
+            file: Some(file.to_owned()),
+            ..RawRequest::default()
+        };
+        CheckRequest::parse(request, "case", &filter().into(), "2026-11-25T12:00:00Z".parse().unwrap())
+    };
+    website(WWW, "fileauth.txt").expect("the value is not asked for by itself");
+    for (identifier, file, field) in [
+        (WWW, format!("{value}.txt"), "file"),
+        (WWW, format!("a/{}/b", value.to_ascii_uppercase()), "file"),
+        ("8f3a09c47d21e65b8f3a09c47d21e65b.customer.example", "fileauth.txt".to_owned(), "identifier"),
+    ] {
+        let error = website(identifier, &file).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("random_value: it occurs in {field}")), "{error}");
+        assert_eq!(error.problem(), ProblemKind::Malformed);
+        assert!(!error.to_string().contains(value), "{error}");
+    }
 }
 
 #[test]
@@ -756,7 +775,13 @@ fn d39_name_hygiene_before_any_packet() {
         ("*.customer.example", "tls-alpn-01", "cannot validate the wildcard", ProblemKind::Malformed),
         ("customer.example", "tls-sni-01", "not a method offered", ProblemKind::Malformed),
     ] {
-        let error = CheckRequest::parse(raw(identifier, method), "case", &filter()).expect_err(identifier);
+        let error = CheckRequest::parse(
+            raw(identifier, method),
+            "case",
+            &filter().into(),
+            "2026-11-25T12:00:00Z".parse().expect("an instant"),
+        )
+        .expect_err(identifier);
         assert!(error.to_string().contains(wanted), "{identifier}: {error}");
         assert_eq!(error.problem(), problem, "{identifier}");
     }

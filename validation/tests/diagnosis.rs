@@ -141,7 +141,13 @@ fn observation(caa: Vec<DnsLookup>, diagnosis: Option<Diagnosis>) -> Observation
 fn explained(primary: Observation, remotes: Option<Observation>) -> Explanation {
     let raw =
         RawRequest { identifier: "customer.example".to_owned(), method: "caa".to_owned(), ..RawRequest::default() };
-    let request = CheckRequest::parse(raw, "test", &AddressFilter::default()).expect("good");
+    let request = CheckRequest::parse(
+        raw,
+        "test",
+        &AddressFilter::default().into(),
+        "2026-11-25T12:00:00Z".parse().expect("an instant"),
+    )
+    .expect("good");
     let rules = rules();
     let remote = remotes.map_or(Reply::None(PerspectiveState::NotAsked), Reply::Observed);
     let replies = std::iter::once(Reply::Observed(primary)).chain(std::iter::repeat_n(remote, 5)).collect();

@@ -451,7 +451,7 @@ proptest! {
 
     #[test]
     fn a_redirect_leads_to_port_80_or_443_or_nowhere(locations in vec(location(), 1..4)) {
-        let mut target = Target::first(&Host::Name("www.customer.example".to_owned()), "/t").expect("good");
+        let mut target = Target::first(&Host::Name("www.customer.example".to_owned()), "/t", false).expect("good");
         for (number, location) in locations.iter().enumerate() {
             match target.redirected(location, number as u8 + 1) {
                 Ok(next) => {
@@ -534,7 +534,7 @@ fn a_plan() -> impl Strategy<Value = Plan> {
             Host::Ip(Ipv4Addr::new(8, 8, 4, 4).into()),
             Host::Ip(Ipv4Addr::LOCALHOST.into()),
         ])
-        .prop_map(|host| Some(ControlPlan::Http { host, path: "/t".to_owned() })),
+        .prop_map(|host| Some(ControlPlan::http(host, "/t".to_owned()))),
         1 => prop::sample::select(vec![
             Host::Name("www.customer.example".to_owned()),
             Host::Name("not a host".to_owned()),

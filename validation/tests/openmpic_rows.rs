@@ -132,7 +132,12 @@ fn quirk(quirk: Quirk) -> Outcome {
 }
 
 fn request(identifier: &str, method: &str) -> Outcome {
-    match CheckRequest::parse(raw(identifier, method), "row", &filter()) {
+    match CheckRequest::parse(
+        raw(identifier, method),
+        "row",
+        &filter().into(),
+        "2026-11-25T12:00:00Z".parse().expect("an instant"),
+    ) {
         Ok(_) => PASS,
         Err(error) => Outcome::Fail(error.problem()),
     }
@@ -177,7 +182,15 @@ fn txt_beside(other: &[u8]) -> Outcome {
     let mut lookup = lookup.clone();
     let DnsOutcome::Answer(set) = &mut lookup.outcome else { panic!("an answer") };
     set.rdata.insert(0, Octets([&[other.len() as u8], other].concat()));
-    let challenge = CheckRequest::parse(raw(ZONE, "dns-01"), "row", &filter()).unwrap().control.unwrap();
+    let challenge = CheckRequest::parse(
+        raw(ZONE, "dns-01"),
+        "row",
+        &filter().into(),
+        "2026-11-25T12:00:00Z".parse().expect("an instant"),
+    )
+    .unwrap()
+    .control
+    .unwrap();
     match dns01::judge(challenge.key_authorization().unwrap(), &[], &lookup) {
         Finding::Confirmed => PASS,
         Finding::Contradicted(_) => UNAUTHORIZED,

@@ -1,7 +1,7 @@
 //! RFC 8657 §3 and §4 with TLS BR 2.3.1 §4.2.2.1.2: binding to an account and a method (req C15).
 
 use parallax_validation::check::{
-    caa::authorize::{CaaContext, CaaDecision, CaaPolicy, CaaRule, RecordFinding, authorize},
+    caa::authorize::{CaaContext, CaaDecision, CaaPolicy, CaaRule, CaaSubject, RecordFinding, authorize},
     dcv::Method,
 };
 
@@ -24,7 +24,7 @@ fn decide_with(values: &[&str], policy: &CaaPolicy, context: &CaaContext<'_>) ->
 }
 
 fn context(method: &str) -> CaaContext<'static> {
-    CaaContext { wildcard: false, account_uri: Some(ACCOUNT), method_labels: method_labels(method) }
+    CaaContext { subject: CaaSubject::Name, account_uri: Some(ACCOUNT), method_labels: method_labels(method) }
 }
 
 /// One record of this CA with `parameters`, for the usual account and http-01.

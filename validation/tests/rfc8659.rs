@@ -2,7 +2,7 @@
 //! cases D28, D30–D32). The recogniser here is a second reading of the grammar, independent of the parser.
 
 use parallax_validation::check::caa::{
-    authorize::{CaaContext, CaaDecision, CaaPolicy, CaaRule, GoverningProperty, RecordFinding, authorize},
+    authorize::{CaaContext, CaaDecision, CaaPolicy, CaaRule, CaaSubject, GoverningProperty, RecordFinding, authorize},
     property::{
         IssueValue, IssueValueError, IssueValueFault as Fault, RdataError, SHOWN_OCTETS_MAX, TagKind, escape,
         parse_issue_value, parse_rdata,
@@ -22,7 +22,11 @@ fn policy() -> CaaPolicy {
 }
 
 fn context(wildcard: bool) -> CaaContext<'static> {
-    CaaContext { wildcard, account_uri: Some("https://ca.example/acct/7"), method_labels: &["http-01", "ca-tbr-19"] }
+    CaaContext {
+        subject: if wildcard { CaaSubject::Wildcard } else { CaaSubject::Name },
+        account_uri: Some("https://ca.example/acct/7"),
+        method_labels: &["http-01", "ca-tbr-19"],
+    }
 }
 
 fn decide_with(records: &[Vec<u8>], policy: &CaaPolicy, wildcard: bool) -> CaaDecision {

@@ -66,7 +66,13 @@ pub(crate) fn plan(identifier: &str, method: &str, caa: bool, limits: PlanLimits
         caa: control.then_some(caa),
         ..RawRequest::default()
     };
-    let request = CheckRequest::parse(raw, "test", &AddressFilter::allowing(loopback())).expect("a good request");
+    let request = CheckRequest::parse(
+        raw,
+        "test",
+        &AddressFilter::allowing(loopback()).into(),
+        "2026-11-25T12:00:00Z".parse().expect("an instant"),
+    )
+    .expect("a good request");
     limits.check().expect("limits that can be");
     Plan::new(&request, limits, None)
 }

@@ -46,8 +46,10 @@ pub const EDE_MAX: usize = 4;
 pub const EDE_TEXT_BYTES_MAX: usize = 200;
 /// Queries one check has in flight at a time.
 pub const CHECK_QUERIES_IN_FLIGHT_MAX: usize = 16;
-/// Lookups one check makes in all: every level of a name, two addresses a hop, and hints.
-pub const CHECK_LOOKUPS_MAX: usize = NAME_LABELS_MAX + 2 * (HTTP_REDIRECTS_MAX + 1) + HINTS_MAX + 4;
+/// Lookups one check makes in all: every level of a name, and perhaps of the authorization domain name too, an alias
+/// chain, two addresses a hop, and hints.
+pub const CHECK_LOOKUPS_MAX: usize =
+    2 * NAME_LABELS_MAX + ALIAS_HOPS_MAX + 2 * (HTTP_REDIRECTS_MAX + 1) + HINTS_MAX + 4;
 /// Queries one check makes in all: each lookup may be asked twice, and so may each link of the chain of trust.
 pub const CHECK_QUERIES_MAX: usize = 2 * (CHECK_LOOKUPS_MAX + LINKS_MAX);
 /// Name servers of a zone that a diagnosis asks themselves.
@@ -70,6 +72,13 @@ pub const NSID_BYTES_MAX: usize = 64;
 pub const HINTS_MAX: usize = 2;
 /// Address records kept of one lookup; a host needs no more, and evidence stays small.
 pub const ADDRESSES_KEPT_MAX: usize = 32;
+/// Addresses of one family that are tried at one host, one after the other.
+pub const ADDRESSES_PER_FAMILY_MAX: usize = 2;
+/// How long a server may be slow after the first octet of a response, or of a TLS handshake, milliseconds.
+pub const PACE_GRACE_MS: u64 = 2_000;
+/// Octets a second it must have sent on average since that first octet, once the grace is over. The head of a
+/// response alone buys some seconds; an octet now and then buys none.
+pub const PACE_OCTETS_PER_SECOND_MIN: u64 = 64;
 /// Redirects followed (req D16).
 pub const HTTP_REDIRECTS_MAX: usize = 10;
 /// Octets of a response head.
@@ -108,6 +117,14 @@ pub const TOKEN_CHARS_MIN: usize = 22;
 pub const TOKEN_CHARS_MAX: usize = 128;
 /// Characters of a key thumbprint: SHA-256 in base64url without padding (RFC 8555 §8.1).
 pub const THUMBPRINT_CHARS: usize = 43;
+/// Bits of randomness a Random Value must be able to hold (TLS BR 2.3.1 §1.6.1).
+pub const RANDOM_VALUE_BITS_MIN: u32 = 112;
+/// Characters of a Random Value or Request Token.
+pub const RANDOM_VALUE_CHARS_MAX: usize = 128;
+/// Characters of a file's path below `/.well-known/pki-validation/`.
+pub const FILE_CHARS_MAX: usize = 128;
+/// Octets of the body that are read of a file with a Random Value.
+pub const WEBSITE_BODY_BYTES_MAX: usize = 4 * 1024;
 /// Characters of a request's id.
 pub const REQUEST_ID_CHARS_MAX: usize = 64;
 /// Characters of an account URI.

@@ -6,6 +6,7 @@ pub mod limits;
 pub mod name;
 pub mod octets;
 pub mod perspective;
+pub mod suffix;
 
 use std::time::Duration;
 

@@ -16,10 +16,15 @@ use self::{
     caa::{CaaFinding, authorize::CaaPolicy},
     dcv::{
         Method,
+        contact::{self, ContactFault},
+        derivation::{self, DerivationFault},
+        dns_account01,
+        dns_change::{self, ValueFault},
         dns_persist01::{self, PersistFault},
-        dns01::TxtFault,
-        http01::BodyFault,
+        dns01::{self, TxtFault},
+        http01::{self, BodyFault},
         tls_alpn01::{self, CertificateFault},
+        website,
     },
 };
 use crate::{
@@ -30,7 +35,7 @@ use crate::{
         HttpOutcome, Observation, RecordType, SecurityStatus, TlsObservation, TlsProbeFailure,
     },
     plan::{ControlPlan, Host},
-    request::{Challenge, CheckRequest},
+    request::{Challenge, CheckRequest, Proof},
 };
 
 /// What one perspective's observation means for control.
@@ -53,11 +58,17 @@ pub enum Contradiction {
     Status(u16),
     /// The body is not the key authorization.
     Body(BodyFault),
-    /// No TXT record.
-    NoTxt {
+    /// No such record.
+    NoRecord {
         /// The name does not exist at all.
         nxdomain: bool,
     },
+    /// Records, none of which holds the value (req D6).
+    Value(ValueFault),
+    /// Records, none of which is the contact (req D10, D11).
+    Contact(ContactFault),
+    /// The lookups do not lead from the identifier to the name that control was to be shown for (req D1).
+    Derivation(DerivationFault),
     /// TXT records, none of them right.
     Txt(TxtFault),
     /// TXT records, none of which lets the account have a certificate (req D9).
@@ -87,6 +98,14 @@ pub enum LookupFailure {
     NotObserved,
     /// Nobody validated DNSSEC, and a primary must (req B1).
     NotValidated,
+}
+
+impl LookupFailure {
+    /// A question that got no answer.
+    #[must_use]
+    pub fn dns(lookup: &DnsLookup, failure: &DnsFailure) -> Self {
+        Self::Dns { name: lookup.name.clone(), rtype: lookup.rtype, failure: failure.clone() }
+    }
 }
 
 /// One perspective's answer.
@@ -144,44 +163,80 @@ pub fn judge(request: &CheckRequest, observation: &Observation, policy: &CaaPoli
     Determination { control, caa }
 }
 
-/// Judges control. What is not evidence about what was asked, by the method that was asked, is none.
+/// Judges control: what leads to the subject, and then the proof. What is not evidence about what was asked, by the
+/// method that was asked, is none.
 fn control(request: &CheckRequest, challenge: &Challenge, observation: &Observation, policy: &CaaPolicy) -> Finding {
     // A request is parsed so that this cannot be; one read back from a forged journal was not.
-    if request.identifier.is_wildcard() && !challenge.method.allows_wildcard() {
+    if !derivation::is_lawful(&request.identifier, request.derivation.as_ref(), challenge.method) {
         return Finding::Failed(LookupFailure::NotObserved);
     }
-    match (challenge.method, challenge.key_authorization(), &observation.control) {
-        (Method::Http01, Some(key), Some(ControlObservation::Http(seen))) if is_first_url(request, seen) => {
-            dcv::http01::judge(key, seen)
+    match derivation::judge(request, &observation.derivation) {
+        Finding::Confirmed => proof(request, challenge, observation, policy),
+        other => other,
+    }
+}
+
+fn proof(request: &CheckRequest, challenge: &Challenge, observation: &Observation, policy: &CaaPolicy) -> Finding {
+    let not_observed = Finding::Failed(LookupFailure::NotObserved);
+    let (Some(plan), Some(seen)) = (ControlPlan::of(request), &observation.control) else { return not_observed };
+    if !is_about(&plan, seen) {
+        return not_observed;
+    }
+    match (challenge.method, &challenge.proof, seen) {
+        (Method::Http01, Proof::KeyAuthorization(key), ControlObservation::Http(seen)) => http01::judge(key, seen),
+        (Method::Dns01, Proof::KeyAuthorization(key), ControlObservation::Record(seen)) => {
+            dns01::judge(key, &request.sibling_digests, seen)
         }
-        (Method::Dns01, Some(key), Some(ControlObservation::Record(seen))) if is_challenge_name(request, seen) => {
-            dcv::dns01::judge(key, &request.sibling_digests, seen)
+        (Method::DnsAccount01, Proof::AccountName { key_authorization: key, .. }, ControlObservation::Record(seen)) => {
+            dns_account01::judge(key, &request.sibling_digests, seen)
         }
-        (Method::DnsAccount01, Some(key), Some(ControlObservation::Record(seen)))
-            if is_challenge_name(request, seen) =>
-        {
-            dcv::dns_account01::judge(key, &request.sibling_digests, seen)
+        (Method::DnsPersist01, Proof::Persistent { account_uri }, ControlObservation::Record(seen)) => {
+            let wanted = dns_persist01::Wanted {
+                issuer_domains: &policy.issuer_domains,
+                account_uri,
+                // The draft asks for its policy for names below the record's too.
+                wildcard: request.identifier.is_wildcard() || request.is_pruned(),
+                at: observation.started,
+            };
+            dns_persist01::judge(&wanted, seen)
         }
-        (Method::DnsPersist01, None, Some(ControlObservation::Record(seen))) if is_challenge_name(request, seen) => {
-            match challenge.account_uri() {
-                Some(account_uri) => {
-                    let wanted = dns_persist01::Wanted {
-                        issuer_domains: &policy.issuer_domains,
-                        account_uri,
-                        wildcard: request.identifier.is_wildcard(),
-                        at: observation.started,
-                    };
-                    dns_persist01::judge(&wanted, seen)
-                }
-                None => Finding::Failed(LookupFailure::NotObserved),
-            }
+        (Method::TlsAlpn01, Proof::KeyAuthorization(key), ControlObservation::Tls(seen)) => {
+            tls_alpn01::judge(key, &request.subject(), seen)
         }
-        (Method::TlsAlpn01, Some(key), Some(ControlObservation::Tls(seen))) if is_named_server(request, seen) => {
-            tls_alpn01::judge(key, &request.identifier, seen)
+        (Method::DnsChange, Proof::DnsChange { value, .. }, ControlObservation::Record(seen)) => {
+            dns_change::judge(value, seen)
         }
-        (Method::Http01 | Method::Dns01 | Method::DnsAccount01 | Method::DnsPersist01 | Method::TlsAlpn01, _, _) => {
-            Finding::Failed(LookupFailure::NotObserved)
+        (Method::WebsiteChange, Proof::Website { value, .. }, ControlObservation::Http(seen)) => {
+            website::judge(value, seen)
         }
+        (
+            Method::ContactEmailTxt | Method::ContactPhoneTxt,
+            Proof::Contact { contact },
+            ControlObservation::Record(seen),
+        ) => challenge.contact_kind().map_or(not_observed, |kind| contact::judge_txt(kind, contact, seen)),
+        (
+            Method::ContactEmailCaa | Method::ContactPhoneCaa,
+            Proof::Contact { contact },
+            ControlObservation::Climb(levels),
+        ) => match (challenge.contact_kind(), request.subject().domain()) {
+            (Some(kind), Some(domain)) => contact::judge_caa(kind, contact, domain, levels),
+            _ => not_observed,
+        },
+        _ => not_observed,
+    }
+}
+
+/// Evidence counts only if it is about what was asked (req A13).
+fn is_about(plan: &ControlPlan, seen: &ControlObservation) -> bool {
+    match (plan, seen) {
+        (ControlPlan::Http { host, path, https, .. }, ControlObservation::Http(seen)) => {
+            is_first_url(host, path, *https, seen)
+        }
+        (ControlPlan::TlsAlpn { host }, ControlObservation::Tls(seen)) => is_named_server(host, seen),
+        (ControlPlan::Dns(inquiry), ControlObservation::Record(_) | ControlObservation::Climb(_)) => {
+            inquiry.is_answered_by(seen.records())
+        }
+        _ => false,
     }
 }
 
@@ -196,12 +251,9 @@ fn holds_unproven(observation: &Observation) -> bool {
         && observation.lookups().any(|lookup| !matches!(lookup.outcome, DnsOutcome::Failed(_)) && !proven(lookup))
 }
 
-/// Evidence counts only if it is about what was asked (req A13): the first URL is the challenge's.
-fn is_first_url(request: &CheckRequest, seen: &HttpObservation) -> bool {
-    let Some(ControlPlan::Http { host, path }) = ControlPlan::of(request) else {
-        return false;
-    };
-    let wanted = Target::first(&host, &path).map(|target| target.as_str().to_owned());
+/// The first URL is the challenge's.
+fn is_first_url(host: &Host, path: &str, https: bool, seen: &HttpObservation) -> bool {
+    let wanted = Target::first(host, path, https).map(|target| target.as_str().to_owned());
     match seen.hops.first() {
         Some(hop) => wanted.is_ok_and(|url| url == hop.url) && seen.hops.iter().all(is_at_its_host),
         // A fetch that never began confirms nothing either way.
@@ -220,29 +272,18 @@ fn is_at_its_host(hop: &HttpHop) -> bool {
     })
 }
 
-/// Evidence counts only if it is about what was asked: the record of the challenge's name.
-fn is_challenge_name(request: &CheckRequest, seen: &DnsLookup) -> bool {
-    match ControlPlan::of(request) {
-        Some(ControlPlan::Dns(inquiry)) => inquiry.is_answered_by(std::slice::from_ref(seen)),
-        Some(ControlPlan::Http { .. } | ControlPlan::TlsAlpn { .. }) | None => false,
-    }
-}
-
-/// Evidence counts only if it is about what was asked: this server name was sent, and what was connected to are
-/// port 443 of the address itself, or addresses of this name.
-fn is_named_server(request: &CheckRequest, seen: &TlsObservation) -> bool {
-    let Some(ControlPlan::TlsAlpn { host }) = ControlPlan::of(request) else {
-        return false;
-    };
+/// This server name was sent, and what was connected to are port 443 of the address itself, or addresses of this
+/// name.
+fn is_named_server(host: &Host, seen: &TlsObservation) -> bool {
     let mut addresses = seen.tries.iter().map(|connection| connection.address);
-    let about = match &host {
+    let about = match host {
         Host::Name(name) => {
             seen.resolution.iter().all(|lookup| lookup.name == *name)
                 && addresses.clone().all(|tried| is_address_in(tried.ip(), &seen.resolution))
         }
         Host::Ip(address) => seen.resolution.is_empty() && addresses.clone().all(|tried| tried.ip() == *address),
     };
-    about && seen.server_name == alpn::server_name(&host) && addresses.all(|tried| tried.port() == 443)
+    about && seen.server_name == alpn::server_name(host) && addresses.all(|tried| tried.port() == 443)
 }
 
 /// Whether one of the lookups found this address.
@@ -273,6 +314,7 @@ mod tests {
         CheckRequest {
             id: "one".to_owned().try_into().expect("an id"),
             identifier,
+            derivation: None,
             control: Some(Challenge { method, proof: Proof::KeyAuthorization(key) }),
             caa: Some(CaaCheck { account_uri: None, method: Some(method) }),
             sibling_digests: Vec::new(),

@@ -230,21 +230,23 @@ pub(super) fn cause(lookups: &[&DnsLookup], kind: Kind, diagnosis: Option<&Diagn
 pub(super) fn no_txt(lookup: &DnsLookup, hints: &[HintObservation]) -> Cause {
     let name = &lookup.name;
     let denial = denial(lookup).cloned().unwrap_or_default();
-    let exists = if matches!(lookup.outcome, DnsOutcome::Nxdomain(_)) {
-        "the name does not exist"
-    } else {
-        "the name has no TXT"
-    };
+    let no_such = format!("the name has no {}", lookup.rtype);
+    let exists =
+        if matches!(lookup.outcome, DnsOutcome::Nxdomain(_)) { "the name does not exist" } else { no_such.as_str() };
     let version =
         denial.soa.as_ref().map(|soa| format!(", zone {} serial {}", soa.zone, soa.serial)).unwrap_or_default();
     let mut details = Vec::new();
     if let Some(alias) = denial.aliases.first() {
         details.push(hint_wildcard(alias, hints).unwrap_or_else(|| {
-            format!("The name is an alias: {}. The TXT record must stand at its end.", chain(&denial.aliases))
+            format!(
+                "The name is an alias: {}. The {} record must stand at its end.",
+                chain(&denial.aliases),
+                lookup.rtype
+            )
         }));
     }
     details.extend(hints.iter().filter_map(|hint| hint_doubled(hint, name)));
-    let did = format!("no TXT was found at {name} ({exists}{version})");
+    let did = format!("no {} was found at {name} ({exists}{version})", lookup.rtype);
     txt_cause(did, details)
 }
 

@@ -8,13 +8,17 @@ use super::{
     tls,
 };
 use crate::{
-    base::octets::Octets,
+    base::{
+        limits::{PACE_GRACE_MS, PACE_OCTETS_PER_SECOND_MIN},
+        octets::Octets,
+    },
     check::dcv::http01::BodyFault,
     observation::{
         ControlObservation, DnsLookup, DnsOutcome, HttpFailure, HttpHop, HttpObservation, HttpOutcome, HttpTry,
         NetworkError, Observation, RedirectReason, RedirectRefusal, TlsFailure, TryEnd, UnusedReason,
     },
     problem::ProblemKind,
+    request::{Challenge, CheckRequest},
 };
 
 const CHALLENGE_DIRECTORY: &str = "/.well-known/acme-challenge/";
@@ -114,11 +118,27 @@ pub(super) fn wrong_status(seen: &HttpObservation, status: u16) -> Cause {
 }
 
 /// A body that is not the key authorization.
-pub(super) fn wrong_body(seen: &HttpObservation, fault: BodyFault) -> Cause {
+const KEY_AUTHORIZATION: &str = "key authorization";
+
+/// What the body should hold.
+pub(super) fn wanted(request: &CheckRequest) -> &'static str {
+    match request.control.as_ref().and_then(Challenge::random_value) {
+        Some(_) => "random value",
+        None => KEY_AUTHORIZATION,
+    }
+}
+
+pub(super) fn wrong_body(seen: &HttpObservation, fault: BodyFault, wanted: &str) -> Cause {
     let body = response_body(seen);
+    let (too_long, html, other) = (
+        format!("a body far longer than a {wanted}"),
+        format!("an HTML page instead of the {wanted}"),
+        format!("a body that is not the {wanted}"),
+    );
     let what = match fault {
         BodyFault::Empty => "an empty body",
         BodyFault::ByteOrderMark => "a body that starts with a byte-order mark",
+        BodyFault::Utf16 => "a body in UTF-16",
         BodyFault::Compressed => "a compressed body although none was asked for",
         BodyFault::ValueInUrl => {
             "the right text, but a redirect carried that text in its URL, so the answer proves nothing"
@@ -128,9 +148,9 @@ pub(super) fn wrong_body(seen: &HttpObservation, fault: BodyFault) -> Cause {
         }
         BodyFault::TrailingText => "the right text with more text after it",
         BodyFault::OtherThumbprint => "the token with the thumbprint of another account key",
-        BodyFault::TooLong => "a body far longer than a key authorization",
-        BodyFault::Html => "an HTML page instead of the key authorization",
-        BodyFault::Other => "a body that is not the key authorization",
+        BodyFault::TooLong => &too_long,
+        BodyFault::Html => &html,
+        BodyFault::Other => &other,
     };
     let did = format!("returned 200 with {what}{}", evidence(seen, &body));
     let acme = names_acme_application(&body);
@@ -138,6 +158,10 @@ pub(super) fn wrong_body(seen: &HttpObservation, fault: BodyFault) -> Cause {
     let mut cause = new(ProblemKind::Unauthorized, (blame, Retry::Fix), seen, did);
     let advice = match fault {
         BodyFault::ByteOrderMark => "The file starts with a byte-order mark; save it as plain ASCII without one.",
+        BodyFault::Utf16 => "Every other octet of the file is zero; save it as plain ASCII.",
+        _ if wanted != KEY_AUTHORIZATION && fault != BodyFault::Compressed => {
+            "The body must hold the whole random value, and no URL of the chain may."
+        }
         BodyFault::Compressed => "Serve the file without Content-Encoding.",
         BodyFault::TrailingText => "Nothing but white space may follow the key authorization.",
         BodyFault::OtherThumbprint => "The ACME client that wrote the file uses another account.",
@@ -156,23 +180,29 @@ pub(super) fn wrong_body(seen: &HttpObservation, fault: BodyFault) -> Cause {
     cause
 }
 
+fn family(is_ipv4: bool) -> &'static str {
+    if is_ipv4 { "IPv4" } else { "IPv6" }
+}
+
 /// An answer over IPv6 is final, although IPv4 might be right (`cases.md` D06).
 fn other_family(seen: &HttpObservation, cause: &mut Cause) {
-    let (Some(hop), Some(used)) = (seen.hops.last(), last_try(seen)) else { return };
+    let (Some(hop), Some(used)) = (seen.hops.last(), last_try(seen).filter(|used| used.address.is_ipv6())) else {
+        return;
+    };
     let passed_over: Vec<String> = hop
         .unused
         .iter()
-        .filter(|unused| {
-            unused.reason == UnusedReason::OtherAnswered && unused.address.is_ipv4() != used.address.is_ipv4()
-        })
+        .filter(|unused| unused.reason == UnusedReason::OtherAnswered && unused.address.is_ipv4())
         .map(|unused| unused.address.to_string())
         .collect();
     if passed_over.is_empty() || cause.blame == Blame::Filter {
         return;
     }
     cause.blame = Blame::Record;
+    let addresses = if passed_over.len() == 1 { "address" } else { "addresses" };
+    let verb = if passed_over.len() == 1 { "was" } else { "were" };
     cause.details.push(format!(
-        "We connected to {} ({} of {}). The IPv4 address {} was not tried because IPv6 answered. Fix or remove the {} record.",
+        "We connected to {} ({} of {}). The IPv4 {addresses} {} {verb} not tried because IPv6 answered. Fix or remove the {} record.",
         used.address.ip(),
         address_type(used.address.ip()),
         host_of(hop),
@@ -212,10 +242,22 @@ pub(super) fn failed(seen: &HttpObservation, failure: &HttpFailure) -> Cause {
             let did = format!("began a response and {} after {bytes} octets", ending(*error, "stopped sending"));
             new(connection, (Blame::Web, Retry::Fix), seen, did)
         }
+        HttpFailure::TooSlow => {
+            let bytes = last_try(seen).map_or(0, |t| t.received_bytes);
+            let did = format!("began a response and sent it too slowly: {bytes} octets came before we gave up");
+            let mut cause = new(connection, (Blame::Web, Retry::Later), seen, did);
+            cause.details.push(format!(
+                "From {} s after its first octet on, a response must have come at {PACE_OCTETS_PER_SECOND_MIN} octets a second or more.",
+                PACE_GRACE_MS / 1000
+            ));
+            cause
+        }
         HttpFailure::BadResponse { problem, first } => {
             let did =
                 format!("sent something that is no usable HTTP response: {problem} (it begins {})", quoted(first));
-            new(connection, (Blame::Web, Retry::Fix), seen, did)
+            let mut cause = new(connection, (Blame::Web, Retry::Fix), seen, did);
+            cause.details.extend(other_protocol(seen, first));
+            cause
         }
         HttpFailure::RedirectRefused(refusal) => redirect_refused(seen, refusal),
         HttpFailure::TooManyRedirects => {
@@ -225,6 +267,20 @@ pub(super) fn failed(seen: &HttpObservation, failure: &HttpFailure) -> Cause {
         HttpFailure::DeadlineOfTask => out_of_time(seen),
         HttpFailure::Local(reason) => Cause::ours(format!("our own perspective could not make the request ({reason})")),
     }
+}
+
+/// What a server speaks instead of HTTP/1.1, by its first octets: a TLS record, or a SETTINGS frame of HTTP/2 (RFC
+/// 9113 §6.5).
+fn other_protocol(seen: &HttpObservation, first: &Octets) -> Option<String> {
+    let protocol = match first.as_slice() {
+        [0x15 | 0x16, 3, ..] => "TLS",
+        [0, _, _, 4, ..] => "HTTP/2",
+        _ => return None,
+    };
+    let port = last_try(seen).map_or(80, |t| t.address.port());
+    let is_https = seen.hops.last().is_some_and(|hop| hop.url.starts_with("https:"));
+    let expected = if is_https { "HTTP/1.1 within TLS" } else { "plain HTTP/1.1" };
+    Some(format!("It speaks {protocol} on port {port}, where {expected} is expected."))
 }
 
 /// TLS failed on a hop, which only a redirect leads to.
@@ -282,7 +338,7 @@ fn only_special(seen: &HttpObservation) -> Cause {
         .take(SPECIAL_NAMED_MAX)
         .map(|unused| match &unused.reason {
             UnusedReason::Special(block) => format!("{} in {block}", unused.address),
-            UnusedReason::OtherAnswered | UnusedReason::OtherDrawn => unused.address.to_string(),
+            UnusedReason::OtherAnswered | UnusedReason::OtherDrawn | UnusedReason::NoTurn => unused.address.to_string(),
         })
         .collect();
     let host = hop.map(host_of).unwrap_or_default();
@@ -435,25 +491,40 @@ fn out_of_time(seen: &HttpObservation) -> Cause {
     }
 }
 
-/// Fallback from IPv6 to IPv4 (`cases.md` D07).
+/// An address that answered after others had not, most often IPv4 after IPv6 (`cases.md` D07).
 pub(super) fn fallback(seen: &HttpObservation) -> Option<String> {
     seen.hops.iter().find_map(|hop| {
-        let [first, .., last] = hop.tries.as_slice() else { return None };
-        let fell_back = first.address.is_ipv6() && last.address.is_ipv4() && last.end == TryEnd::Answered;
-        fell_back.then(|| {
-            let after = match first.end {
-                TryEnd::NotConnected(NetworkError::Timeout) | TryEnd::NoResponse(NetworkError::Timeout) => {
-                    format!("did not answer within {}", seconds(first.elapsed_us))
-                }
-                TryEnd::Answered | TryEnd::NotConnected(_) | TryEnd::NoResponse(_) | TryEnd::NoTls => format!("{} after {}", try_in_words(first), seconds(first.elapsed_us)),
-            };
-            format!(
-                "{} was fetched over IPv4 ({}, answered in {} ms) after IPv6 ({}) {after}. Fix or remove the AAAA record.",
-                host_of(hop),
-                last.address.ip(),
-                last.elapsed_us / 1000,
-                first.address.ip(),
-            )
-        })
+        let [first, between @ .., last] = hop.tries.as_slice() else { return None };
+        if last.end != TryEnd::Answered {
+            return None;
+        }
+        let after = match first.end {
+            TryEnd::NotConnected(NetworkError::Timeout) | TryEnd::NoResponse(NetworkError::Timeout) => {
+                format!("did not answer within {}", seconds(first.elapsed_us))
+            }
+            TryEnd::Answered | TryEnd::NotConnected(_) | TryEnd::NoResponse(_) | TryEnd::NoTls => {
+                format!("{} after {}", try_in_words(first), seconds(first.elapsed_us))
+            }
+        };
+        let between: String = between.iter().map(|t| format!(", and {} {}", t.address, try_in_words(t))).collect();
+        Some(format!(
+            "{} was fetched over {} ({}, answered in {} ms) after {} ({}) {after}{between}. {}",
+            host_of(hop),
+            family(last.address.is_ipv4()),
+            last.address.ip(),
+            last.elapsed_us / 1000,
+            family(first.address.is_ipv4()),
+            first.address.ip(),
+            dead_records(hop.tries.iter().map(|t| t.address.ip())),
+        ))
     })
+}
+
+/// What to do about addresses that do not answer, all but the last of these.
+pub(super) fn dead_records(tried: impl DoubleEndedIterator<Item = IpAddr>) -> String {
+    let mut types: Vec<&str> = tried.rev().skip(1).map(address_type).collect();
+    types.sort_unstable();
+    types.dedup();
+    let records = if types.len() == 1 { "record" } else { "records" };
+    format!("Fix or remove the {} {records}.", types.join(" and "))
 }

@@ -11,6 +11,7 @@ pub mod diagnosis;
 mod dns;
 pub mod dnssec;
 mod http;
+mod record;
 mod split;
 mod text;
 pub mod tls;
@@ -173,6 +174,7 @@ pub fn explain(request: &CheckRequest, verdict: &Verdict, seen: &[Seen<'_>]) -> 
     let mut explanation = match verdict {
         Verdict::Corroborated(figures) => passed(request, figures, seen),
         Verdict::Refused { refusal: Refusal::Primary(_), .. } => primary_refused(request, seen),
+        Verdict::Refused { refusal: Refusal::MethodEnded, .. } => method_ended(request, seen),
         Verdict::Refused { refusal: Refusal::Quorum(shortfall), figures } => {
             not_corroborated(request, *shortfall, figures.as_ref(), seen)
         }
@@ -240,6 +242,14 @@ fn caa_told(observation: &Observation) -> Vec<String> {
 
 fn control_cause(request: &CheckRequest, finding: &Finding, observation: Option<&Observation>) -> Option<Cause> {
     let missing = || Some(Cause::ours("the observation holds nothing about what was asked".to_owned()));
+    if let (Finding::Contradicted(Contradiction::Derivation(fault)), Some(observation)) = (finding, observation) {
+        return Some(record::astray(request, observation, *fault));
+    }
+    if let (Finding::Failed(LookupFailure::Dns { .. }), Some(observation)) = (finding, observation)
+        && let Some(lookup) = record::failed_on_the_way(request, observation)
+    {
+        return dns::cause(&[lookup], Kind::Dns, observation.diagnosis.as_ref()).or_else(missing);
+    }
     let Some(control) = observation.and_then(|o| o.control.as_ref()) else {
         return if *finding == Finding::Confirmed { None } else { missing() };
     };
@@ -251,9 +261,23 @@ fn control_cause(request: &CheckRequest, finding: &Finding, observation: Option<
             http::wrong_status(fetch, *status)
         }
         (Finding::Contradicted(Contradiction::Body(fault)), ControlObservation::Http(fetch)) => {
-            http::wrong_body(fetch, *fault)
+            http::wrong_body(fetch, *fault, http::wanted(request))
         }
-        (Finding::Contradicted(Contradiction::NoTxt { .. }), ControlObservation::Record(lookup)) => {
+        (Finding::Contradicted(Contradiction::Value(fault)), ControlObservation::Record(lookup)) => {
+            record::wrong_value(lookup, *fault)
+        }
+        (Finding::Contradicted(Contradiction::Contact(fault)), control) => {
+            record::wrong_contact(request, control.records(), *fault)
+        }
+        (Finding::Contradicted(Contradiction::NoRecord { .. }), ControlObservation::Climb(levels)) => {
+            record::no_property(request, levels)
+        }
+        (Finding::Failed(LookupFailure::Dns { .. }), ControlObservation::Climb(levels)) => {
+            let failed = levels.last().filter(|lookup| dns::failure(lookup).is_some());
+            let diagnosis = observation.and_then(|o| o.diagnosis.as_ref());
+            return failed.and_then(|lookup| dns::cause(&[lookup], Kind::Dns, diagnosis)).or_else(missing);
+        }
+        (Finding::Contradicted(Contradiction::NoRecord { .. }), ControlObservation::Record(lookup)) => {
             account::no_txt(request, lookup, hints)
         }
         (Finding::Contradicted(Contradiction::Txt(fault)), ControlObservation::Record(lookup)) => {
@@ -341,6 +365,21 @@ fn primary_refused(request: &CheckRequest, seen: &[Seen<'_>]) -> Explanation {
     let mut sentences = vec![sentence(&cause.clause())];
     sentences.extend(cause.details.iter().cloned());
     refused(&cause, sentences.join(" "), resolver_warnings(seen))
+}
+
+/// Whatever was found: the method may not be used any more.
+fn method_ended(request: &CheckRequest, seen: &[Seen<'_>]) -> Explanation {
+    let methods: Vec<String> = request.rows().filter(|row| row.ends.is_some()).map(ToString::to_string).collect();
+    Explanation {
+        problem: Some(ProblemKind::Malformed),
+        blame: Some(Blame::Request),
+        retry: Some(Retry::Fix),
+        message: format!(
+            "{} may not be used any more, nor may earlier results by it (TLS BR 2.3.1 §1.6.4). Use another method.",
+            text::list(&methods)
+        ),
+        warnings: resolver_warnings(seen),
+    }
 }
 
 fn failing<'a>(request: &CheckRequest, seen: &'a [Seen<'a>]) -> Vec<Failing<'a>> {
@@ -457,8 +496,9 @@ fn passed(request: &CheckRequest, figures: &Figures, seen: &[Seen<'_>]) -> Expla
         blame = blame.or(Some(Blame::Perspective));
         warnings.push(warning);
     }
-    let message =
-        std::iter::once("Validated.").chain(warnings.iter().map(String::as_str)).collect::<Vec<_>>().join(" ");
+    let way = record::by_way_of(request);
+    let said = std::iter::once("Validated.").chain(way.as_deref()).chain(warnings.iter().map(String::as_str));
+    let message = said.collect::<Vec<_>>().join(" ");
     Explanation { problem: None, blame, retry: None, message, warnings }
 }
 

@@ -77,10 +77,17 @@ pub(super) fn sentence(clause: &str) -> String {
 /// Takes the expected value out of a text, whatever its case and wherever it was cut. Others may read
 /// messages (`cases.md` D18).
 pub(super) fn without_secret(request: &CheckRequest, text: &str) -> String {
-    // A persistent record has nothing that others may not read.
-    let Some(key) = request.control.as_ref().and_then(Challenge::key_authorization) else { return text.to_owned() };
-    let thumbprint = key.value.rsplit('.').next().unwrap_or_default().to_owned();
-    let secrets = [(key.digest(), TELLING_BYTES), (thumbprint, TELLING_BYTES)];
+    // Persistent records and contacts have nothing that others may not read.
+    let challenge = request.control.as_ref();
+    let mut secrets = Vec::new();
+    if let Some(key) = challenge.and_then(Challenge::key_authorization) {
+        let thumbprint = key.value.rsplit('.').next().unwrap_or_default().to_owned();
+        secrets.extend([(key.digest(), TELLING_BYTES), (thumbprint, TELLING_BYTES)]);
+    }
+    secrets.extend(challenge.and_then(Challenge::random_value).map(|v| (v.expose().to_owned(), TELLING_BYTES)));
+    if secrets.is_empty() {
+        return text.to_owned();
+    }
     let mut kept = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(next) = rest.chars().next() {
@@ -118,7 +125,13 @@ mod tests {
             key_authorization: Some(format!("{TOKEN}.{THUMBPRINT}")),
             ..RawRequest::default()
         };
-        CheckRequest::parse(raw, "test", &AddressFilter::default()).expect("good")
+        CheckRequest::parse(
+            raw,
+            "test",
+            &AddressFilter::default().into(),
+            "2026-11-25T12:00:00Z".parse().expect("an instant"),
+        )
+        .expect("good")
     }
 
     #[test]

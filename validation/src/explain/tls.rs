@@ -5,7 +5,10 @@ use super::{
     text::{quoted, seconds},
 };
 use crate::{
-    base::octets::Octets,
+    base::{
+        limits::{PACE_GRACE_MS, PACE_OCTETS_PER_SECOND_MIN},
+        octets::Octets,
+    },
     check::dcv::tls_alpn01::CertificateFault,
     lookup::tls::certificate::Certificate,
     observation::{
@@ -85,6 +88,10 @@ pub fn failure_in_words(failure: &TlsFailure, port: u16, waited_us: u64) -> Stri
                 .to_owned()
         }
         TlsFailure::TooLarge => "sent far more than a TLS handshake needs".to_owned(),
+        TlsFailure::TooSlow => format!(
+            "began a TLS handshake and went on too slowly (after {} s it must have come at {PACE_OCTETS_PER_SECOND_MIN} octets a second)",
+            PACE_GRACE_MS / 1000
+        ),
         TlsFailure::Network(error) => match error {
             NetworkError::Timeout => {
                 format!("accepted the connection and did not finish the TLS handshake within {}", seconds(waited_us))
@@ -118,7 +125,7 @@ pub(super) fn weighed(failure: &TlsFailure) -> (ProblemKind, Blame, Retry, Optio
         TlsFailure::Network(NetworkError::ClosedEarly | NetworkError::Reset) => {
             (ProblemKind::Connection, Blame::Filter, Retry::Fix, None)
         }
-        TlsFailure::Network(_) => (ProblemKind::Connection, Blame::Web, Retry::Later, None),
+        TlsFailure::Network(_) | TlsFailure::TooSlow => (ProblemKind::Connection, Blame::Web, Retry::Later, None),
         TlsFailure::Alert(80) => (ProblemKind::Tls, Blame::Web, Retry::Later, None),
         TlsFailure::Alert(40 | 71) | TlsFailure::Incompatible(_) => {
             let offer =
@@ -348,17 +355,20 @@ pub(super) fn is_being_asked(seen: &TlsObservation) -> bool {
     seen.outcome == TlsOutcome::Failed(TlsProbeFailure::DeadlineOfTask) && !seen.tries.is_empty()
 }
 
-/// Fallback from IPv6 to IPv4 (`cases.md` D07).
+/// An address that answered after others had not, most often IPv4 after IPv6 (`cases.md` D07).
 pub(super) fn fallback(seen: &TlsObservation) -> Option<String> {
-    let [first, .., last] = seen.tries.as_slice() else { return None };
-    let fell_back = first.address.is_ipv6() && last.address.is_ipv4() && last.end == TlsTryEnd::Handshake;
-    fell_back.then(|| {
-        format!(
-            "{} was validated over IPv4 ({}) because {} {}. Fix or remove the AAAA record.",
-            seen.server_name,
-            last.address.ip(),
-            first.address,
-            try_in_words(first)
-        )
-    })
+    let [first, between @ .., last] = seen.tries.as_slice() else { return None };
+    if last.end != TlsTryEnd::Handshake {
+        return None;
+    }
+    let family = if last.address.is_ipv4() { "IPv4" } else { "IPv6" };
+    let between: String = between.iter().map(|t| format!(", and {} {}", t.address, try_in_words(t))).collect();
+    Some(format!(
+        "{} was validated over {family} ({}) because {} {}{between}. {}",
+        seen.server_name,
+        last.address.ip(),
+        first.address,
+        try_in_words(first),
+        http::dead_records(seen.tries.iter().map(|t| t.address.ip())),
+    ))
 }

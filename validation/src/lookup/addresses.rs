@@ -1,45 +1,109 @@
-//! Which addresses of a host are connected to: one of each family, IPv6 first, none that is forbidden.
+//! Which addresses of a host are connected to: two of each family at most, none that is forbidden.
+//!
+//! An IPv6 and an IPv4 address come first, IPv6 before IPv4; if neither answered, a further one of each family
+//! has its turn, in the same order. The first two share the time as though there were no others, so that a host
+//! with many addresses gives none of them less; the further ones get what is left of it.
 
 use std::net::{IpAddr, SocketAddr};
 
 use crate::{
-    base::{Entropy, address::AddressFilter, limits::ADDRESSES_KEPT_MAX},
+    base::{
+        Entropy, Micros,
+        address::AddressFilter,
+        limits::{ADDRESSES_KEPT_MAX, ADDRESSES_PER_FAMILY_MAX},
+    },
     observation::{DnsFailure, DnsLookup, DnsOutcome, UnusedAddress, UnusedReason},
 };
 
-/// The addresses that will be tried, and those that will not.
-pub(super) struct Drawn {
-    /// One IPv4 and one IPv6 address at most, the next one last.
-    pub(super) candidates: Vec<SocketAddr>,
-    /// The others, and why.
-    pub(super) unused: Vec<UnusedAddress>,
+/// The addresses still to be tried.
+#[derive(Debug)]
+pub(super) struct Candidates {
+    /// The next one last.
+    waiting: Vec<SocketAddr>,
+    /// How many of them are not the first of their family.
+    further: usize,
+    /// How many share the time left, the one that was taken last among them.
+    sharers: u64,
 }
 
-/// Picks one address of each family, IPv6 first.
-pub(super) fn draw(addresses: Vec<IpAddr>, port: u16, filter: &AddressFilter, entropy: &mut dyn Entropy) -> Drawn {
-    let mut unused = Vec::new();
-    let mut allowed = Vec::with_capacity(addresses.len());
-    for address in addresses {
-        match filter.forbids(address) {
-            None => allowed.push(address),
-            Some(block) => {
-                let reason = UnusedReason::Special(format!("{} ({})", block.prefix, block.purpose));
-                unused.push(UnusedAddress { address, reason });
+impl Candidates {
+    /// None, as before a host is resolved.
+    pub(super) fn none() -> Self {
+        Self { waiting: Vec::new(), further: 0, sharers: 1 }
+    }
+
+    /// Draws the addresses to try; and gives those that will not be, with the reason.
+    pub(super) fn draw(
+        addresses: Vec<IpAddr>,
+        port: u16,
+        filter: &AddressFilter,
+        entropy: &mut dyn Entropy,
+    ) -> (Self, Vec<UnusedAddress>) {
+        let mut unused = Vec::new();
+        let mut families: [Vec<IpAddr>; 2] = Default::default();
+        for address in addresses {
+            match filter.forbids(address) {
+                None if families.iter().flatten().any(|kept| *kept == address) => {}
+                None => families[usize::from(address.is_ipv4())].push(address),
+                Some(block) => {
+                    let reason = UnusedReason::Special(format!("{} ({})", block.prefix, block.purpose));
+                    unused.push(UnusedAddress { address, reason });
+                }
             }
         }
-    }
-    let mut candidates = Vec::new();
-    for family_is_v4 in [true, false] {
-        let family: Vec<IpAddr> = allowed.iter().copied().filter(|a| a.is_ipv4() == family_is_v4).collect();
-        if family.is_empty() {
-            continue;
+        let mut rounds: [Vec<SocketAddr>; ADDRESSES_PER_FAMILY_MAX] = Default::default();
+        for mut family in families {
+            for round in &mut rounds {
+                if !family.is_empty() {
+                    let drawn = (entropy.next_u64() % family.len() as u64) as usize;
+                    round.push(SocketAddr::new(family.remove(drawn), port));
+                }
+            }
+            let reason = UnusedReason::OtherDrawn;
+            unused.extend(family.into_iter().map(|address| UnusedAddress { address, reason: reason.clone() }));
         }
-        let drawn = (entropy.next_u64() % family.len() as u64) as usize;
-        candidates.push(SocketAddr::new(family[drawn], port));
-        let others = family.iter().enumerate().filter(|(index, _)| *index != drawn);
-        unused.extend(others.map(|(_, &address)| UnusedAddress { address, reason: UnusedReason::OtherDrawn }));
+        let further = rounds[1..].iter().map(Vec::len).sum();
+        let waiting = rounds.into_iter().flatten().rev().collect();
+        (Self { waiting, further, sharers: 1 }, unused)
     }
-    Drawn { candidates, unused }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// The next address to try.
+    pub(super) fn take_next(&mut self) -> Option<SocketAddr> {
+        let next = self.waiting.pop()?;
+        let firsts = self.waiting.len() + 1 - self.further;
+        self.sharers = if firsts > 0 { firsts } else { self.further } as u64;
+        self.further = self.further.min(self.waiting.len());
+        Some(next)
+    }
+
+    /// Until when the address that was taken last may use the time that is left.
+    pub(super) fn share(&self, now: Micros, deadline: Micros) -> Micros {
+        Micros(now.0 + deadline.since(now) / self.sharers)
+    }
+
+    /// No more of this address's family will be tried: our own side cannot reach it.
+    pub(super) fn pass_over_family(&mut self, of: SocketAddr) -> Vec<UnusedAddress> {
+        let keeps = |at: &SocketAddr| at.is_ipv4() != of.is_ipv4();
+        self.further = self.waiting[..self.further].iter().filter(|at| keeps(at)).count();
+        let (kept, passed_over) = std::mem::take(&mut self.waiting).into_iter().partition(keeps);
+        self.waiting = kept;
+        unused(passed_over, &UnusedReason::NoTurn)
+    }
+
+    /// None of them will be tried any more.
+    pub(super) fn pass_over(&mut self, reason: &UnusedReason) -> Vec<UnusedAddress> {
+        self.further = 0;
+        unused(std::mem::take(&mut self.waiting), reason)
+    }
+}
+
+/// Addresses whose turn will not come, in the order of their turns.
+fn unused(waiting: Vec<SocketAddr>, reason: &UnusedReason) -> Vec<UnusedAddress> {
+    waiting.iter().rev().map(|at| UnusedAddress { address: at.ip(), reason: reason.clone() }).collect()
 }
 
 /// Why a host has no address to connect to.
@@ -88,4 +152,73 @@ fn of(lookup: &DnsLookup) -> Vec<IpAddr> {
             _ => None,
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Zero;
+
+    impl Entropy for Zero {
+        fn next_u64(&mut self) -> u64 {
+            0
+        }
+    }
+
+    fn drawn(addresses: &[&str]) -> (Vec<String>, Vec<String>) {
+        let addresses = addresses.iter().map(|a| a.parse().expect("an address")).collect();
+        let (mut candidates, unused) = Candidates::draw(addresses, 80, &AddressFilter::allowing(Vec::new()), &mut Zero);
+        let order = std::iter::from_fn(|| candidates.take_next().map(|at| at.ip().to_string())).collect();
+        (order, unused.into_iter().map(|u| format!("{} {:?}", u.address, u.reason)).collect())
+    }
+
+    #[test]
+    fn ok_two_of_each_family_take_turns_and_ipv6_is_first() {
+        for (found, order) in [
+            (&["8.8.8.8"][..], &["8.8.8.8"][..]),
+            (&["8.8.8.8", "8.8.8.9"], &["8.8.8.8", "8.8.8.9"]),
+            (&["8.8.8.8", "2600::1"], &["2600::1", "8.8.8.8"]),
+            (&["8.8.8.8", "8.8.8.9", "2600::1"], &["2600::1", "8.8.8.8", "8.8.8.9"]),
+            (&["8.8.8.8", "2600::1", "8.8.8.9", "2600::2"], &["2600::1", "8.8.8.8", "2600::2", "8.8.8.9"]),
+            (&["8.8.8.8", "8.8.8.8"], &["8.8.8.8"]),
+        ] {
+            assert_eq!(drawn(found), (order.iter().map(|a| (*a).to_owned()).collect(), Vec::new()), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn ok_the_others_are_left_out_with_the_reason() {
+        let (order, unused) = drawn(&["8.8.8.8", "10.0.0.1", "8.8.8.9", "8.8.8.10"]);
+        assert_eq!(order, ["8.8.8.8", "8.8.8.9"]);
+        assert_eq!(unused.len(), 2);
+        assert!(unused[0].starts_with("10.0.0.1 Special") && unused[1] == "8.8.8.10 OtherDrawn", "{unused:?}");
+    }
+
+    #[test]
+    fn ok_a_family_that_cannot_be_reached_has_no_second_turn() {
+        let found = ["8.8.8.8", "8.8.8.9", "2600::1", "2600::2"].map(|a| a.parse().expect("an address"));
+        let filter = AddressFilter::allowing(Vec::new());
+        let (mut candidates, _) = Candidates::draw(found.to_vec(), 80, &filter, &mut Zero);
+        let first = candidates.take_next().expect("four");
+        let passed_over = candidates.pass_over_family(first);
+        assert_eq!((passed_over.len(), passed_over[0].address), (1, found[3]));
+        let order: Vec<IpAddr> = std::iter::from_fn(|| candidates.take_next().map(|at| at.ip())).collect();
+        assert_eq!(order, found[..2]);
+    }
+
+    #[test]
+    fn ok_further_addresses_take_nothing_from_the_first() {
+        let found = ["8.8.8.8", "8.8.8.9", "2600::1", "2600::2"].map(|a| a.parse().expect("an address"));
+        let filter = AddressFilter::allowing(Vec::new());
+        let (mut candidates, _) = Candidates::draw(found.to_vec(), 80, &filter, &mut Zero);
+        let (now, deadline) = (Micros(100), Micros(1_100));
+        let shares: Vec<u64> = (0..4)
+            .map(|_| {
+                candidates.take_next().expect("four");
+                candidates.share(now, deadline).0 - now.0
+            })
+            .collect();
+        assert_eq!(shares, [500, 1_000, 500, 1_000]);
+    }
 }

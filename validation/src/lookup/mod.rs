@@ -10,6 +10,7 @@ mod diagnosis;
 pub mod dns;
 pub mod dnssec;
 pub mod http;
+mod pace;
 mod probe;
 mod proving;
 mod repeat;

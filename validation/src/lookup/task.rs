@@ -20,7 +20,10 @@ use super::{
         query::{Query, QueryLimits, QueryStep},
     },
     dnssec::chain::{LinkQuestion, ZoneCache},
-    http::fetch::{Fetch, FetchStep},
+    http::{
+        fetch::{Fetch, FetchStep},
+        redirect::Target,
+    },
     probe::Probe,
     proving::Proving,
     repeat::Repeats,
@@ -31,7 +34,8 @@ use crate::{
         Entropy, Micros,
         address::AddressFilter,
         limits::{
-            CHECK_QUERIES_IN_FLIGHT_MAX, CHECK_QUERIES_MAX, DIAGNOSIS_MS_MAX, DIAGNOSIS_REMARK_MS_MAX, DIAGNOSIS_TRY_MS,
+            CHECK_QUERIES_IN_FLIGHT_MAX, CHECK_QUERIES_MAX, DIAGNOSIS_MS_MAX, DIAGNOSIS_REMARK_MS_MAX,
+            DIAGNOSIS_TRY_MS, WEBSITE_BODY_BYTES_MAX,
         },
     },
     check::dcv::{dns_persist01, dns01},
@@ -206,9 +210,11 @@ impl Task {
                 self.control = Asking::new(Some(inquiry));
                 self.go_on(site, now, Purpose::Control);
             }
-            Some(ControlPlan::Http { host, path }) => {
+            Some(ControlPlan::Http { host, path, https, body_bytes }) => {
                 let tls = site.settings.tls.fetch.clone();
-                match Fetch::new((&host, &path), tls, self.plan.limits, self.deadline) {
+                let body_bytes_max = (body_bytes as usize).min(WEBSITE_BODY_BYTES_MAX);
+                let target = Target::first(&host, &path, https);
+                match target.map(|target| Fetch::new(target, body_bytes_max, tls, self.plan.limits, self.deadline)) {
                     Ok(fetch) => self.begin_probe(site, now, Probe::Fetch(Box::new(fetch))),
                     Err(problem) => self.probed = Some(local_http_failure(problem)),
                 }

@@ -54,6 +54,9 @@ pub enum TlsFailure {
     BadSignature,
     /// More octets than a handshake may have.
     TooLarge,
+    /// It went on more slowly than
+    /// [`PACE_OCTETS_PER_SECOND_MIN`](crate::base::limits::PACE_OCTETS_PER_SECOND_MIN) allows.
+    TooSlow,
     /// Silence, or the connection ended.
     Network(NetworkError),
     /// Our own side failed.

@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use self::inquiry::Inquiry;
 use crate::{
-    check::dcv::{Method, dns_account01, dns_persist01},
+    base::limits::{HTTP_BODY_BYTES_MAX, WEBSITE_BODY_BYTES_MAX},
+    check::dcv::{Method, dns_account01, dns_persist01, website},
     observation::RecordType,
-    request::{CheckRequest, Identifier},
+    request::{CheckRequest, Identifier, Proof},
 };
 
 /// What to look up.
@@ -48,12 +49,17 @@ pub struct Plan {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ControlPlan {
-    /// GET `path` on port 80 (RFC 8555 §8.3).
+    /// GET `path` on port 80 (RFC 8555 §8.3), or as TLS BR 2.3.1 §3.2.2.4.18 has it.
     Http {
         /// Whom to ask.
         host: Host,
         /// Path of the first request.
         path: String,
+        /// Whether the first request goes to port 443, over TLS.
+        #[serde(default)]
+        https: bool,
+        /// Octets of the body that are read.
+        body_bytes: u32,
     },
     /// Records (RFC 8555 §8.4, TLS BR 2.3.1 §3.2.2.4.7, §3.2.2.4.21 and §3.2.2.4.22).
     Dns(Inquiry),
@@ -108,7 +114,9 @@ pub struct PlanLimits {
     pub caa_repeat_ms: u32,
     /// One TCP connection.
     pub http_connect_ms: u32,
-    /// From connection to the complete response.
+    /// From connection to the complete response, or to the end of a TLS handshake. Less if what has begun to come is
+    /// too slow: see [`PACE_GRACE_MS`](crate::base::limits::PACE_GRACE_MS) and
+    /// [`PACE_OCTETS_PER_SECOND_MIN`](crate::base::limits::PACE_OCTETS_PER_SECOND_MIN).
     pub http_response_ms: u32,
 }
 
@@ -168,23 +176,53 @@ impl ControlPlan {
         Self::Dns(Inquiry::txt(name))
     }
 
-    /// What control of a request needs; none if control is not asked.
+    /// A fetch of a challenge: http, and no more of the body than a key authorization needs.
+    #[must_use]
+    pub fn http(host: Host, path: impl Into<String>) -> Self {
+        Self::Http { host, path: path.into(), https: false, body_bytes: HTTP_BODY_BYTES_MAX as u32 }
+    }
+
+    /// What control of a request needs; none if control is not asked, or of a request that no parsing gave.
     #[must_use]
     pub fn of(request: &CheckRequest) -> Option<Self> {
         let challenge = request.control.as_ref()?;
-        match challenge.method {
-            Method::Http01 => Some(Self::Http {
-                host: host(&request.identifier),
-                path: format!("/.well-known/acme-challenge/{}", challenge.key_authorization()?.token),
-            }),
-            Method::TlsAlpn01 => Some(Self::TlsAlpn { host: host(&request.identifier) }),
-            // A parsed request names a domain here; one read back from a forged journal may not.
-            Method::Dns01 => request.identifier.domain().map(|name| Self::txt(format!("_acme-challenge.{name}"))),
-            Method::DnsAccount01 => {
-                let (name, account_uri) = (request.identifier.domain()?, challenge.account_uri()?);
-                Some(Self::txt(dns_account01::record_name(account_uri, name)))
+        let subject = request.subject();
+        let host = || match subject.as_ref() {
+            Identifier::Name(name) | Identifier::Wildcard(name) => Some(Host::Name(name.to_string())),
+            Identifier::Ip(address) => Some(Host::Ip(*address)),
+            Identifier::Mailbox(_) => None,
+        };
+        match (challenge.method, &challenge.proof) {
+            (Method::Http01, Proof::KeyAuthorization(key)) => {
+                Some(Self::http(host()?, format!("/.well-known/acme-challenge/{}", key.token)))
             }
-            Method::DnsPersist01 => Some(Self::txt(dns_persist01::record_name(&request.identifier))),
+            (Method::TlsAlpn01, Proof::KeyAuthorization(_)) => Some(Self::TlsAlpn { host: host()? }),
+            (Method::Dns01, Proof::KeyAuthorization(_)) => {
+                Some(Self::txt(format!("_acme-challenge.{}", subject.domain()?)))
+            }
+            (Method::DnsAccount01, Proof::AccountName { account_uri, .. }) => {
+                Some(Self::txt(dns_account01::record_name(account_uri, subject.domain()?)))
+            }
+            (Method::DnsPersist01, Proof::Persistent { .. }) => Some(Self::txt(dns_persist01::record_name(&subject)?)),
+            (Method::DnsChange, Proof::DnsChange { record, prefix, .. }) => {
+                let domain = subject.domain()?;
+                let name = prefix.as_ref().map_or_else(|| domain.to_string(), |label| format!("{label}.{domain}"));
+                Some(Self::Dns(Inquiry::Records { name, rtype: record.rtype() }))
+            }
+            (Method::WebsiteChange, Proof::Website { file, https, .. }) => Some(Self::Http {
+                host: host()?,
+                path: format!("{}{file}", website::FOLDER),
+                https: *https,
+                body_bytes: WEBSITE_BODY_BYTES_MAX as u32,
+            }),
+            (Method::ContactEmailTxt | Method::ContactPhoneTxt, Proof::Contact { .. }) => {
+                Some(Self::txt(challenge.contact_kind()?.record_name(subject.domain()?)))
+            }
+            (Method::ContactEmailCaa | Method::ContactPhoneCaa, Proof::Contact { .. }) => {
+                let levels = subject.domain()?.tree_climb().map(str::to_owned).collect();
+                Some(Self::Dns(Inquiry::Climb { levels }))
+            }
+            _ => None,
         }
     }
 }
@@ -205,7 +243,15 @@ impl Plan {
             }
             _ => Vec::new(),
         };
-        Self { control, derivation: None, caa_levels, hints, keep_proof: false, diagnose: false, limits }
+        Self {
+            control,
+            derivation: request.derivation_inquiry(),
+            caa_levels,
+            hints,
+            keep_proof: false,
+            diagnose: false,
+            limits,
+        }
     }
 
     /// The name it is about, if it is not about an address alone.
@@ -223,15 +269,9 @@ impl Plan {
     }
 }
 
-fn host(identifier: &Identifier) -> Host {
-    match identifier {
-        Identifier::Name(name) | Identifier::Wildcard(name) => Host::Name(name.to_string()),
-        Identifier::Ip(address) => Host::Ip(*address),
-    }
-}
-
 fn hints(request: &CheckRequest, name: &str, sibling: &str) -> Vec<Hint> {
-    let Some(domain) = request.identifier.domain() else { return Vec::new() };
+    let subject = request.subject();
+    let Some(domain) = subject.domain() else { return Vec::new() };
     let candidates = [
         (HintKind::DoubledName, format!("{name}.{}", domain.base_domain())),
         (HintKind::WildcardSibling, format!("{sibling}.{domain}")),

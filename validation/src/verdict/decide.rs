@@ -104,6 +104,8 @@ pub enum Refusal {
     Primary(PerspectiveState),
     /// The remotes fell short.
     Quorum(QuorumShortfall),
+    /// The method may not be used any more, whatever was found by it (req F6).
+    MethodEnded,
 }
 
 impl Verdict {

@@ -104,6 +104,8 @@ pub(crate) enum Web {
     SaysInTls(Arc<rustls::ServerConfig>, Answer),
     /// These octets whatever it is sent; then the connection is closed.
     Octets(Vec<u8>),
+    /// Parts of octets, each so many milliseconds after the first octet of the client; then it stays open.
+    Parts(Arc<[(u64, Vec<u8>)]>),
 }
 
 impl Web {
@@ -114,6 +116,11 @@ impl Web {
     /// Within TLS, the right file for every request.
     pub(crate) fn right_in_tls(server: Arc<rustls::ServerConfig>) -> Self {
         Self::SaysInTls(server, Arc::new(|_, _| response(200, "", key_authorization().as_bytes())))
+    }
+
+    /// Single octets, one every so many milliseconds.
+    pub(crate) fn drips(every_ms: u64, octets: impl AsRef<[u8]>) -> Self {
+        Self::Parts((1..).zip(octets.as_ref()).map(|(n, octet)| (n * every_ms, vec![*octet])).collect())
     }
 
     pub(crate) fn right() -> Self {
@@ -160,10 +167,11 @@ pub(crate) struct World {
     dns: Vec<(usize, String, Data)>,
     web: BTreeMap<(usize, SocketAddr), Web>,
     tls: TlsSettings,
+    decided: Timestamp,
 }
 
-/// Connections made and questions asked, by perspective.
-type Traffic = (Vec<(usize, SocketAddr)>, Vec<(usize, String, u16)>);
+/// Connections made, questions asked and HTTP requests sent, by perspective.
+type Traffic = (Vec<(usize, SocketAddr)>, Vec<(usize, String, u16)>, Vec<(usize, String)>);
 
 /// How it went.
 pub(crate) struct Played {
@@ -172,6 +180,8 @@ pub(crate) struct Played {
     pub(crate) connections: Vec<(usize, SocketAddr)>,
     /// Names asked, by perspective.
     pub(crate) questions: Vec<(usize, String, u16)>,
+    /// HTTP requests, by perspective, as far as they were read by a server that answers them.
+    pub(crate) requests: Vec<(usize, String)>,
 }
 
 impl Played {
@@ -203,7 +213,7 @@ pub(crate) fn filter() -> AddressFilter {
 }
 
 pub(crate) fn raw(identifier: &str, method: &str) -> RawRequest {
-    let has_key = !matches!(method, "caa" | "dns-persist-01");
+    let has_key = matches!(method, "http-01" | "dns-01" | "dns-account-01" | "tls-alpn-01");
     RawRequest {
         identifier: identifier.to_owned(),
         method: method.to_owned(),
@@ -216,7 +226,9 @@ pub(crate) fn raw(identifier: &str, method: &str) -> RawRequest {
 
 impl World {
     pub(crate) fn new(raw: RawRequest) -> Self {
-        let request = CheckRequest::parse(raw, "case", &filter()).unwrap();
+        let request =
+            CheckRequest::parse(raw, "case", &filter().into(), "2026-11-25T12:00:00Z".parse().expect("an instant"))
+                .unwrap();
         Self {
             request,
             limits: PlanLimits::default(),
@@ -225,7 +237,14 @@ impl World {
             dns: Vec::new(),
             web: BTreeMap::new(),
             tls: TlsSettings::new(rustls::crypto::ring::default_provider()).unwrap(),
+            decided: "2026-12-20T00:00:16Z".parse().unwrap(),
         }
+    }
+
+    /// The attempt is decided at this instant, and began 16 s before.
+    pub(crate) fn decided(mut self, at: &str) -> Self {
+        self.decided = at.parse().unwrap();
+        self
     }
 
     /// http-01 for www.customer.example at 192.0.2.10, where the right file is served.
@@ -301,6 +320,18 @@ impl World {
             .map(|(flags, tag, value)| [&[*flags, tag.len() as u8], tag.as_bytes(), value.as_bytes()].concat())
             .collect();
         self.add(name, Data::Records(RecordType::Caa, rdata))
+    }
+
+    /// Hosts with the preference 10, 20 and so on.
+    pub(crate) fn mx(self, name: &str, hosts: &[&str]) -> Self {
+        let rdata = (1_u16..).zip(hosts).map(|(n, host)| [(10 * n).to_be_bytes().to_vec(), wire_name(host)].concat());
+        let rdata = rdata.collect();
+        self.add(name, Data::Records(RecordType::Mx, rdata))
+    }
+
+    pub(crate) fn ptr(self, name: &str, targets: &[&str]) -> Self {
+        let rdata = targets.iter().map(|target| wire_name(target)).collect();
+        self.add(name, Data::Records(RecordType::Ptr, rdata))
     }
 
     /// `name` may be a wildcard.
@@ -379,8 +410,8 @@ impl World {
     /// Plays one attempt: the primary, then the remotes if it confirms.
     pub(crate) fn play(&self) -> Played {
         let rules = self.rules();
-        let started: Timestamp = "2026-12-20T00:00:00Z".parse().unwrap();
-        let decided: Timestamp = "2026-12-20T00:00:16Z".parse().unwrap();
+        let decided = self.decided;
+        let started = decided - jiff::SignedDuration::from_secs(16);
         let mut played = Traffic::default();
         let mut replies = vec![self.reply(P, started, &mut played)];
         let primary = evaluate(&rules, &self.request, started, started, &replies).answers[P].state();
@@ -396,12 +427,14 @@ impl World {
         assert_eq!(again, record, "a record survives JSON");
         again.recompute(&rules).unwrap();
         self.assert_discreet(&record.explanation);
-        Played { record, connections: played.0, questions: played.1 }
+        Played { record, connections: played.0, questions: played.1, requests: played.2 }
     }
 
     fn assert_discreet(&self, explanation: &Explanation) {
         let key = self.request.control.as_ref().and_then(Challenge::key_authorization);
-        let secrets: Vec<String> = key.iter().flat_map(|key| [key.digest(), THUMBPRINT.to_owned()]).collect();
+        let mut secrets: Vec<String> = key.iter().flat_map(|key| [key.digest(), THUMBPRINT.to_owned()]).collect();
+        let value = self.request.control.as_ref().and_then(Challenge::random_value);
+        secrets.extend(value.map(|value| value.expose().to_owned()));
         for text in explanation.warnings.iter().chain([&explanation.message]) {
             let lower = text.to_lowercase();
             for secret in &secrets {
@@ -473,6 +506,11 @@ impl World {
                 answer.extend(rdata.iter().map(|rdata| (current.clone(), rtype, rdata.clone())));
                 return (answer, 0, String::new());
             }
+            let alias = data.iter().find_map(|d| if let Data::Cname(target) = d { Some(target) } else { None });
+            if let (Some(target), 5) = (alias, rtype) {
+                answer.push((current.clone(), 5, wire_name(target)));
+                return (answer, 0, String::new());
+            }
             let target =
                 data.iter().find_map(|d| if let Data::Cname(target) = d { Some(target.clone()) } else { None });
             let Some(target) = target else {
@@ -499,8 +537,11 @@ pub(crate) fn resolver(place: usize) -> SocketAddr {
 }
 
 fn wire_name(name: &str) -> Vec<u8> {
-    let mut wire: Vec<u8> =
-        name.split('.').flat_map(|label| [&[label.len() as u8], label.as_bytes()].concat()).collect();
+    let mut wire: Vec<u8> = name
+        .split('.')
+        .filter(|label| !label.is_empty())
+        .flat_map(|label| [&[label.len() as u8], label.as_bytes()].concat())
+        .collect();
     wire.push(0);
     wire
 }
@@ -555,6 +596,7 @@ struct Driver<'a> {
     tls: BTreeMap<StreamKey, tls_server::Session>,
     connections: Vec<SocketAddr>,
     questions: Vec<(String, u16)>,
+    requests: Vec<String>,
 }
 
 /// A stream that can be ordered.
@@ -589,6 +631,7 @@ impl<'a> Driver<'a> {
             tls: BTreeMap::new(),
             connections: Vec::new(),
             questions: Vec::new(),
+            requests: Vec::new(),
         }
     }
 
@@ -607,6 +650,7 @@ impl<'a> Driver<'a> {
                 assert!(self.streams.is_empty(), "streams left open: {:?}", self.streams);
                 played.0.extend(self.connections.iter().map(|at| (self.place, *at)));
                 played.1.extend(self.questions.into_iter().map(|(name, rtype)| (self.place, name, rtype)));
+                played.2.extend(self.requests.into_iter().map(|request| (self.place, request)));
                 return observation;
             }
             self.step(&mut task);
@@ -756,7 +800,7 @@ impl<'a> Driver<'a> {
                 self.tls.insert(key(stream), tls_server::Session::new(server));
                 self.after_ms(15, Event::Connected(stream));
             }
-            Web::ResetsAfterRequest | Web::SilentAfterRequest | Web::Says(_) | Web::Octets(_) => {
+            Web::ResetsAfterRequest | Web::SilentAfterRequest | Web::Says(_) | Web::Octets(_) | Web::Parts(_) => {
                 self.after_ms(15, Event::Connected(stream));
             }
         }
@@ -779,6 +823,7 @@ impl<'a> Driver<'a> {
             Web::ResetsAfterRequest => self.after_ms(15, Event::Failed(stream, NetworkError::Reset)),
             Web::Says(answer) => {
                 let (host, path) = request_line(bytes);
+                self.requests.push(String::from_utf8(bytes.to_vec()).unwrap());
                 self.after_ms(30, Event::Bytes(stream, answer(&host, &path)));
                 self.after_ms(31, Event::Bytes(stream, Vec::new()));
             }
@@ -787,6 +832,7 @@ impl<'a> Driver<'a> {
                 let asked = session.take(bytes);
                 if !asked.is_empty() {
                     let (host, path) = request_line(&asked);
+                    self.requests.push(String::from_utf8(asked).unwrap());
                     session.say(&answer(&host, &path));
                 }
                 let (octets, closes) = session.outgoing();
@@ -802,6 +848,11 @@ impl<'a> Driver<'a> {
                     self.after_ms(30, Event::Bytes(stream, octets));
                 }
                 self.after_ms(31, Event::Bytes(stream, Vec::new()));
+            }
+            Web::Parts(parts) => {
+                for (ms, octets) in parts.iter() {
+                    self.after_ms(*ms, Event::Bytes(stream, octets.clone()));
+                }
             }
             Web::SilentAfterRequest | Web::SilentSyn | Web::Refuses => {}
         }

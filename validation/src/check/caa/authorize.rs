@@ -76,11 +76,22 @@ impl CaaPolicy {
     }
 }
 
+/// What a certificate would name, as far as it matters for which property governs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CaaSubject {
+    /// A name (RFC 8659 §4.2).
+    Name,
+    /// A wildcard (RFC 8659 §4.3).
+    Wildcard,
+    /// A mailbox (RFC 9495 §4, S/MIME BR §4.2.2.1; req C20).
+    Mailbox,
+}
+
 /// What is asked of the set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CaaContext<'a> {
-    /// Whether the name in the certificate is a wildcard (RFC 8659 §4.3).
-    pub wildcard: bool,
+    /// What the certificate would name.
+    pub subject: CaaSubject,
     /// The URI of the requesting account, if one is known (RFC 8657 §3).
     pub account_uri: Option<&'a str>,
     /// All labels of the method relied on, such as `http-01` and `ca-tbr-19` (RFC 8657 §4, TLS BR 2.3.1
@@ -107,6 +118,8 @@ pub enum GoverningProperty {
     Issue,
     /// For wildcards if the set has an issuewild, valid or not.
     Issuewild,
+    /// For mailboxes (RFC 9495 §4).
+    Issuemail,
 }
 
 impl fmt::Display for GoverningProperty {
@@ -114,6 +127,7 @@ impl fmt::Display for GoverningProperty {
         f.write_str(match self {
             Self::Issue => "issue",
             Self::Issuewild => "issuewild",
+            Self::Issuemail => "issuemail",
         })
     }
 }
@@ -223,7 +237,7 @@ impl fmt::Display for CaaRule {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RecordFinding {
-    /// The property is known and has no bearing on the name (iodef, issuemail, …).
+    /// The property is known and has no bearing on the name (iodef, issuemail for a name, …).
     Irrelevant {
         /// Its tag as published.
         tag: String,
@@ -375,9 +389,10 @@ impl fmt::Display for RecordFinding {
 pub fn authorize(rdatas: &[&[u8]], policy: &CaaPolicy, context: &CaaContext<'_>) -> CaaDecision {
     let parsed: Vec<_> = rdatas.iter().map(|rdata| parse_rdata(rdata)).collect();
     let has_issuewild = parsed.iter().flatten().any(|property| *property.tag.kind() == TagKind::Issuewild);
-    let governing = match context.wildcard && has_issuewild {
-        true => GoverningProperty::Issuewild,
-        false => GoverningProperty::Issue,
+    let governing = match context.subject {
+        CaaSubject::Mailbox => GoverningProperty::Issuemail,
+        CaaSubject::Wildcard if has_issuewild => GoverningProperty::Issuewild,
+        CaaSubject::Wildcard | CaaSubject::Name => GoverningProperty::Issue,
     };
     let records: Vec<RecordFinding> = parsed
         .iter()
@@ -469,9 +484,9 @@ fn judge_property(
         };
     }
     match (kind, governing) {
-        (TagKind::Issue, GoverningProperty::Issue) | (TagKind::Issuewild, GoverningProperty::Issuewild) => {
-            judge_value(&property.value, policy, context)
-        }
+        (TagKind::Issue, GoverningProperty::Issue)
+        | (TagKind::Issuewild, GoverningProperty::Issuewild)
+        | (TagKind::Issuemail, GoverningProperty::Issuemail) => judge_value(&property.value, policy, context),
         (TagKind::Issue, GoverningProperty::Issuewild) => {
             RecordFinding::IssueIgnored { value: escape(&property.value) }
         }

@@ -14,9 +14,10 @@ pub mod property;
 
 use serde::{Deserialize, Serialize};
 
-use self::authorize::{CaaContext, CaaDecision, CaaPolicy, authorize};
+use self::authorize::{CaaContext, CaaDecision, CaaPolicy, CaaSubject, authorize};
 use super::LookupFailure;
 use crate::{
+    base::name::DomainName,
     observation::{DnsFailure, DnsLookup, DnsOutcome, RecordSet, RecordType},
     request::{CaaCheck, Identifier},
 };
@@ -78,16 +79,15 @@ pub enum RelevantSet<'a> {
 }
 
 /// Finds the relevant set (RFC 8659 §3): the first level with a set, from leaf to top-level domain.
-/// `levels` are those of `identifier`'s climb, in order; any other name is no evidence. Levels whose failure
+/// `levels` are those of `domain`'s climb, in order; any other name is no evidence. Levels whose failure
 /// `excuses` are passed over and named.
 #[must_use]
 pub fn relevant_set<'a>(
-    identifier: &Identifier,
+    domain: &DomainName,
     levels: &'a [DnsLookup],
     excuses: impl Fn(&DnsLookup) -> bool,
 ) -> (RelevantSet<'a>, Vec<String>) {
     let mut excused = Vec::new();
-    let Some(domain) = identifier.domain() else { return (RelevantSet::Incomplete, excused) };
     let mut seen = levels.iter();
     for name in domain.tree_climb() {
         let Some(lookup) = seen.next().filter(|lookup| lookup.name == name && lookup.rtype == RecordType::Caa) else {
@@ -116,7 +116,8 @@ pub fn judge(
     policy: &CaaPolicy,
 ) -> CaaFinding {
     let excuses = |lookup: &DnsLookup| policy.lookup_failure_permits && failure::excuse(lookup, reached).is_ok();
-    let (set, excused) = relevant_set(identifier, levels, excuses);
+    let Some(domain) = identifier.domain() else { return CaaFinding::Failed(LookupFailure::NotObserved) };
+    let (set, excused) = relevant_set(domain, levels, excuses);
     let finding = judge_set(identifier, check, &set, policy);
     if excused.is_empty() || !finding.permits() {
         return finding;
@@ -141,7 +142,11 @@ fn judge_set(identifier: &Identifier, check: &CaaCheck, set: &RelevantSet<'_>, p
         }),
         RelevantSet::Found(lookup, set) => {
             let context = CaaContext {
-                wildcard: identifier.is_wildcard(),
+                subject: match identifier {
+                    Identifier::Wildcard(_) => CaaSubject::Wildcard,
+                    Identifier::Mailbox(_) => CaaSubject::Mailbox,
+                    Identifier::Name(_) | Identifier::Ip(_) => CaaSubject::Name,
+                },
                 account_uri: check.account_uri.as_deref(),
                 method_labels: check.method.map_or(&[], |method| method.caa_labels()),
             };

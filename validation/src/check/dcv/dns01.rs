@@ -46,8 +46,8 @@ pub enum TxtHint {
 pub fn judge(key: &KeyAuthorization, sibling_digests: &[String], seen: &DnsLookup) -> Finding {
     let set = match &seen.outcome {
         DnsOutcome::Answer(set) => set,
-        DnsOutcome::Nodata(_) => return Finding::Contradicted(Contradiction::NoTxt { nxdomain: false }),
-        DnsOutcome::Nxdomain(_) => return Finding::Contradicted(Contradiction::NoTxt { nxdomain: true }),
+        DnsOutcome::Nodata(_) => return Finding::Contradicted(Contradiction::NoRecord { nxdomain: false }),
+        DnsOutcome::Nxdomain(_) => return Finding::Contradicted(Contradiction::NoRecord { nxdomain: true }),
         DnsOutcome::Failed(failure) => {
             let (name, rtype, failure) = (seen.name.clone(), seen.rtype, failure.clone());
             return Finding::Failed(LookupFailure::Dns { name, rtype, failure });

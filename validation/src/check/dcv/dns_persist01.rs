@@ -150,10 +150,11 @@ impl PersistReason {
 
 /// The name whose TXT is asked (TLS BR 2.3.1 §3.2.2.4.22 and §3.2.2.5.8).
 #[must_use]
-pub fn record_name(identifier: &Identifier) -> String {
-    match identifier {
-        Identifier::Name(name) | Identifier::Wildcard(name) => format!("_validation-persist.{name}"),
-        Identifier::Ip(address) => format!("_ip-validation-persist.{}", reverse_name(*address)),
+pub fn record_name(subject: &Identifier) -> Option<String> {
+    match subject {
+        Identifier::Name(name) | Identifier::Wildcard(name) => Some(format!("_validation-persist.{name}")),
+        Identifier::Ip(address) => Some(format!("_ip-validation-persist.{}", reverse_name(*address))),
+        Identifier::Mailbox(_) => None,
     }
 }
 
@@ -185,8 +186,8 @@ pub fn resembles(rdata: &[u8]) -> bool {
 pub fn judge(wanted: &Wanted<'_>, seen: &DnsLookup) -> Finding {
     let set = match &seen.outcome {
         DnsOutcome::Answer(set) => set,
-        DnsOutcome::Nodata(_) => return Finding::Contradicted(Contradiction::NoTxt { nxdomain: false }),
-        DnsOutcome::Nxdomain(_) => return Finding::Contradicted(Contradiction::NoTxt { nxdomain: true }),
+        DnsOutcome::Nodata(_) => return Finding::Contradicted(Contradiction::NoRecord { nxdomain: false }),
+        DnsOutcome::Nxdomain(_) => return Finding::Contradicted(Contradiction::NoRecord { nxdomain: true }),
         DnsOutcome::Failed(failure) => {
             let (name, rtype, failure) = (seen.name.clone(), seen.rtype, failure.clone());
             return Finding::Failed(LookupFailure::Dns { name, rtype, failure });
@@ -209,7 +210,7 @@ pub fn judge(wanted: &Wanted<'_>, seen: &DnsLookup) -> Finding {
     let found = u32::try_from(set.rdata.len()).unwrap_or(u32::MAX);
     match closest {
         Some((record, reason)) => Finding::Contradicted(Contradiction::Persist(PersistFault { found, record, reason })),
-        None => Finding::Contradicted(Contradiction::NoTxt { nxdomain: false }),
+        None => Finding::Contradicted(Contradiction::NoRecord { nxdomain: false }),
     }
 }
 

@@ -11,6 +11,9 @@ use crate::{
     request::KeyAuthorization,
 };
 
+/// Octets by which UTF-16 is recognised.
+const UTF16_START_BYTES: usize = 16;
+
 /// How a body differs from the key authorization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -19,6 +22,8 @@ pub enum BodyFault {
     Empty,
     /// It begins with a byte-order mark.
     ByteOrderMark,
+    /// It is UTF-16 without a byte-order mark.
+    Utf16,
     /// It is compressed although that was not asked for.
     Compressed,
     /// It is right, but a URL of the chain holds the whole key authorization, so that any page which prints
@@ -46,11 +51,7 @@ pub fn judge(key: &KeyAuthorization, seen: &HttpObservation) -> Finding {
         HttpOutcome::Response { status, .. } if *status != 200 => Finding::Contradicted(Contradiction::Status(*status)),
         HttpOutcome::Response { body, truncated, .. } => {
             let body = body.as_slice();
-            let encoded = seen
-                .hops
-                .last()
-                .and_then(|hop| hop.response.as_ref())
-                .is_some_and(|head| head.content_encoding.is_some());
+            let encoded = is_encoded(seen);
             let right = !*truncated && is_key_authorization(body, &key.value);
             if right && seen.hops.iter().any(|hop| tells(&hop.url, &key.value)) {
                 Finding::Contradicted(Contradiction::Body(BodyFault::ValueInUrl))
@@ -64,7 +65,7 @@ pub fn judge(key: &KeyAuthorization, seen: &HttpObservation) -> Finding {
 }
 
 /// Whether a URL holds the value, percent-encoded or not.
-fn tells(url: &str, value: &str) -> bool {
+pub(super) fn tells(url: &str, value: &str) -> bool {
     let mut decoded = Vec::with_capacity(url.len());
     let mut rest = url.as_bytes();
     while let Some((&byte, tail)) = rest.split_first() {
@@ -97,8 +98,32 @@ pub(crate) fn equal_in_constant_time(left: &[u8], right: &[u8]) -> bool {
     left.len() == right.len() && std::hint::black_box(left.iter().zip(right).fold(0, |acc, (l, r)| acc | (l ^ r))) == 0
 }
 
+/// Whether the last response says that its body is encoded.
+pub(super) fn is_encoded(seen: &HttpObservation) -> bool {
+    let head = seen.hops.last().and_then(|hop| hop.response.as_ref());
+    head.is_some_and(|head| head.content_encoding.is_some())
+}
+
 fn fault(body: &[u8], truncated: bool, encoded: bool, key: &KeyAuthorization) -> BodyFault {
     let holds = |needle: &[u8]| body.windows(needle.len()).any(|window| window == needle);
+    match shape(body, truncated, encoded) {
+        BodyFault::TooLong | BodyFault::Html | BodyFault::Other if body.starts_with(key.value.as_bytes()) => {
+            BodyFault::TrailingText
+        }
+        BodyFault::TooLong | BodyFault::Html | BodyFault::Other
+            if body.starts_with(format!("{}.", key.token).as_bytes()) =>
+        {
+            BodyFault::OtherThumbprint
+        }
+        BodyFault::TooLong | BodyFault::Html | BodyFault::Other if holds(key.token.as_bytes()) => {
+            BodyFault::EchoesToken
+        }
+        other => other,
+    }
+}
+
+/// What a body looks like that does not hold what it should, whatever that was.
+pub(super) fn shape(body: &[u8], truncated: bool, encoded: bool) -> BodyFault {
     if body.is_empty() {
         BodyFault::Empty
     } else if body.starts_with(&[0xef, 0xbb, 0xbf])
@@ -106,14 +131,10 @@ fn fault(body: &[u8], truncated: bool, encoded: bool, key: &KeyAuthorization) ->
         || body.starts_with(&[0xfe, 0xff])
     {
         BodyFault::ByteOrderMark
+    } else if is_utf16(body) {
+        BodyFault::Utf16
     } else if encoded || body.starts_with(&[0x1f, 0x8b]) {
         BodyFault::Compressed
-    } else if body.starts_with(key.value.as_bytes()) {
-        BodyFault::TrailingText
-    } else if body.starts_with(format!("{}.", key.token).as_bytes()) {
-        BodyFault::OtherThumbprint
-    } else if holds(key.token.as_bytes()) {
-        BodyFault::EchoesToken
     } else if looks_like_html(body) {
         BodyFault::Html
     } else if truncated {
@@ -121,6 +142,13 @@ fn fault(body: &[u8], truncated: bool, encoded: bool, key: &KeyAuthorization) ->
     } else {
         BodyFault::Other
     }
+}
+
+/// Whether it begins as ASCII does in UTF-16: every other octet is zero.
+fn is_utf16(body: &[u8]) -> bool {
+    let start = body.get(..UTF16_START_BYTES).unwrap_or_default();
+    let wide = |letter: usize| start.chunks(2).all(|pair| pair[letter].is_ascii_graphic() && pair[1 - letter] == 0);
+    !start.is_empty() && (wide(0) || wide(1))
 }
 
 fn looks_like_html(body: &[u8]) -> bool {
@@ -162,6 +190,9 @@ mod tests {
         for (body, fault) in [
             (Vec::new(), BodyFault::Empty),
             ([&[0xef, 0xbb, 0xbf], right.as_bytes()].concat(), BodyFault::ByteOrderMark),
+            (utf16[2..].to_vec(), BodyFault::Utf16),
+            ([&[0], &utf16[2..]].concat(), BodyFault::Utf16),
+            (utf16[2..16].to_vec(), BodyFault::Other),
             (utf16, BodyFault::ByteOrderMark),
             (format!("{right} extra").into_bytes(), BodyFault::TrailingText),
             (format!("{right}x").into_bytes(), BodyFault::TrailingText),

@@ -129,8 +129,8 @@ fn check_name(certificate: &Certificate<'_>, identifier: &Identifier) -> Result<
             wanted.to_string().as_bytes().eq_ignore_ascii_case(name)
         }
         (Identifier::Ip(wanted), AlternativeName::Ip(octets)) => is_address(octets, *wanted),
-        // A wildcard is never asked about (req D18).
-        (Identifier::Name(_) | Identifier::Ip(_) | Identifier::Wildcard(_), _) => {
+        // A wildcard is never asked about (req D18), nor a mailbox.
+        (Identifier::Name(_) | Identifier::Ip(_) | Identifier::Wildcard(_) | Identifier::Mailbox(_), _) => {
             return Err(CertificateFault::NameKind);
         }
     };

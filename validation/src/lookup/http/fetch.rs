@@ -2,9 +2,10 @@
 //!
 //! Each hop is resolved afresh by the same perspective; forbidden addresses are left out before a
 //! connection is made; one IPv6 address is tried first and one IPv4 address after it, each with its
-//! share of the time left, so that a silent one never eats the other's. The first octet of a response is
-//! final: there is no fallback after an answer (`cases.md` D06). A second visit to the same URL over
-//! another address is no loop (D08).
+//! share of the time left, so that a silent one never eats the other's; then a further one of each family. The
+//! first octet of a response is final: there is no fallback after an answer (`cases.md` D06). A loop is a
+//! redirect back to a URL at an address that has redirected from it before; a second visit to the same URL over
+//! another address is none (D08). A response that has begun must go on at a pace.
 //!
 //! On https a server that was connected to is final: what goes wrong with TLS ends the fetch. Its
 //! certificate is written down and never judged (D09).
@@ -25,7 +26,8 @@ use super::{
 use crate::{
     base::{Entropy, Micros, address::AddressFilter, limits::HTTP_REDIRECTS_MAX, octets::Octets},
     lookup::{
-        addresses::{self, Unresolved},
+        addresses::{self, Candidates, Unresolved},
+        pace::Pace,
         tls::{
             certificate,
             client::{Client, broken_off},
@@ -34,7 +36,7 @@ use crate::{
     },
     observation::{
         DnsLookup, HttpFailure, HttpHop, HttpObservation, HttpOutcome, HttpTry, NetworkError, RedirectReason,
-        RedirectRefusal, TlsFacts, TlsFailure, TryEnd, UnusedAddress, UnusedReason,
+        RedirectRefusal, TlsFacts, TlsFailure, TryEnd, UnusedReason,
     },
     plan::{Host, PlanLimits},
 };
@@ -57,9 +59,25 @@ pub enum FetchStep {
 #[derive(Debug)]
 enum State {
     Resolving,
-    Connecting { since: Micros, ends: Micros },
-    Handshaking { since: Micros, connected_us: u64, ends: Micros, client: Box<Client> },
-    Awaiting { since: Micros, connected_us: u64, ends: Micros, response: Response, client: Option<Box<Client>> },
+    Connecting {
+        since: Micros,
+        ends: Micros,
+    },
+    Handshaking {
+        since: Micros,
+        connected_us: u64,
+        ends: Micros,
+        pace: Pace,
+        client: Box<Client>,
+    },
+    Awaiting {
+        since: Micros,
+        connected_us: u64,
+        ends: Micros,
+        pace: Pace,
+        response: Response,
+        client: Option<Box<Client>>,
+    },
     Ended,
 }
 
@@ -69,39 +87,42 @@ pub struct Fetch {
     target: Target,
     tls: Arc<ClientConfig>,
     limits: PlanLimits,
+    body_bytes_max: usize,
     deadline: Micros,
     hops: Vec<HttpHop>,
-    visited: Vec<(String, SocketAddr)>,
-    /// Addresses of this hop still to be tried, next one last.
-    candidates: Vec<SocketAddr>,
+    /// URLs that redirected, and at which address.
+    left: Vec<(String, SocketAddr)>,
+    /// Addresses of this hop still to be tried.
+    candidates: Candidates,
     current: Option<SocketAddr>,
     state: State,
     outcome: Option<HttpOutcome>,
 }
 
 impl Fetch {
-    /// A fetch of `path` at `host`; `tls` is how it speaks TLS if it is redirected to https.
-    ///
-    /// # Errors
-    /// The host or path cannot be put into a URL.
+    /// A fetch that begins at `target`, of whose body `body_bytes_max` octets are kept at most; `tls` is how it speaks
+    /// TLS.
+    #[must_use]
     pub fn new(
-        (host, path): (&Host, &str),
+        target: Target,
+        body_bytes_max: usize,
         tls: Arc<ClientConfig>,
         limits: PlanLimits,
         deadline: Micros,
-    ) -> Result<Self, String> {
-        Ok(Self {
-            target: Target::first(host, path)?,
+    ) -> Self {
+        Self {
+            target,
             tls,
             limits,
+            body_bytes_max,
             deadline,
             hops: Vec::new(),
-            visited: Vec::new(),
-            candidates: Vec::new(),
+            left: Vec::new(),
+            candidates: Candidates::none(),
             current: None,
             state: State::Resolving,
             outcome: None,
-        })
+        }
     }
 
     /// Begins, or begins a hop.
@@ -131,7 +152,8 @@ impl Fetch {
     #[must_use]
     pub fn timeout(&self) -> Micros {
         match &self.state {
-            State::Connecting { ends, .. } | State::Handshaking { ends, .. } | State::Awaiting { ends, .. } => *ends,
+            State::Connecting { ends, .. } => *ends,
+            State::Handshaking { ends, pace, .. } | State::Awaiting { ends, pace, .. } => pace.ends(*ends),
             State::Resolving | State::Ended => self.deadline,
         }
     }
@@ -153,7 +175,7 @@ impl Fetch {
         }
     }
 
-    /// Picks one address of each family, IPv6 first.
+    /// Draws the addresses to try.
     fn choose(
         &mut self,
         now: Micros,
@@ -161,9 +183,9 @@ impl Fetch {
         filter: &AddressFilter,
         entropy: &mut dyn Entropy,
     ) -> FetchStep {
-        let drawn = addresses::draw(addresses, self.target.port(), filter, entropy);
-        self.hop().unused.extend(drawn.unused);
-        self.candidates = drawn.candidates;
+        let (candidates, unused) = Candidates::draw(addresses, self.target.port(), filter, entropy);
+        self.hop().unused.extend(unused);
+        self.candidates = candidates;
         if self.candidates.is_empty() {
             return self.fail(HttpFailure::OnlySpecialAddresses);
         }
@@ -172,15 +194,15 @@ impl Fetch {
 
     /// Connects to the next candidate with its share of the time left, or gives up.
     fn connect_next(&mut self, now: Micros) -> FetchStep {
-        let left = self.candidates.len() as u64;
-        let Some(address) = self.candidates.pop() else { return self.fail(HttpFailure::NotAnswered) };
-        let visit = (self.target.as_str().to_owned(), address);
-        if self.visited.contains(&visit) {
+        if now >= self.deadline {
+            return self.fail(HttpFailure::NotAnswered);
+        }
+        let Some(address) = self.candidates.take_next() else { return self.fail(HttpFailure::NotAnswered) };
+        if self.left.iter().any(|(url, at)| *at == address && url == self.target.as_str()) {
             return self.refuse((self.hops.len() - 1) as u8, RedirectReason::Loop);
         }
-        self.visited.push(visit);
         self.current = Some(address);
-        let share = Micros(now.0 + self.deadline.since(now) / left);
+        let share = self.candidates.share(now, self.deadline);
         let ends = now.plus_ms(u64::from(self.limits.http_connect_ms)).min(share);
         self.state = State::Connecting { since: now, ends };
         FetchStep::Connect(address)
@@ -198,10 +220,10 @@ impl Fetch {
         if self.target.is_https() {
             return self.begin_tls(now, since);
         }
-        let left = self.candidates.len() as u64 + 1;
-        let share = Micros(now.0 + self.deadline.since(now) / left);
+        let share = self.candidates.share(now, self.deadline);
         let ends = now.plus_ms(u64::from(self.limits.http_response_ms)).min(share);
-        self.state = State::Awaiting { since, connected_us, ends, response: Response::default(), client: None };
+        let (pace, response) = (Pace::default(), Response::with_body_of(self.body_bytes_max));
+        self.state = State::Awaiting { since, connected_us, ends, pace, response, client: None };
         FetchStep::Send(self.target.request())
     }
 
@@ -214,7 +236,8 @@ impl Fetch {
         match begun {
             Ok((client, hello)) => {
                 let connected_us = now.since(since);
-                self.state = State::Handshaking { since, connected_us, ends, client: Box::new(client) };
+                let (pace, client) = (Pace::default(), Box::new(client));
+                self.state = State::Handshaking { since, connected_us, ends, pace, client };
                 FetchStep::Send(hello)
             }
             Err(failure) => self.fail(HttpFailure::Tls(failure)),
@@ -229,10 +252,11 @@ impl Fetch {
         filter: &AddressFilter,
         entropy: &mut dyn Entropy,
     ) -> FetchStep {
-        let State::Handshaking { client, .. } = &mut self.state else { return FetchStep::Wait };
+        let State::Handshaking { client, pace, .. } = &mut self.state else { return FetchStep::Wait };
         if bytes.is_empty() {
             return self.fail_tls(now, TlsFailure::Network(NetworkError::ClosedEarly));
         }
+        pace.count(now, bytes.len());
         let mut moved = client.handle(bytes);
         if !moved.established {
             return match moved.failure {
@@ -243,14 +267,14 @@ impl Fetch {
             };
         }
         self.note_session();
-        let State::Handshaking { since, connected_us, ends, mut client } =
+        let State::Handshaking { since, connected_us, ends, mut client, .. } =
             std::mem::replace(&mut self.state, State::Ended)
         else {
             return FetchStep::Done;
         };
         moved.send.extend(client.encrypt(&self.target.request()));
-        let response = Response::default();
-        self.state = State::Awaiting { since, connected_us, ends, response, client: Some(client) };
+        let (pace, response) = (Pace::default(), Response::with_body_of(self.body_bytes_max));
+        self.state = State::Awaiting { since, connected_us, ends, pace, response, client: Some(client) };
         // A server may speak, or break off, before it was asked anything.
         let ended = moved.closed || moved.failure.is_some();
         let step = if moved.plaintext.is_empty() && !ended {
@@ -328,8 +352,13 @@ impl Fetch {
         filter: &AddressFilter,
         entropy: &mut dyn Entropy,
     ) -> FetchStep {
-        let State::Awaiting { response, .. } = &mut self.state else { return FetchStep::Wait };
-        let progress = if bytes.is_empty() { response.close() } else { response.push(bytes) };
+        let State::Awaiting { response, pace, .. } = &mut self.state else { return FetchStep::Wait };
+        let progress = if bytes.is_empty() {
+            response.close()
+        } else {
+            pace.count(now, bytes.len());
+            response.push(bytes)
+        };
         let is_redirect = response.head().is_some_and(|head| is_followed(head.status) && head.location.is_some());
         match progress {
             // Also if what follows the head is bad: that must not depend on how the segments fell.
@@ -360,6 +389,7 @@ impl Fetch {
         self.note_try(now, TryEnd::Answered);
         let location = self.hop().response.as_ref().and_then(|head| head.location.clone()).unwrap_or_default();
         let number = self.hops.len();
+        self.left.extend(self.current.map(|address| (self.target.as_str().to_owned(), address)));
         if number > HTTP_REDIRECTS_MAX {
             return self.fail(HttpFailure::TooManyRedirects);
         }
@@ -379,8 +409,12 @@ impl Fetch {
             State::Connecting { .. } => {
                 self.note_try(now, TryEnd::NotConnected(error));
                 // A host without IPv6 says so as if it were our fault; the other family may do.
-                if error == NetworkError::Local && self.candidates.is_empty() {
-                    return self.fail(HttpFailure::Local("no connection could be opened".to_owned()));
+                if let (NetworkError::Local, Some(current)) = (error, self.current) {
+                    let passed_over = self.candidates.pass_over_family(current);
+                    self.hop().unused.extend(passed_over);
+                    if self.candidates.is_empty() {
+                        return self.fail(HttpFailure::Local("no connection could be opened".to_owned()));
+                    }
                 }
                 self.connect_next(now)
             }
@@ -407,7 +441,14 @@ impl Fetch {
         if now < self.timeout() {
             return FetchStep::Wait;
         }
-        match self.state {
+        match &self.state {
+            State::Handshaking { ends, pace, .. } if pace.is_too_slow(now, *ends) => {
+                self.fail_tls(now, TlsFailure::TooSlow)
+            }
+            State::Awaiting { ends, pace, .. } if pace.is_too_slow(now, *ends) => {
+                self.note_try(now, TryEnd::Answered);
+                self.fail(HttpFailure::TooSlow)
+            }
             State::Connecting { .. } | State::Handshaking { .. } | State::Awaiting { .. } => {
                 self.handle_stream_failed(now, NetworkError::Timeout)
             }
@@ -429,16 +470,26 @@ impl Fetch {
             }
             State::Resolving | State::Ended => return,
         };
-        let unused = if end == TryEnd::Answered { std::mem::take(&mut self.candidates) } else { Vec::new() };
+        // On https an established connection is final, whatever comes of it.
+        if end == TryEnd::Answered || self.target.is_https() && connected_us.is_some() {
+            self.pass_over(&UnusedReason::OtherAnswered);
+        }
         let hop = self.hop();
         let elapsed_us = now.since(since);
         hop.tries.push(HttpTry { address, connected_us, elapsed_us, received_bytes, end });
         hop.response = head;
-        hop.unused
-            .extend(unused.into_iter().map(|a| UnusedAddress { address: a.ip(), reason: UnusedReason::OtherAnswered }));
+    }
+
+    /// Writes down the addresses that will not be tried any more.
+    fn pass_over(&mut self, reason: &UnusedReason) {
+        let passed_over = self.candidates.pass_over(reason);
+        if let Some(hop) = self.hops.last_mut() {
+            hop.unused.extend(passed_over);
+        }
     }
 
     fn fail(&mut self, failure: HttpFailure) -> FetchStep {
+        self.pass_over(&UnusedReason::NoTurn);
         self.state = State::Ended;
         self.outcome = Some(HttpOutcome::Failed(failure));
         FetchStep::Done
@@ -457,6 +508,7 @@ impl Fetch {
                 }
             };
             self.note_try(now, end);
+            self.pass_over(&UnusedReason::NoTurn);
         }
         HttpObservation {
             hops: self.hops,

@@ -1,7 +1,9 @@
 //! Where a fetch may go: the first URL, and redirects by req D16.
 //!
 //! A target is resolved by the URL standard, then checked: scheme http or https, port 80 or 443, no
-//! user-info, bounded length. The check comes before any packet.
+//! user-info, bounded length. The check comes before any packet. Where that standard mends what RFC 3986 does not
+//! allow (backslashes, a scheme without `//` and host), so that two readers would see two hosts, nothing is
+//! followed. The fragment is dropped: it is never sent.
 
 use std::net::IpAddr;
 
@@ -23,17 +25,19 @@ pub struct Target {
 }
 
 impl Target {
-    /// The first URL of a fetch: http, port 80 (req D15).
+    /// The first URL of a fetch: http and port 80 (req D15), or https and port 443.
     ///
     /// # Errors
     /// The host or path is none; the text says so.
-    pub fn first(host: &Host, path: &str) -> Result<Self, String> {
+    pub fn first(host: &Host, path: &str, https: bool) -> Result<Self, String> {
+        let scheme = if https { "https" } else { "http" };
         let authority = match host {
             Host::Name(name) => name.clone(),
             Host::Ip(IpAddr::V4(address)) => address.to_string(),
             Host::Ip(IpAddr::V6(address)) => format!("[{address}]"),
         };
-        let url = Url::parse(&format!("http://{authority}{path}")).map_err(|e| format!("{authority}{path}: {e}"))?;
+        let url =
+            Url::parse(&format!("{scheme}://{authority}{path}")).map_err(|e| format!("{authority}{path}: {e}"))?;
         let target = Self::checked(url).map_err(|reason| format!("{reason:?}"))?;
         // What was asked about is what is fetched: the URL standard reads some names as addresses.
         if target.host != *host {
@@ -52,20 +56,27 @@ impl Target {
         if location.len() > URL_BYTES_MAX {
             return Err(not_a_url("longer than 2048 octets"));
         }
-        if !location.iter().all(|b| (0x21..=0x7e).contains(b)) {
+        if !location.iter().all(|b| (0x21..=0x7e).contains(b) && *b != b'\\') {
             return Err(not_a_url("holds octets that may not stand in a URL"));
         }
         let text = std::str::from_utf8(location).map_err(|_| not_a_url("not ASCII"))?;
+        if !names_its_host(text) {
+            return Err(not_a_url("no host"));
+        }
         let url = self.url.join(text).map_err(|e| not_a_url(&e.to_string()))?;
         Self::checked(url).map_err(refuse)
     }
 
-    fn checked(url: Url) -> Result<Self, RedirectReason> {
+    fn checked(mut url: Url) -> Result<Self, RedirectReason> {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(RedirectReason::Scheme(url.scheme().to_owned()));
         }
         if !url.username().is_empty() || url.password().is_some() {
             return Err(RedirectReason::UserInfo);
+        }
+        url.set_fragment(None);
+        if url.as_str().len() > URL_BYTES_MAX {
+            return Err(RedirectReason::NotAUrl("longer than 2048 octets".to_owned()));
         }
         let port = url.port_or_known_default().unwrap_or(0);
         if !matches!(port, 80 | 443) {
@@ -120,6 +131,17 @@ impl Target {
     }
 }
 
+/// Whether a host stands where it should: after the scheme and `//`, or after `//` alone; or there is neither.
+fn names_its_host(location: &str) -> bool {
+    let scheme = location.get(..location.find(':').unwrap_or(0)).unwrap_or_default();
+    let is_http = ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
+    let rest = if is_http { &location[scheme.len() + 1..] } else { location };
+    match rest.strip_prefix("//") {
+        Some(authority) => !authority.is_empty() && !authority.starts_with(['/', '?', '#']),
+        None => !is_http,
+    }
+}
+
 /// A host name that can be asked for in DNS.
 fn host_name(name: &str) -> Result<Host, RedirectReason> {
     let name = name.strip_suffix('.').unwrap_or(name);
@@ -141,7 +163,8 @@ mod tests {
     use super::*;
 
     fn start() -> Target {
-        Target::first(&Host::Name("www.customer.example".to_owned()), "/.well-known/acme-challenge/t").expect("good")
+        Target::first(&Host::Name("www.customer.example".to_owned()), "/.well-known/acme-challenge/t", false)
+            .expect("good")
     }
 
     #[test]
@@ -153,7 +176,11 @@ mod tests {
             ("http://other.example:80/x", "http://other.example/x"),
             ("http://other.example:443/x", "http://other.example:443/x"),
             ("https://other.example/x", "https://other.example/x"),
-            ("//other.example/x#fragment", "http://other.example/x#fragment"),
+            ("//other.example/x#fragment", "http://other.example/x"),
+            ("?q=http://x.example/", "http://www.customer.example/.well-known/acme-challenge/t?q=http://x.example/"),
+            ("HTTPS://OTHER.example", "https://other.example/"),
+            ("http://@other.example/x", "http://other.example/x"),
+            ("http://other.example:/x", "http://other.example/x"),
             ("http://0x08080808/x", "http://8.8.8.8/x"),
         ] {
             assert_eq!(start().redirected(location.as_bytes(), 1).expect(location).as_str(), url);
@@ -167,14 +194,36 @@ mod tests {
             ("ftp://www.customer.example/t", RedirectReason::Scheme("ftp".to_owned())),
             ("javascript:alert(1)", RedirectReason::Scheme("javascript".to_owned())),
             ("http://user:pass@www.customer.example/", RedirectReason::UserInfo),
+            ("http://user@www.customer.example/", RedirectReason::UserInfo),
+            ("//:pass@www.customer.example/", RedirectReason::UserInfo),
+            ("http://www.customer.example:0/", RedirectReason::Port(0)),
+            ("http://www.customer.example:25/", RedirectReason::Port(25)),
         ] {
             let refusal = start().redirected(location.as_bytes(), 3).expect_err(location);
             assert_eq!((refusal.redirect, refusal.reason), (3, reason), "{location}");
         }
-        for location in ["http://", "http://a b/", "http://exa\tmple/", "http://\u{e4}.example/", "http://a..b/", ""] {
-            if location.is_empty() {
-                continue;
-            }
+        let long = format!("/{}", "x".repeat(2050));
+        // Shorter than the bound, and longer once its quotation marks are percent-encoded.
+        let grows = format!("/{}", "\"".repeat(1000));
+        for location in [
+            "http://",
+            "http://a b/",
+            "http://exa\tmple/",
+            "http://\u{e4}.example/",
+            "http://a..b/",
+            "http:///x",
+            "http:/x",
+            "https:x",
+            "///x",
+            "//",
+            "http://?x",
+            "http:\\\\x.example\\y",
+            "/a\\b",
+            "http://x.example:abc/",
+            "http://x.example:99999/",
+            &long,
+            &grows,
+        ] {
             let refusal = start().redirected(location.as_bytes(), 1).expect_err(location);
             assert!(matches!(refusal.reason, RedirectReason::NotAUrl(_)), "{location}");
         }
@@ -183,7 +232,7 @@ mod tests {
     #[test]
     fn err_a_name_that_a_url_would_read_as_an_address_is_not_fetched() {
         for name in ["8.8.0x808", "0x7f.1", "1.2.3"] {
-            assert!(Target::first(&Host::Name(name.to_owned()), "/t").is_err(), "{name}");
+            assert!(Target::first(&Host::Name(name.to_owned()), "/t", false).is_err(), "{name}");
         }
     }
 

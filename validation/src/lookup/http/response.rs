@@ -2,6 +2,9 @@
 //!
 //! Implements RFC 9112 §2.2, §4, §6 and §7.1 as far as a client needs that closes after one response.
 //! Bounds: head, header fields, interim responses, chunk lines, body. Nothing is read past a bound.
+//!
+//! Invariant: what comes of a response depends on its octets alone, not on how the segments fell. Only of the
+//! octets shown with what is bad there may be more or fewer.
 
 use crate::{
     base::{
@@ -11,10 +14,12 @@ use crate::{
         },
         octets::Octets,
     },
+    lookup::http::fetch::is_followed,
     observation::ResponseHead,
 };
 
 const FIRST_KEPT_BYTES: usize = 64;
+const STATUS_LINE_START: &[u8] = b"HTTP/";
 
 /// What is known after some bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +34,7 @@ pub enum Progress {
     Bad {
         /// What is wrong.
         problem: &'static str,
-        /// First octets received.
+        /// First octets of the head, or of the body as it came.
         first: Octets,
     },
 }
@@ -66,27 +71,50 @@ pub struct Response {
     searched: usize,
     interim: usize,
     head: Option<ResponseHead>,
-    body: Vec<u8>,
-    truncated: bool,
+    /// First octets of the body as it came.
+    opening: Vec<u8>,
+    body: Body,
     received: u64,
+}
+
+/// The part of a body that is kept.
+#[derive(Debug)]
+struct Body {
+    octets: Vec<u8>,
+    bytes_max: usize,
+    truncated: bool,
+}
+
+impl Body {
+    fn keep(&mut self, bytes: &[u8]) {
+        let room = self.bytes_max - self.octets.len();
+        self.octets.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        self.truncated |= bytes.len() > room;
+    }
 }
 
 impl Default for Response {
     fn default() -> Self {
+        Self::with_body_of(HTTP_BODY_BYTES_MAX)
+    }
+}
+
+impl Response {
+    /// One of whose body so many octets are kept at most.
+    #[must_use]
+    pub fn with_body_of(bytes_max: usize) -> Self {
         Self {
             state: State::Head,
             buffer: Vec::new(),
             searched: 0,
             interim: 0,
             head: None,
-            body: Vec::new(),
-            truncated: false,
+            opening: Vec::new(),
+            body: Body { octets: Vec::new(), bytes_max, truncated: false },
             received: 0,
         }
     }
-}
 
-impl Response {
     /// Octets received so far.
     #[must_use]
     pub fn received(&self) -> u64 {
@@ -102,7 +130,7 @@ impl Response {
     /// The body as far as it is kept, and whether there was more.
     #[must_use]
     pub fn into_body(self) -> (Octets, bool) {
-        (Octets(self.body), self.truncated)
+        (Octets(self.body.octets), self.body.truncated)
     }
 
     /// Some octets came.
@@ -126,22 +154,28 @@ impl Response {
                 self.state = State::Complete;
                 Progress::Complete
             }
-            State::Head if !self.buffer.is_empty() => self.bad("the connection ended within the response head"),
+            State::Head if self.received > 0 => {
+                let not_http = if self.buffer.is_empty() { None } else { self.not_http(1) };
+                self.bad(not_http.unwrap_or("the connection ended within the response head"))
+            }
             State::Head | State::Bad => Progress::More,
             State::Body(_) => self.bad("the connection ended before the body was complete"),
         }
     }
 
     fn bad(&mut self, problem: &'static str) -> Progress {
+        let first = if self.head.is_some() { &self.opening } else { &self.buffer };
+        let first = Octets::first(first, FIRST_KEPT_BYTES);
         self.state = State::Bad;
-        Progress::Bad { problem, first: Octets::first(&self.buffer, FIRST_KEPT_BYTES) }
+        Progress::Bad { problem, first }
     }
 
     fn read_heads(&mut self) -> Progress {
-        if let Some(bad) = self.not_http() {
-            return self.bad(bad);
-        }
-        while let Some(end) = self.head_end() {
+        loop {
+            if let Some(bad) = self.not_http(STATUS_LINE_START.len()) {
+                return self.bad(bad);
+            }
+            let Some(end) = self.head_end() else { break };
             let rest = self.buffer.split_off(end);
             match parse_head(&self.buffer) {
                 Err(problem) => return self.bad(problem),
@@ -155,6 +189,7 @@ impl Response {
                 }
                 Ok((head, framing)) => {
                     self.head = Some(head);
+                    self.buffer = Vec::new();
                     self.state = State::Body(framing);
                     return match self.read_body(&rest) {
                         Progress::More => Progress::Head,
@@ -169,10 +204,11 @@ impl Response {
         Progress::More
     }
 
-    /// Tells early when the first octets cannot be a status line.
-    fn not_http(&self) -> Option<&'static str> {
-        let start = &self.buffer[..self.buffer.len().min(5)];
-        (!b"HTTP/".starts_with(start)).then_some("the response does not start with an HTTP status line")
+    /// Tells early when the first octets cannot be a status line, once there are so many.
+    fn not_http(&self, octets_min: usize) -> Option<&'static str> {
+        let start = &self.buffer[..self.buffer.len().min(STATUS_LINE_START.len())];
+        let is_other = start.len() >= octets_min && !STATUS_LINE_START.starts_with(start);
+        is_other.then_some("the response does not start with an HTTP status line")
     }
 
     /// The end of the head: an empty line. Searches only what is new.
@@ -189,26 +225,24 @@ impl Response {
 
     fn read_body(&mut self, bytes: &[u8]) -> Progress {
         let State::Body(framing) = &mut self.state else { return Progress::More };
+        let room = FIRST_KEPT_BYTES - self.opening.len();
+        self.opening.extend_from_slice(&bytes[..bytes.len().min(room)]);
         let step = match framing {
             Framing::UntilClose => {
-                keep(&mut self.body, &mut self.truncated, bytes);
+                self.body.keep(bytes);
                 Ok(false)
             }
             Framing::Length(left) => {
                 let take = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-                keep(&mut self.body, &mut self.truncated, &bytes[..take]);
+                self.body.keep(&bytes[..take]);
                 *left -= take as u64;
                 Ok(*left == 0)
             }
-            Framing::Chunked(chunk) => read_chunks(chunk, &mut self.body, &mut self.truncated, bytes),
+            Framing::Chunked(chunk) => read_chunks(chunk, &mut self.body, bytes),
         };
         match step {
-            Err(problem) => {
-                self.buffer.clear();
-                self.buffer.extend_from_slice(&bytes[..bytes.len().min(FIRST_KEPT_BYTES)]);
-                self.bad(problem)
-            }
-            Ok(complete) if complete || self.truncated => {
+            Err(problem) => self.bad(problem),
+            Ok(complete) if complete || self.body.truncated => {
                 self.state = State::Complete;
                 Progress::Complete
             }
@@ -217,20 +251,9 @@ impl Response {
     }
 }
 
-fn keep(body: &mut Vec<u8>, truncated: &mut bool, bytes: &[u8]) {
-    let room = HTTP_BODY_BYTES_MAX - body.len();
-    body.extend_from_slice(&bytes[..bytes.len().min(room)]);
-    *truncated |= bytes.len() > room;
-}
-
 /// Reads chunked coding (RFC 9112 §7.1); true at the end of the trailer.
-fn read_chunks(
-    chunk: &mut Chunk,
-    body: &mut Vec<u8>,
-    truncated: &mut bool,
-    mut bytes: &[u8],
-) -> Result<bool, &'static str> {
-    while !bytes.is_empty() && !*truncated {
+fn read_chunks(chunk: &mut Chunk, body: &mut Body, mut bytes: &[u8]) -> Result<bool, &'static str> {
+    while !bytes.is_empty() && !body.truncated {
         match chunk {
             Chunk::Size(line) => {
                 if take_line(line, &mut bytes)? {
@@ -242,7 +265,7 @@ fn read_chunks(
             }
             Chunk::Data(left) => {
                 let take = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-                keep(body, truncated, &bytes[..take]);
+                body.keep(&bytes[..take]);
                 bytes = &bytes[take..];
                 *left -= take as u64;
                 if *left == 0 {
@@ -313,9 +336,14 @@ fn parse_head(bytes: &[u8]) -> Result<(ResponseHead, Framing), &'static str> {
     let status = response.code.ok_or("no status code")?;
     let field = |name: &str| response.headers.iter().find(|h| h.name.eq_ignore_ascii_case(name)).map(|h| h.value);
     let kept = |name: &str, max: usize| field(name).map(|value| Octets::first(value, max));
+    let mut locations = response.headers.iter().filter(|h| h.name.eq_ignore_ascii_case("location"));
+    let one_location = locations.next().is_none_or(|first| locations.all(|other| other.value == first.value));
+    if is_followed(status) && !one_location {
+        return Err("two different Location fields");
+    }
     let head = ResponseHead {
         status,
-        location: kept("location", URL_BYTES_MAX + 1),
+        location: kept("location", URL_BYTES_MAX + 1).filter(|location| !location.is_empty()),
         server: kept("server", HEADER_VALUE_KEPT_BYTES_MAX),
         content_type: kept("content-type", HEADER_VALUE_KEPT_BYTES_MAX),
         content_encoding: kept("content-encoding", HEADER_VALUE_KEPT_BYTES_MAX),
@@ -326,7 +354,7 @@ fn parse_head(bytes: &[u8]) -> Result<(ResponseHead, Framing), &'static str> {
 
 /// RFC 9112 §6.3.
 fn framing(status: u16, headers: &[httparse::Header<'_>]) -> Result<Framing, &'static str> {
-    if matches!(status, 204 | 304) {
+    if matches!(status, 100..=199 | 204 | 304) {
         return Ok(Framing::Length(0));
     }
     let all = |name: &'static str| headers.iter().filter(move |h| h.name.eq_ignore_ascii_case(name)).map(|h| h.value);
@@ -405,6 +433,17 @@ mod tests {
                 false,
             ),
             (&large, false, 200, vec![b'x'; HTTP_BODY_BYTES_MAX], true),
+            // Chunks win over a length, whatever it says (RFC 9112 §6.3).
+            (
+                b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+                false,
+                200,
+                b"hello".to_vec(),
+                false,
+            ),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nokay", false, 200, b"ok".to_vec(), false),
+            (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\nmore", false, 101, Vec::new(), false),
+            (b"HTTP/1.1 302 Found\r\nLocation: /a\r\nlocation: /a\r\nContent-Length: 0\r\n\r\n", false, 302, Vec::new(), false),
         ] {
             for segment in [1, 2, 3, 7, whole.len()] {
                 let got = read(whole, segment, close);
@@ -419,6 +458,20 @@ mod tests {
         let huge = format!("HTTP/1.1 200 OK\r\nA: {}\r\n\r\n", "b".repeat(70_000));
         for (whole, wants) in [
             (b"SSH-2.0-OpenSSH\r\n".as_slice(), "status line"),
+            // HTTP/0.9, TLS and HTTP/2.
+            (b"evaGxfADs6pSRb2L.right", "status line"),
+            (b"ok", "status line"),
+            (b"\x15\x03\x01\x00\x02\x02\x46", "status line"),
+            (b"\x00\x00\x12\x04\x00\x00\x00\x00\x00", "status line"),
+            (b"HTTP/1.1 100 Continue\r\n\r\nmore than five octets", "status line"),
+            (b"HTTP/1.1 100 Continue\r\n\r\n", "ended within the response head"),
+            (b"HTT", "ended within the response head"),
+            (b"HTTP/1.1 302 Found\r\nLocation: /a\r\nLocation: /b\r\n\r\n", "two different Location"),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\nhello", "no number"),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\nhello", "no number"),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\nhello", "no number"),
+            (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, gzip\r\n\r\n", "other than chunked"),
+            (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel", "before the body was complete"),
             (b"HTTP/2.0 200 OK\r\n\r\n", "not HTTP/1.0"),
             (b"HTTP/1.1 abc OK\r\n\r\n", "status code"),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", "two different"),
@@ -430,9 +483,36 @@ mod tests {
             (huge.as_bytes(), "64 KiB"),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nshort", "before the body was complete"),
         ] {
-            for segment in [1, 9, whole.len()] {
-                let problem = read(whole, segment, true).expect_err(wants);
-                assert!(problem.contains(wants), "{problem}, wanted {wants}");
+            let problem = read(whole, whole.len(), true).expect_err(wants);
+            assert!(problem.contains(wants), "{problem}, wanted {wants}");
+            for segment in [1, 2, 9] {
+                assert_eq!(read(whole, segment, true), Err(problem), "segments of {segment}");
+            }
+        }
+    }
+
+    #[test]
+    fn err_a_head_of_a_megabyte_is_not_kept() {
+        let mut response = Response::default();
+        let line = format!("A: {}\r\n", "b".repeat(1021));
+        response.push(b"HTTP/1.1 200 OK\r\n");
+        let read = (0..1024).take_while(|_| response.push(line.as_bytes()) == Progress::More).count();
+        assert!((60..=64).contains(&read), "{read} KiB");
+        assert!(response.buffer.capacity() <= 2 * HTTP_HEAD_BYTES_MAX + line.len());
+    }
+
+    #[test]
+    fn err_the_octets_shown_are_the_first_of_what_is_bad() {
+        for (whole, shown) in [
+            (b"SSH-2.0-OpenSSH\r\n".as_slice(), b"SSH-2.0-OpenSSH\r\n".as_slice()),
+            (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhello\r\n", b"2\r\nhello\r\n"),
+        ] {
+            for segment in [1, 3, whole.len()] {
+                let mut response = Response::default();
+                let bad =
+                    whole.chunks(segment).map(|part| response.push(part)).find(|p| matches!(p, Progress::Bad { .. }));
+                let Some(Progress::Bad { first, .. }) = bad else { panic!("{bad:?}") };
+                assert!(first.0.len() >= STATUS_LINE_START.len() && shown.starts_with(&first.0), "{first}");
             }
         }
     }

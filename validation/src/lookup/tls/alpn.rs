@@ -1,8 +1,9 @@
 //! One tls-alpn-01 probe (RFC 8737 §3, RFC 8738 §6; req D20).
 //!
 //! The host is resolved by the same perspective, forbidden addresses are left out, and one IPv6 address is
-//! tried before one IPv4 address, each with its share of the time left. A whole handshake is final,
-//! whatever it shows; anything less lets the next address have its turn. Nothing is said within TLS.
+//! tried before one IPv4 address, each with its share of the time left; then a further one of each family. A
+//! whole handshake is final, whatever it shows; anything less lets the next address have its turn. Nothing is
+//! said within TLS.
 //!
 //! Invariant: a probe holds at most one connection at a time.
 
@@ -24,12 +25,13 @@ use crate::{
         limits::{TLS_CERTIFICATE_KEPT_BYTES_MAX, TLS_CLOSING_MS},
     },
     lookup::{
-        addresses::{self, Unresolved},
+        addresses::{self, Candidates, Unresolved},
         http::fetch::FetchStep,
+        pace::Pace,
     },
     observation::{
         CertificateDer, DnsLookup, NetworkError, TlsFailure, TlsHandshake, TlsObservation, TlsOutcome, TlsProbeFailure,
-        TlsTry, TlsTryEnd, UnusedAddress, UnusedReason,
+        TlsTry, TlsTryEnd, UnusedReason,
     },
     plan::{Host, PlanLimits},
 };
@@ -65,6 +67,7 @@ enum State {
         since: Micros,
         connected_us: u64,
         ends: Micros,
+        pace: Pace,
         client: Box<Client>,
     },
     /// All is seen; the server is given a moment to see the end of the handshake too, not a reset.
@@ -81,7 +84,7 @@ pub struct Probe {
     config: Arc<ClientConfig>,
     limits: PlanLimits,
     deadline: Micros,
-    candidates: Vec<SocketAddr>,
+    candidates: Candidates,
     current: Option<SocketAddr>,
     state: State,
     seen: TlsObservation,
@@ -99,7 +102,7 @@ impl Probe {
             tries: Vec::new(),
             outcome: TlsOutcome::Failed(TlsProbeFailure::DeadlineOfTask),
         };
-        let (candidates, current) = (Vec::new(), None);
+        let (candidates, current) = (Candidates::none(), None);
         Self { host, config, limits, deadline, candidates, current, state: State::Resolving, seen, ended: false }
     }
 
@@ -115,7 +118,8 @@ impl Probe {
     #[must_use]
     pub fn timeout(&self) -> Micros {
         match &self.state {
-            State::Connecting { ends, .. } | State::Handshaking { ends, .. } | State::Closing { ends } => *ends,
+            State::Connecting { ends, .. } | State::Closing { ends } => *ends,
+            State::Handshaking { ends, pace, .. } => pace.ends(*ends),
             State::Resolving | State::Ended => self.deadline,
         }
     }
@@ -144,9 +148,9 @@ impl Probe {
         filter: &AddressFilter,
         entropy: &mut dyn Entropy,
     ) -> FetchStep {
-        let drawn = addresses::draw(found, PORT, filter, entropy);
-        self.seen.unused.extend(drawn.unused);
-        self.candidates = drawn.candidates;
+        let (candidates, unused) = Candidates::draw(found, PORT, filter, entropy);
+        self.seen.unused.extend(unused);
+        self.candidates = candidates;
         if self.candidates.is_empty() {
             return self.fail(TlsProbeFailure::OnlySpecialAddresses);
         }
@@ -154,10 +158,12 @@ impl Probe {
     }
 
     fn connect_next(&mut self, now: Micros) -> FetchStep {
-        let left = self.candidates.len() as u64;
-        let Some(address) = self.candidates.pop() else { return self.fail(TlsProbeFailure::NotAnswered) };
+        if now >= self.deadline {
+            return self.fail(TlsProbeFailure::NotAnswered);
+        }
+        let Some(address) = self.candidates.take_next() else { return self.fail(TlsProbeFailure::NotAnswered) };
         self.current = Some(address);
-        let share = Micros(now.0 + self.deadline.since(now) / left);
+        let share = self.candidates.share(now, self.deadline);
         let ends = now.plus_ms(u64::from(self.limits.http_connect_ms)).min(share);
         self.state = State::Connecting { since: now, ends };
         FetchStep::Connect(address)
@@ -174,18 +180,21 @@ impl Probe {
             Err(TlsFailure::Local(problem)) => return self.fail(TlsProbeFailure::Local(problem)),
             Err(_) => return self.fail(TlsProbeFailure::Local("no handshake could be begun".to_owned())),
         };
-        let left = self.candidates.len() as u64 + 1;
-        let share = Micros(now.0 + self.deadline.since(now) / left);
+        let share = self.candidates.share(now, self.deadline);
         let ends = now.plus_ms(u64::from(self.limits.http_response_ms)).min(share);
         let connected_us = now.since(since);
-        self.state = State::Handshaking { since, connected_us, ends, client: Box::new(client) };
+        let (pace, client) = (Pace::default(), Box::new(client));
+        self.state = State::Handshaking { since, connected_us, ends, pace, client };
         FetchStep::Send(hello)
     }
 
     /// Octets on the connection; none means the server closed its side.
     pub fn handle_stream(&mut self, now: Micros, bytes: &[u8]) -> FetchStep {
         let client = match &mut self.state {
-            State::Handshaking { client, .. } => client,
+            State::Handshaking { client, pace, .. } => {
+                pace.count(now, bytes.len());
+                client
+            }
             State::Closing { .. } => return self.end(),
             State::Resolving | State::Connecting { .. } | State::Ended => return FetchStep::Wait,
         };
@@ -223,12 +232,17 @@ impl Probe {
     /// The connection failed.
     pub fn handle_stream_failed(&mut self, now: Micros, error: NetworkError) -> FetchStep {
         match &self.state {
-            // A host without IPv6 says so as if it were our fault; the other family may do.
-            State::Connecting { .. } if error == NetworkError::Local && self.candidates.is_empty() => {
+            State::Connecting { .. } => {
                 self.note_try(now, TlsTryEnd::NotConnected(error));
-                self.fail(TlsProbeFailure::Local("no connection could be opened".to_owned()))
+                // A host without IPv6 says so as if it were our fault; the other family may do.
+                if let (NetworkError::Local, Some(current)) = (error, self.current) {
+                    self.seen.unused.extend(self.candidates.pass_over_family(current));
+                    if self.candidates.is_empty() {
+                        return self.fail(TlsProbeFailure::Local("no connection could be opened".to_owned()));
+                    }
+                }
+                self.connect_next(now)
             }
-            State::Connecting { .. } => self.end_try(now, TlsTryEnd::NotConnected(error)),
             State::Handshaking { .. } => self.end_try(now, TlsTryEnd::Failed(broken_off(error))),
             State::Closing { .. } => self.end(),
             State::Resolving | State::Ended => FetchStep::Wait,
@@ -240,8 +254,11 @@ impl Probe {
         if now < self.timeout() {
             return FetchStep::Wait;
         }
-        match self.state {
+        match &self.state {
             State::Resolving => self.fail(TlsProbeFailure::DeadlineOfTask),
+            State::Handshaking { ends, pace, .. } if pace.is_too_slow(now, *ends) => {
+                self.end_try(now, TlsTryEnd::Failed(TlsFailure::TooSlow))
+            }
             State::Connecting { .. } | State::Handshaking { .. } => {
                 self.handle_stream_failed(now, NetworkError::Timeout)
             }
@@ -264,15 +281,14 @@ impl Probe {
             State::Resolving | State::Closing { .. } | State::Ended => return,
         };
         if end == TlsTryEnd::Handshake {
-            let passed_over = std::mem::take(&mut self.candidates).into_iter();
-            let reason = UnusedReason::OtherAnswered;
-            self.seen.unused.extend(passed_over.map(|a| UnusedAddress { address: a.ip(), reason: reason.clone() }));
+            self.seen.unused.extend(self.candidates.pass_over(&UnusedReason::OtherAnswered));
         }
         let elapsed_us = now.since(since);
         self.seen.tries.push(TlsTry { address, connected_us, elapsed_us, received_bytes, end });
     }
 
     fn fail(&mut self, failure: TlsProbeFailure) -> FetchStep {
+        self.seen.unused.extend(self.candidates.pass_over(&UnusedReason::NoTurn));
         self.seen.outcome = TlsOutcome::Failed(failure);
         self.end()
     }
@@ -293,6 +309,7 @@ impl Probe {
                 _ => TlsTryEnd::NotConnected(silence),
             };
             self.note_try(now, end);
+            self.seen.unused.extend(self.candidates.pass_over(&UnusedReason::NoTurn));
         }
         self.seen
     }

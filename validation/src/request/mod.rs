@@ -3,20 +3,36 @@
 //! [`RawRequest`] is what was written; [`CheckRequest::parse`] says what it means, or names the field at
 //! fault. Everything that can be refused without a look-up is refused here, before any packet is sent.
 
-use std::{fmt, net::IpAddr};
+mod challenge;
+mod parse;
 
+use std::{borrow::Cow, fmt, net::IpAddr};
+
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use self::challenge::ChallengeFields;
+pub use self::{
+    challenge::{Challenge, ChangeRecord, KeyAuthorization, Proof, RandomValue},
+    parse::RequestRules,
+};
 use crate::{
     base::{
-        address::AddressFilter,
-        limits::{ACCOUNT_URI_CHARS_MAX, REQUEST_ID_CHARS_MAX, THUMBPRINT_CHARS, TOKEN_CHARS_MAX, TOKEN_CHARS_MIN},
+        limits::{
+            FILE_CHARS_MAX, RANDOM_VALUE_BITS_MIN, RANDOM_VALUE_CHARS_MAX, REQUEST_ID_CHARS_MAX, THUMBPRINT_CHARS,
+            TOKEN_CHARS_MAX, TOKEN_CHARS_MIN,
+        },
         name::{DomainName, NameError},
         octets::escape,
     },
-    check::dcv::Method,
+    check::dcv::{
+        Method,
+        dns_persist01::reverse_name,
+        registry::{self, Row},
+    },
+    observation::RecordType,
+    plan::inquiry::Inquiry,
     problem::ProblemKind,
 };
 
@@ -27,7 +43,7 @@ pub struct RawRequest {
     /// The caller's name for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// A domain name, a wildcard name, or an IP address.
+    /// A domain name, a wildcard name, an IP address, or a mailbox address.
     pub identifier: String,
     /// A label of [`Method`], or `caa`.
     pub method: String,
@@ -40,6 +56,34 @@ pub struct RawRequest {
     /// The ACME account (RFC 8657 §3); dns-account-01 and dns-persist-01 need it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account_uri: Option<String>,
+    /// The Random Value or Request Token of dns-change and website-change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub random_value: Option<String>,
+    /// For dns-change: `TXT`, `CNAME` or `CAA`; `TXT` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record_type: Option<String>,
+    /// For dns-change: the label before the authorization domain name, which begins with an underscore.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix_label: Option<String>,
+    /// For website-change: the file below `/.well-known/pki-validation/`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// For website-change: `http` or `https`; `http` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheme: Option<String>,
+    /// For the contact methods: the contact that was chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contact: Option<String>,
+    /// The authorization domain name, if it is not the identifier's own: a domain above it, or one that its aliases
+    /// lead to or below (req D1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorization_domain: Option<String>,
+    /// For an address: its name by reverse lookup, which control is shown for (TLS BR 2.3.1 §3.2.2.5.3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reverse_name: Option<String>,
+    /// For a mailbox: the mail host that control is shown for (S/MIME BR §3.2.2.3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mail_host: Option<String>,
     /// Whether CAA is checked with it; true if absent, except for IP addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caa: Option<bool>,
@@ -96,14 +140,56 @@ pub enum Identifier {
     Wildcard(DomainName),
     /// An address (RFC 8738).
     Ip(IpAddr),
+    /// A mailbox, for S/MIME.
+    Mailbox(Mailbox),
+}
+
+/// A mailbox address (RFC 5321 §4.1.2). Its domain is in A-label form.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Mailbox {
+    /// What stands before the `@`.
+    pub local: String,
+    /// What stands after it.
+    pub domain: DomainName,
+}
+
+impl fmt::Display for Mailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.local, self.domain)
+    }
+}
+
+/// How the name that control is shown for follows from the identifier (req D1, D-e, D23).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Derivation {
+    /// Labels were dropped from the identifier's domain.
+    Pruned(DomainName),
+    /// Aliases of the identifier lead to it, or to a name below it.
+    Alias(DomainName),
+    /// The address's name by reverse lookup (TLS BR 2.3.1 §3.2.2.5.3).
+    Reverse(DomainName),
+    /// A host that takes mail for the identifier's domain (S/MIME BR §3.2.2.3).
+    MailHost(DomainName),
+}
+
+impl Derivation {
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> &DomainName {
+        match self {
+            Self::Pruned(name) | Self::Alias(name) | Self::Reverse(name) | Self::MailHost(name) => name,
+        }
+    }
 }
 
 impl Identifier {
-    /// The name without `*.`; none for an address.
+    /// The name without `*.` or what stands before `@`; none for an address.
     #[must_use]
     pub fn domain(&self) -> Option<&DomainName> {
         match self {
             Self::Name(name) | Self::Wildcard(name) => Some(name),
+            Self::Mailbox(mailbox) => Some(&mailbox.domain),
             Self::Ip(_) => None,
         }
     }
@@ -121,141 +207,8 @@ impl fmt::Display for Identifier {
             Self::Name(name) => name.fmt(f),
             Self::Wildcard(name) => write!(f, "*.{name}"),
             Self::Ip(address) => address.fmt(f),
+            Self::Mailbox(mailbox) => mailbox.fmt(f),
         }
-    }
-}
-
-/// The challenge of a control method. In JSON the fields of its proof stand beside its method.
-///
-/// Invariant of those that are parsed or read back: the proof is of the method's kind.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "ChallengeFields", into = "ChallengeFields")]
-pub struct Challenge {
-    /// The method.
-    pub method: Method,
-    /// What shows control.
-    pub proof: Proof,
-}
-
-/// What the subject must publish to show control.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Proof {
-    /// A key authorization, or its digest.
-    KeyAuthorization(KeyAuthorization),
-    /// The digest of a key authorization, at a name made from the account.
-    AccountName {
-        /// What is published.
-        key_authorization: KeyAuthorization,
-        /// What the name is made from.
-        account_uri: String,
-    },
-    /// A record that names the account. It is public and holds nothing secret.
-    Persistent {
-        /// The account.
-        account_uri: String,
-    },
-}
-
-/// A key authorization and its token (RFC 8555 §8.1).
-#[derive(Clone, PartialEq, Eq)]
-pub struct KeyAuthorization {
-    /// At least 128 bits in base64url (RFC 8555 §8.3).
-    pub token: String,
-    /// Token, dot and thumbprint. Not for eyes of other tenants; no message prints it.
-    pub value: String,
-}
-
-impl fmt::Debug for KeyAuthorization {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyAuthorization").field("token", &self.token).finish_non_exhaustive()
-    }
-}
-
-impl KeyAuthorization {
-    /// base64url without padding of SHA-256 of it (RFC 8555 §8.4).
-    #[must_use]
-    pub fn digest(&self) -> String {
-        use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-        BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(self.value.as_bytes()))
-    }
-}
-
-impl Challenge {
-    /// What shows control by `method`, out of the fields of a request. Fields that it does not need are left.
-    ///
-    /// # Errors
-    /// The name of a field that is missing.
-    fn of(
-        method: Method,
-        token: Option<String>,
-        key_authorization: Option<String>,
-        account_uri: Option<String>,
-    ) -> Result<Self, &'static str> {
-        let key = || {
-            let (token, value) = (token.ok_or("token")?, key_authorization.ok_or("key_authorization")?);
-            Ok::<_, &'static str>(KeyAuthorization { token, value })
-        };
-        let account = || account_uri.ok_or("account_uri");
-        let proof = match method {
-            Method::DnsAccount01 => Proof::AccountName { key_authorization: key()?, account_uri: account()? },
-            Method::DnsPersist01 => Proof::Persistent { account_uri: account()? },
-            Method::Http01 | Method::Dns01 | Method::TlsAlpn01 => Proof::KeyAuthorization(key()?),
-        };
-        Ok(Self { method, proof })
-    }
-
-    /// The key authorization, if the method has one.
-    #[must_use]
-    pub fn key_authorization(&self) -> Option<&KeyAuthorization> {
-        match &self.proof {
-            Proof::KeyAuthorization(key_authorization) | Proof::AccountName { key_authorization, .. } => {
-                Some(key_authorization)
-            }
-            Proof::Persistent { .. } => None,
-        }
-    }
-
-    /// The account, if the method needs one.
-    #[must_use]
-    pub fn account_uri(&self) -> Option<&str> {
-        match &self.proof {
-            Proof::AccountName { account_uri, .. } | Proof::Persistent { account_uri } => Some(account_uri),
-            Proof::KeyAuthorization(_) => None,
-        }
-    }
-}
-
-/// A challenge as it stands in JSON.
-#[derive(Serialize, Deserialize)]
-struct ChallengeFields {
-    method: Method,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    token: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    key_authorization: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    account_uri: Option<String>,
-}
-
-impl TryFrom<ChallengeFields> for Challenge {
-    type Error = String;
-
-    fn try_from(fields: ChallengeFields) -> Result<Self, String> {
-        Self::of(fields.method, fields.token, fields.key_authorization, fields.account_uri)
-            .map_err(|field| format!("{field}: missing, and {} needs it", fields.method))
-    }
-}
-
-impl From<Challenge> for ChallengeFields {
-    fn from(challenge: Challenge) -> Self {
-        let account_uri = challenge.account_uri().map(str::to_owned);
-        let (token, key_authorization) = match challenge.proof {
-            Proof::KeyAuthorization(key) | Proof::AccountName { key_authorization: key, .. } => {
-                (Some(key.token), Some(key.value))
-            }
-            Proof::Persistent { .. } => (None, None),
-        };
-        Self { method: challenge.method, token, key_authorization, account_uri }
     }
 }
 
@@ -277,6 +230,9 @@ pub struct CheckRequest {
     pub id: RequestId,
     /// What a certificate would name.
     pub identifier: Identifier,
+    /// How the name that control is shown for follows from it; none if it is its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub derivation: Option<Derivation>,
     /// Control, if it is to be shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control: Option<Challenge>,
@@ -294,9 +250,17 @@ pub enum RequestError {
     /// The id.
     #[error("id: 1 to {REQUEST_ID_CHARS_MAX} characters out of A-Z a-z 0-9 . _ : / - are allowed, unlike '{0}'")]
     Id(String),
-    /// The name.
-    #[error("identifier: {0}")]
-    Name(#[from] NameError),
+    /// A name.
+    #[error("{field}: {fault}")]
+    NameIn {
+        /// The field it stands in.
+        field: &'static str,
+        /// What is wrong with it.
+        fault: NameError,
+    },
+    /// A mailbox.
+    #[error("identifier: '{0}' is no local part that is understood here; a dot-atom is (RFC 5322 §3.2.3)")]
+    Mailbox(String),
     /// A reserved address.
     #[error(
         "identifier: {address} lies in {prefix} ({purpose}); reserved addresses are never certified (TLS BR 2.3.1 §4.2.2)"
@@ -316,6 +280,26 @@ pub enum RequestError {
         field: &'static str,
         /// As given, escaped.
         given: String,
+    },
+    /// A method that may not be used any more.
+    #[error("{field}: {method} {}", since.map_or("is retired".to_owned(), |since| format!("ended on {}; neither it nor earlier results by it may be used", registry::day(since))))]
+    MethodEnded {
+        /// Where it was named.
+        field: &'static str,
+        /// The method with its section.
+        method: String,
+        /// Since when.
+        since: Option<Timestamp>,
+    },
+    /// A method of the rules that is not asked for by this name.
+    #[error("{field}: {method} {why}")]
+    OtherMethod {
+        /// Where it was named.
+        field: &'static str,
+        /// The method with its section.
+        method: String,
+        /// Why not.
+        why: String,
     },
     /// A method that proves one name only.
     #[error(
@@ -362,6 +346,53 @@ pub enum RequestError {
     /// The account URI.
     #[error("account_uri: {0}")]
     AccountUri(&'static str),
+    /// The name that control was to be shown for.
+    #[error("{field}: {problem}")]
+    Derivation {
+        /// The field.
+        field: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The Random Value or Request Token.
+    #[error(
+        "random_value: at least {RANDOM_VALUE_BITS_MIN} bits in at most {RANDOM_VALUE_CHARS_MAX} characters are wanted (TLS BR 2.3.1 §1.6.1); {0}"
+    )]
+    RandomValue(String),
+    /// The value occurs in what is asked.
+    #[error(
+        "random_value: it occurs in {field}, so whoever repeats the question would confirm it (TLS BR 2.3.1 §3.2.2.4.18)"
+    )]
+    ValueInRequest {
+        /// Where.
+        field: &'static str,
+    },
+    /// The label before the authorization domain name.
+    #[error("prefix_label: one label that begins with an underscore is wanted (TLS BR 2.3.1 §3.2.2.4.7), unlike '{0}'")]
+    Prefix(String),
+    /// The file.
+    #[error(
+        "file: a path of at most {FILE_CHARS_MAX} characters below /.well-known/pki-validation/ is wanted, unlike '{0}'"
+    )]
+    File(String),
+    /// The contact.
+    #[error("contact: '{given}' is not what {method} looks up (TLS BR 2.3.1 App. A)")]
+    Contact {
+        /// The method.
+        method: Method,
+        /// As given, escaped.
+        given: String,
+    },
+    /// One of few words.
+    #[error("{field}: '{given}' is not one of {choices}")]
+    Choice {
+        /// The field.
+        field: &'static str,
+        /// As given, escaped.
+        given: String,
+        /// What may be given.
+        choices: &'static str,
+    },
     /// CAA for an address.
     #[error("caa: IP addresses have no CAA records to check; leave it out or give false")]
     CaaForAddress,
@@ -375,7 +406,7 @@ impl RequestError {
     #[must_use]
     pub fn problem(&self) -> ProblemKind {
         match self {
-            Self::Name(_) | Self::ReservedAddress { .. } => ProblemKind::RejectedIdentifier,
+            Self::NameIn { .. } | Self::ReservedAddress { .. } => ProblemKind::RejectedIdentifier,
             Self::Id(_)
             | Self::Method { .. }
             | Self::WildcardMethod { .. }
@@ -385,6 +416,16 @@ impl RequestError {
             | Self::Token(_)
             | Self::KeyAuthorization(_)
             | Self::AccountUri(_)
+            | Self::Mailbox(_)
+            | Self::MethodEnded { .. }
+            | Self::OtherMethod { .. }
+            | Self::Derivation { .. }
+            | Self::RandomValue(_)
+            | Self::ValueInRequest { .. }
+            | Self::Prefix(_)
+            | Self::File(_)
+            | Self::Contact { .. }
+            | Self::Choice { .. }
             | Self::CaaForAddress
             | Self::SiblingDigest(_) => ProblemKind::Malformed,
         }
@@ -400,140 +441,72 @@ fn is_base64url(text: &str) -> bool {
 }
 
 impl CheckRequest {
-    /// Says what a request means. `default_id` names it if it has no name; `filter` tells which
-    /// addresses are reserved.
-    ///
-    /// # Errors
-    /// The first field at fault, by name.
-    pub fn parse(raw: RawRequest, default_id: &str, filter: &AddressFilter) -> Result<Self, RequestError> {
-        let id = RequestId::try_from(raw.id.clone().unwrap_or_else(|| default_id.to_owned()))?;
-        let identifier = parse_identifier(&raw.identifier, filter)?;
-        if let Some(uri) = &raw.account_uri {
-            check_account_uri(uri)?;
-        }
-        if let Some(bad) = raw.sibling_digests.iter().find(|d| d.len() != THUMBPRINT_CHARS || !is_base64url(d)) {
-            return Err(RequestError::SiblingDigest(shown(bad)));
-        }
-        let (control, caa) = if raw.method == "caa" {
-            (None, Some(caa_alone(&raw, &identifier)?))
-        } else {
-            let challenge = parse_challenge(&raw, &identifier)?;
-            let caa = caa_with(&raw, &identifier, challenge.method)?;
-            (Some(challenge), caa)
-        };
-        Ok(Self { id, identifier, control, caa, sibling_digests: raw.sibling_digests })
-    }
-
     /// The label of the method, or `caa`.
     #[must_use]
     pub fn method_label(&self) -> &'static str {
         self.control.as_ref().map_or("caa", |challenge| challenge.method.label())
     }
-}
 
-fn parse_identifier(text: &str, filter: &AddressFilter) -> Result<Identifier, RequestError> {
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return match filter.forbids(address) {
-            None => Ok(Identifier::Ip(address)),
-            Some(block) => Err(RequestError::ReservedAddress { address, prefix: block.prefix, purpose: block.purpose }),
-        };
-    }
-    Ok(match text.strip_prefix("*.") {
-        Some(rest) => Identifier::Wildcard(rest.parse()?),
-        None => Identifier::Name(text.parse()?),
-    })
-}
-
-fn check_account_uri(uri: &str) -> Result<(), RequestError> {
-    if uri.is_empty() || uri.len() > ACCOUNT_URI_CHARS_MAX {
-        return Err(RequestError::AccountUri("empty or too long"));
-    }
-    if !uri.bytes().all(|b| (0x21..=0x7e).contains(&b)) {
-        return Err(RequestError::AccountUri("only visible ASCII may stand in a URI"));
-    }
-    match uri.split_once(':') {
-        Some((scheme, rest)) if !scheme.is_empty() && !rest.is_empty() => Ok(()),
-        _ => Err(RequestError::AccountUri("no scheme, so it is not a URI")),
-    }
-}
-
-fn parse_method(field: &'static str, text: &str) -> Result<Method, RequestError> {
-    Method::from_label(text).ok_or_else(|| RequestError::Method { field, given: shown(text) })
-}
-
-fn caa_alone(raw: &RawRequest, identifier: &Identifier) -> Result<CaaCheck, RequestError> {
-    if let Identifier::Ip(address) = identifier {
-        return Err(RequestError::AddressMethod { method: "caa", address: *address });
-    }
-    for (field, given) in [("token", raw.token.is_some()), ("key_authorization", raw.key_authorization.is_some())] {
-        if given {
-            return Err(RequestError::Unexpected { field, method: "caa".to_owned() });
+    /// What control is shown for: the identifier, or what stands for it. A wildcard stays one, since some methods
+    /// must permit it.
+    #[must_use]
+    pub fn subject(&self) -> Cow<'_, Identifier> {
+        match (&self.identifier, &self.derivation) {
+            (Identifier::Wildcard(_), Some(derivation)) => Cow::Owned(Identifier::Wildcard(derivation.name().clone())),
+            (_, Some(derivation)) => Cow::Owned(Identifier::Name(derivation.name().clone())),
+            (Identifier::Mailbox(mailbox), None) => Cow::Owned(Identifier::Name(mailbox.domain.clone())),
+            (identifier, None) => Cow::Borrowed(identifier),
         }
     }
-    let method = raw.relied_on_method.as_deref().map(|m| parse_method("relied_on_method", m)).transpose()?;
-    Ok(CaaCheck { account_uri: raw.account_uri.clone(), method })
-}
 
-fn caa_with(raw: &RawRequest, identifier: &Identifier, method: Method) -> Result<Option<CaaCheck>, RequestError> {
-    let is_address = identifier.domain().is_none();
-    match raw.caa {
-        Some(true) if is_address => Err(RequestError::CaaForAddress),
-        Some(false) => Ok(None),
-        None if is_address => Ok(None),
-        Some(true) | None => Ok(Some(CaaCheck { account_uri: raw.account_uri.clone(), method: Some(method) })),
+    /// Whether the subject is another name than the identifier's own, by dropping labels (req D9).
+    #[must_use]
+    pub fn is_pruned(&self) -> bool {
+        matches!(self.derivation, Some(Derivation::Pruned(_)))
     }
-}
 
-fn parse_challenge(raw: &RawRequest, identifier: &Identifier) -> Result<Challenge, RequestError> {
-    let method = parse_method("method", &raw.method)?;
-    if raw.relied_on_method.is_some() {
-        return Err(RequestError::Unexpected { field: "relied_on_method", method: raw.method.clone() });
-    }
-    if identifier.is_wildcard() && !method.allows_wildcard() {
-        return Err(RequestError::WildcardMethod { method, identifier: identifier.to_string() });
-    }
-    if let (Identifier::Ip(address), false) = (identifier, method.allows_ip()) {
-        return Err(RequestError::AddressMethod { method: method.label(), address: *address });
-    }
-    let (token, key_authorization) = (raw.token.clone(), raw.key_authorization.clone());
-    let given = [("token", token.is_some()), ("key_authorization", key_authorization.is_some())];
-    let challenge = Challenge::of(method, token, key_authorization, raw.account_uri.clone())
-        .map_err(|field| RequestError::Missing { field, method: method.to_string() })?;
-    match (challenge.key_authorization(), challenge.account_uri()) {
-        (Some(key), _) => {
-            check_token(&key.token)?;
-            check_key_authorization(&key.token, &key.value)?;
-        }
-        (None, account_uri) => {
-            if let Some((field, _)) = given.into_iter().find(|(_, given)| *given) {
-                return Err(RequestError::Unexpected { field, method: method.to_string() });
+    /// The lookups that lead from the identifier to the subject, if it takes any.
+    #[must_use]
+    pub fn derivation_inquiry(&self) -> Option<Inquiry> {
+        match (&self.identifier, self.derivation.as_ref()?) {
+            (_, Derivation::Pruned(_)) => None,
+            (identifier, Derivation::Alias(name)) => {
+                Some(Inquiry::Aliases { from: identifier.domain()?.to_string(), to: name.to_string() })
             }
-            if account_uri.is_some_and(|uri| uri.contains(';')) {
-                return Err(RequestError::AccountUri("a semicolon cannot stand in a record (RFC 8659 §4.2)"));
+            (Identifier::Ip(address), Derivation::Reverse(_)) => {
+                Some(Inquiry::Records { name: reverse_name(*address), rtype: RecordType::Ptr })
             }
+            (identifier, Derivation::MailHost(host)) => {
+                Some(Inquiry::Mail { domain: identifier.domain()?.to_string(), host: host.to_string() })
+            }
+            (_, Derivation::Reverse(_)) => None,
         }
     }
-    Ok(challenge)
-}
 
-fn check_token(token: &str) -> Result<(), RequestError> {
-    if !(TOKEN_CHARS_MIN..=TOKEN_CHARS_MAX).contains(&token.len()) {
-        return Err(RequestError::Token(format!("{} characters were given", token.len())));
+    /// What the rules say about the methods it relies on: that of control and what leads to its subject, and the one
+    /// that a CAA check alone is about.
+    pub fn rows(&self) -> impl Iterator<Item = &'static Row> {
+        let is_ip = matches!(self.subject().as_ref(), Identifier::Ip(_));
+        let control = self.control.as_ref().and_then(|challenge| challenge.method.row(is_ip));
+        let reverse = matches!(self.derivation, Some(Derivation::Reverse(_)));
+        let way = reverse.then(|| registry::section(registry::REVERSE_LOOKUP)).flatten();
+        let relied_on = self.caa.as_ref().and_then(|check| check.method).and_then(|method| method.row(false));
+        control.into_iter().chain(way).chain(relied_on)
     }
-    match token.bytes().find(|b| !is_base64url(std::str::from_utf8(&[*b]).unwrap_or(" "))) {
-        Some(byte) => Err(RequestError::Token(format!("'{}' is not one", escape(&[byte])))),
-        None => Ok(()),
-    }
-}
 
-fn check_key_authorization(token: &str, key_authorization: &str) -> Result<(), RequestError> {
-    let Some(thumbprint) = key_authorization.strip_prefix(token).and_then(|rest| rest.strip_prefix('.')) else {
-        return Err(RequestError::KeyAuthorization("it does not start with the token and a dot"));
-    };
-    if thumbprint.len() != THUMBPRINT_CHARS || !is_base64url(thumbprint) {
-        return Err(RequestError::KeyAuthorization("what follows the token is no thumbprint"));
+    /// The section, or sections, under which control is shown, for the record (req E3).
+    #[must_use]
+    pub fn sections(&self) -> Option<String> {
+        let challenge = self.control.as_ref()?;
+        let is_ip = matches!(self.subject().as_ref(), Identifier::Ip(_));
+        let section = challenge.method.row(is_ip).map(|row| row.section.as_str())?;
+        Some(match (&self.identifier, &self.derivation) {
+            (Identifier::Ip(_), Some(_)) => format!("{} with {section}", registry::REVERSE_LOOKUP),
+            (Identifier::Mailbox(_), Some(Derivation::MailHost(_))) => format!("S/MIME 3.2.2.3 with {section}"),
+            (Identifier::Mailbox(_), _) => format!("S/MIME 3.2.2.1 with {section}"),
+            _ => section.to_owned(),
+        })
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -562,8 +535,12 @@ mod tests {
         request
     }
 
+    fn at() -> Timestamp {
+        "2026-11-25T12:00:00Z".parse().expect("an instant")
+    }
+
     fn parse(raw: RawRequest) -> Result<CheckRequest, RequestError> {
-        CheckRequest::parse(raw, "line-1", &AddressFilter::default())
+        CheckRequest::parse(raw, "line-1", &RequestRules::default(), at())
     }
 
     #[test]

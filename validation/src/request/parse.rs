@@ -1,0 +1,447 @@
+//! What a raw request means, or the first field of it that is at fault.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+
+use super::{
+    CaaCheck, Challenge, ChallengeFields, ChangeRecord, CheckRequest, Derivation, Identifier, Mailbox, Proof,
+    RandomValue, RawRequest, RequestError, RequestId, is_base64url, shown,
+};
+use crate::{
+    base::{
+        address::AddressFilter,
+        limits::{
+            ACCOUNT_URI_CHARS_MAX, FILE_CHARS_MAX, LABEL_OCTETS_MAX, NAME_OCTETS_MAX, RANDOM_VALUE_BITS_MIN,
+            RANDOM_VALUE_CHARS_MAX, THUMBPRINT_CHARS, TOKEN_CHARS_MAX, TOKEN_CHARS_MIN,
+        },
+        name::{DomainName, NameError},
+        octets::escape,
+        suffix::Suffixes,
+    },
+    check::dcv::{
+        Method, derivation,
+        registry::{self, Row, Standing},
+    },
+    plan::inquiry::is_at_or_below,
+};
+
+/// What requests are held against besides the rules themselves.
+#[derive(Clone, Debug, Default)]
+pub struct RequestRules {
+    /// Which addresses are reserved.
+    pub filter: AddressFilter,
+    /// Which names are public suffixes.
+    pub suffixes: Suffixes,
+}
+
+impl From<AddressFilter> for RequestRules {
+    fn from(filter: AddressFilter) -> Self {
+        Self { filter, suffixes: Suffixes::default() }
+    }
+}
+
+impl CheckRequest {
+    /// Says what a request means at `at`, when its attempt begins. `default_id` names it if it has no name.
+    ///
+    /// # Errors
+    /// The first field at fault, by name.
+    pub fn parse(raw: RawRequest, default_id: &str, rules: &RequestRules, at: Timestamp) -> Result<Self, RequestError> {
+        let id = RequestId::try_from(raw.id.clone().unwrap_or_else(|| default_id.to_owned()))?;
+        let identifier = parse_identifier(&raw.identifier, rules)?;
+        if let Some(uri) = &raw.account_uri {
+            check_account_uri(uri)?;
+        }
+        if let Some(bad) = raw.sibling_digests.iter().find(|d| d.len() != THUMBPRINT_CHARS || !is_base64url(d)) {
+            return Err(RequestError::SiblingDigest(shown(bad)));
+        }
+        if raw.method == "caa" {
+            let caa = Some(caa_alone(&raw, &identifier, at)?);
+            return Ok(Self {
+                id,
+                identifier,
+                derivation: None,
+                control: None,
+                caa,
+                sibling_digests: raw.sibling_digests,
+            });
+        }
+        let method = parse_method("method", &raw.method, at)?;
+        if raw.relied_on_method.is_some() {
+            return Err(RequestError::Unexpected { field: "relied_on_method", method: raw.method });
+        }
+        let derivation = parse_derivation(&raw, &identifier, method, rules, at)?;
+        check_reach(&identifier, derivation.as_ref(), method)?;
+        let caa = caa_with(&raw, &identifier, method)?;
+        let challenge = parse_challenge(&raw, method)?;
+        let request =
+            Self { id, identifier, derivation, control: Some(challenge), caa, sibling_digests: raw.sibling_digests };
+        check_value_is_not_in_request(&request)?;
+        Ok(request)
+    }
+}
+
+fn parse_identifier(text: &str, rules: &RequestRules) -> Result<Identifier, RequestError> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return match rules.filter.forbids(address) {
+            None => Ok(Identifier::Ip(address)),
+            Some(block) => Err(RequestError::ReservedAddress { address, prefix: block.prefix, purpose: block.purpose }),
+        };
+    }
+    if let Some((local, domain)) = text.rsplit_once('@') {
+        return Ok(Identifier::Mailbox(Mailbox {
+            local: parse_local(local)?,
+            domain: domain_below_suffix("identifier", domain, rules)?,
+        }));
+    }
+    Ok(match text.strip_prefix("*.") {
+        Some(rest) => Identifier::Wildcard(domain_below_suffix("identifier", rest, rules)?),
+        None => Identifier::Name(domain_below_suffix("identifier", text, rules)?),
+    })
+}
+
+/// What stands before `@`: a dot-atom (RFC 5322 §3.2.3) of at most 64 octets (RFC 5321 §4.5.3.1.1).
+fn parse_local(local: &str) -> Result<String, RequestError> {
+    let is_atom = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&b) || !b.is_ascii();
+    let fits = local.len() <= 64
+        && !local.chars().any(char::is_control)
+        && local.split('.').all(|atom| !atom.is_empty() && atom.bytes().all(is_atom));
+    if fits { Ok(local.to_owned()) } else { Err(RequestError::Mailbox(shown(local))) }
+}
+
+fn domain_below_suffix(field: &'static str, text: &str, rules: &RequestRules) -> Result<DomainName, RequestError> {
+    let fault = |fault| RequestError::NameIn { field, fault };
+    let name: DomainName = text.parse().map_err(fault)?;
+    match rules.suffixes.icann_base(name.as_str()) {
+        Some(_) => Ok(name),
+        None => Err(fault(NameError::PublicSuffix { name: name.to_string() })),
+    }
+}
+
+fn check_account_uri(uri: &str) -> Result<(), RequestError> {
+    if uri.is_empty() || uri.len() > ACCOUNT_URI_CHARS_MAX {
+        return Err(RequestError::AccountUri("empty or too long"));
+    }
+    if !uri.bytes().all(|b| (0x21..=0x7e).contains(&b)) {
+        return Err(RequestError::AccountUri("only visible ASCII may stand in a URI"));
+    }
+    match uri.split_once(':') {
+        Some((scheme, rest)) if !scheme.is_empty() && !rest.is_empty() => Ok(()),
+        _ => Err(RequestError::AccountUri("no scheme, so it is not a URI")),
+    }
+}
+
+/// The method of a label. A section, or its `ca-tbr-` label, is understood well enough to say why not.
+fn parse_method(field: &'static str, text: &str, at: Timestamp) -> Result<Method, RequestError> {
+    let Some(method) = Method::from_label(text) else {
+        return Err(match registry::meant(text) {
+            Some(row) => not_offered(field, row, at),
+            None => RequestError::Method { field, given: shown(text) },
+        });
+    };
+    for row in [method.row(false), method.row(true)].into_iter().flatten() {
+        check_standing(field, row, at)?;
+    }
+    Ok(method)
+}
+
+fn not_offered(field: &'static str, row: &Row, at: Timestamp) -> RequestError {
+    if let Err(ended) = check_standing(field, row, at) {
+        return ended;
+    }
+    let why = match &row.outside {
+        Some(why) => format!("is not offered here: {why}"),
+        None => format!("is asked for as {}", row.methods.join(" or ")),
+    };
+    RequestError::OtherMethod { field, method: row.to_string(), why }
+}
+
+fn check_standing(field: &'static str, row: &Row, at: Timestamp) -> Result<(), RequestError> {
+    match row.standing(at) {
+        Standing::Ended { since } => Err(RequestError::MethodEnded { field, method: row.to_string(), since }),
+        Standing::Good | Standing::Discouraged { .. } => Ok(()),
+    }
+}
+
+fn caa_alone(raw: &RawRequest, identifier: &Identifier, at: Timestamp) -> Result<CaaCheck, RequestError> {
+    if let Identifier::Ip(address) = identifier {
+        return Err(RequestError::AddressMethod { method: "caa", address: *address });
+    }
+    for (field, given) in [
+        ("token", raw.token.is_some()),
+        ("key_authorization", raw.key_authorization.is_some()),
+        ("random_value", raw.random_value.is_some()),
+        ("record_type", raw.record_type.is_some()),
+        ("prefix_label", raw.prefix_label.is_some()),
+        ("file", raw.file.is_some()),
+        ("scheme", raw.scheme.is_some()),
+        ("contact", raw.contact.is_some()),
+        ("authorization_domain", raw.authorization_domain.is_some()),
+        ("reverse_name", raw.reverse_name.is_some()),
+        ("mail_host", raw.mail_host.is_some()),
+    ] {
+        if given {
+            return Err(RequestError::Unexpected { field, method: "caa".to_owned() });
+        }
+    }
+    let method = raw.relied_on_method.as_deref().map(|m| parse_method("relied_on_method", m, at)).transpose()?;
+    Ok(CaaCheck { account_uri: raw.account_uri.clone(), method })
+}
+
+fn caa_with(raw: &RawRequest, identifier: &Identifier, method: Method) -> Result<Option<CaaCheck>, RequestError> {
+    let is_address = identifier.domain().is_none();
+    match raw.caa {
+        Some(true) if is_address => Err(RequestError::CaaForAddress),
+        Some(false) => Ok(None),
+        None if is_address => Ok(None),
+        Some(true) | None => Ok(Some(CaaCheck { account_uri: raw.account_uri.clone(), method: Some(method) })),
+    }
+}
+
+/// How the name that control is shown for follows from the identifier (req D1).
+fn parse_derivation(
+    raw: &RawRequest,
+    identifier: &Identifier,
+    method: Method,
+    rules: &RequestRules,
+    at: Timestamp,
+) -> Result<Option<Derivation>, RequestError> {
+    let given = [
+        ("authorization_domain", &raw.authorization_domain),
+        ("reverse_name", &raw.reverse_name),
+        ("mail_host", &raw.mail_host),
+    ];
+    let mut given = given.into_iter().filter_map(|(field, text)| Some((field, text.as_deref()?)));
+    let Some((field, text)) = given.next() else { return Ok(None) };
+    if let Some((other, _)) = given.next() {
+        return Err(RequestError::Derivation { field: other, problem: format!("given beside {field}") });
+    }
+    let refuse = |problem: String| RequestError::Derivation { field, problem };
+    let name = domain_below_suffix(field, text, rules)?;
+    match (field, identifier) {
+        ("reverse_name", Identifier::Ip(_)) => {
+            if let Some(row) = registry::section(registry::REVERSE_LOOKUP) {
+                check_standing(field, row, at)?;
+            }
+            Ok(Some(Derivation::Reverse(name)))
+        }
+        ("mail_host", Identifier::Mailbox(_)) => Ok(Some(Derivation::MailHost(name))),
+        ("authorization_domain", Identifier::Name(domain) | Identifier::Wildcard(domain)) => {
+            authorization_domain(name, identifier, domain, method, rules).map_err(refuse)
+        }
+        ("authorization_domain", Identifier::Mailbox(mailbox)) => {
+            authorization_domain(name, identifier, &mailbox.domain, method, rules).map_err(refuse)
+        }
+        ("reverse_name", _) => Err(refuse("only an IP address has a name by reverse lookup".to_owned())),
+        ("mail_host", _) => Err(refuse("only a mailbox has a mail host".to_owned())),
+        _ => Err(refuse("an IP address has none; give reverse_name for its name by reverse lookup".to_owned())),
+    }
+}
+
+fn authorization_domain(
+    name: DomainName,
+    identifier: &Identifier,
+    domain: &DomainName,
+    method: Method,
+    rules: &RequestRules,
+) -> Result<Option<Derivation>, String> {
+    const RULE: &str = "(TLS BR 2.3.1 §3.2.2.4, req D1)";
+    if name == *domain {
+        return Ok(None);
+    }
+    let row = method.row(false).ok_or_else(|| format!("{method} has no authorization domain name"))?;
+    if is_at_or_below(domain.as_str(), name.as_str()) {
+        if !row.prune {
+            return Err(format!("{method} proves exactly the name {domain}; no label may be dropped {RULE}"));
+        }
+        let base = rules.suffixes.icann_base(domain.as_str());
+        return match base {
+            Some(base) if is_at_or_below(name.as_str(), base) => Ok(Some(Derivation::Pruned(name))),
+            Some(base) => Err(format!("{name} lies above {base}, the base domain of {domain} {RULE}")),
+            None => Err(format!("{domain} has no base domain {RULE}")),
+        };
+    }
+    if identifier.is_wildcard() {
+        return Err(format!("{name} is not a domain above {domain}, and no alias is followed for a wildcard {RULE}"));
+    }
+    if !row.cname {
+        return Err(format!("{name} is not a domain above {domain}, and {method} follows no alias {RULE}"));
+    }
+    Ok(Some(Derivation::Alias(name)))
+}
+
+fn check_reach(identifier: &Identifier, by: Option<&Derivation>, method: Method) -> Result<(), RequestError> {
+    if identifier.is_wildcard() && !method.allows_wildcard() {
+        return Err(RequestError::WildcardMethod { method, identifier: identifier.to_string() });
+    }
+    if let (Identifier::Ip(address), None, false) = (identifier, by, method.allows_ip()) {
+        return Err(RequestError::AddressMethod { method: method.label(), address: *address });
+    }
+    if derivation::is_lawful(identifier, by, method) {
+        return Ok(());
+    }
+    let problem = format!("{method} cannot show control of {identifier} by way of another name");
+    Err(RequestError::Derivation { field: "authorization_domain", problem })
+}
+
+fn parse_challenge(raw: &RawRequest, method: Method) -> Result<Challenge, RequestError> {
+    let fields = ChallengeFields {
+        token: raw.token.clone(),
+        key_authorization: raw.key_authorization.clone(),
+        account_uri: raw.account_uri.clone(),
+        random_value: raw.random_value.clone().map(RandomValue::new),
+        record_type: raw.record_type.as_deref().map(parse_record_type).transpose()?,
+        prefix_label: raw.prefix_label.as_ref().map(|label| label.to_ascii_lowercase()),
+        file: raw.file.clone(),
+        https: raw.scheme.as_deref().map(is_https).transpose()?.unwrap_or(false),
+        contact: raw.contact.clone(),
+        ..ChallengeFields::default()
+    };
+    let unexpected = fields.unexpected(method);
+    let scheme = (raw.scheme.is_some() && method != Method::WebsiteChange).then_some("scheme");
+    if let Some(field) = unexpected.map(|field| if field == "https" { "scheme" } else { field }).or(scheme) {
+        return Err(RequestError::Unexpected { field, method: method.to_string() });
+    }
+    let challenge =
+        Challenge::of(method, fields).map_err(|field| RequestError::Missing { field, method: method.to_string() })?;
+    match &challenge.proof {
+        Proof::KeyAuthorization(key) | Proof::AccountName { key_authorization: key, .. } => {
+            check_token(&key.token)?;
+            check_key_authorization(&key.token, &key.value)?;
+        }
+        Proof::Persistent { account_uri } => {
+            if account_uri.contains(';') {
+                return Err(RequestError::AccountUri("a semicolon cannot stand in a record (RFC 8659 §4.2)"));
+            }
+        }
+        Proof::DnsChange { value, record, prefix } => {
+            check_random_value(value)?;
+            check_value_fits(value, *record)?;
+            if let Some(label) = prefix {
+                check_prefix(label)?;
+            }
+        }
+        Proof::Website { value, file, .. } => {
+            check_random_value(value)?;
+            check_file(file)?;
+        }
+        Proof::Contact { contact } => {
+            if !challenge.contact_kind().is_some_and(|kind| kind.fits(contact)) {
+                return Err(RequestError::Contact { method, given: shown(contact) });
+            }
+        }
+    }
+    Ok(challenge)
+}
+
+fn parse_record_type(text: &str) -> Result<ChangeRecord, RequestError> {
+    match text.to_ascii_uppercase().as_str() {
+        "TXT" => Ok(ChangeRecord::Txt),
+        "CNAME" => Ok(ChangeRecord::Cname),
+        "CAA" => Ok(ChangeRecord::Caa),
+        _ => Err(RequestError::Choice { field: "record_type", given: shown(text), choices: "TXT, CNAME or CAA" }),
+    }
+}
+
+fn is_https(text: &str) -> Result<bool, RequestError> {
+    match text {
+        "http" => Ok(false),
+        "https" => Ok(true),
+        _ => Err(RequestError::Choice { field: "scheme", given: shown(text), choices: "http or https" }),
+    }
+}
+
+/// At least 112 bits (TLS BR 2.3.1 §1.6.1, Random Value). What cannot hold so many is refused; that a value is random
+/// nobody can see.
+fn check_random_value(value: &RandomValue) -> Result<(), RequestError> {
+    let text = value.expose();
+    if text.len() > RANDOM_VALUE_CHARS_MAX {
+        return Err(RequestError::RandomValue(format!("more than {RANDOM_VALUE_CHARS_MAX} characters were given")));
+    }
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    if let Some(byte) = text.bytes().find(|b| !allowed(*b)) {
+        return Err(RequestError::RandomValue(format!("'{}' is no letter, digit, '-', '_' or '.'", escape(&[byte]))));
+    }
+    let ends_well = text.bytes().next().zip(text.bytes().last());
+    if !ends_well.is_some_and(|(first, last)| first.is_ascii_alphanumeric() && last.is_ascii_alphanumeric()) {
+        return Err(RequestError::RandomValue("it does not begin and end with a letter or digit".to_owned()));
+    }
+    match value.bits_at_most() {
+        bits if bits < RANDOM_VALUE_BITS_MIN => {
+            Err(RequestError::RandomValue(format!("{} characters of this kind hold at most {bits} bits", text.len())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A label of a CNAME's target keeps no case and has its own limits.
+fn check_value_fits(value: &RandomValue, record: ChangeRecord) -> Result<(), RequestError> {
+    let text = value.expose();
+    let is_label = text.len() <= LABEL_OCTETS_MAX
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_');
+    if record == ChangeRecord::Cname && !is_label {
+        let problem = "for a CNAME it must be a label in lower case, of at most 63 characters".to_owned();
+        return Err(RequestError::RandomValue(problem));
+    }
+    Ok(())
+}
+
+/// One label that begins with an underscore (TLS BR 2.3.1 §3.2.2.4.7).
+fn check_prefix(label: &str) -> Result<(), RequestError> {
+    let fits = label.len() <= LABEL_OCTETS_MAX
+        && label.len() > 1
+        && label.starts_with('_')
+        && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    if fits { Ok(()) } else { Err(RequestError::Prefix(shown(label))) }
+}
+
+/// A plain relative path.
+fn check_file(file: &str) -> Result<(), RequestError> {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~/".contains(&b);
+    let parts_fit = file.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
+    let fits = file.len() <= FILE_CHARS_MAX && parts_fit && file.bytes().all(is_plain);
+    if fits { Ok(()) } else { Err(RequestError::File(shown(file))) }
+}
+
+/// A value that is asked for by itself would be confirmed by whoever repeats questions (`cases.md` D12, req D14).
+fn check_value_is_not_in_request(request: &CheckRequest) -> Result<(), RequestError> {
+    let Some(challenge) = &request.control else { return Ok(()) };
+    let Some(value) = challenge.random_value() else { return Ok(()) };
+    let subject = request.subject().to_string();
+    let (places, length) = match &challenge.proof {
+        Proof::DnsChange { prefix: Some(label), .. } => {
+            (vec![("prefix_label", label.clone())], subject.len() + label.len() + 1)
+        }
+        Proof::Website { file, .. } => (vec![("file", file.clone())], 0),
+        _ => (Vec::new(), 0),
+    };
+    if length > NAME_OCTETS_MAX {
+        return Err(RequestError::Prefix("with the domain it is longer than a name may be".to_owned()));
+    }
+    let lower = value.expose().to_ascii_lowercase();
+    let mut places = places.into_iter().chain([("identifier", subject)]);
+    match places.find(|(_, text)| text.to_ascii_lowercase().contains(&lower)) {
+        Some((field, _)) => Err(RequestError::ValueInRequest { field }),
+        None => Ok(()),
+    }
+}
+
+fn check_token(token: &str) -> Result<(), RequestError> {
+    if !(TOKEN_CHARS_MIN..=TOKEN_CHARS_MAX).contains(&token.len()) {
+        return Err(RequestError::Token(format!("{} characters were given", token.len())));
+    }
+    match token.bytes().find(|b| !is_base64url(std::str::from_utf8(&[*b]).unwrap_or(" "))) {
+        Some(byte) => Err(RequestError::Token(format!("'{}' is not one", escape(&[byte])))),
+        None => Ok(()),
+    }
+}
+
+fn check_key_authorization(token: &str, key_authorization: &str) -> Result<(), RequestError> {
+    let Some(thumbprint) = key_authorization.strip_prefix(token).and_then(|rest| rest.strip_prefix('.')) else {
+        return Err(RequestError::KeyAuthorization("it does not start with the token and a dot"));
+    };
+    if thumbprint.len() != THUMBPRINT_CHARS || !is_base64url(thumbprint) {
+        return Err(RequestError::KeyAuthorization("what follows the token is no thumbprint"));
+    }
+    Ok(())
+}
