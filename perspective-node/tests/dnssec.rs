@@ -132,6 +132,40 @@ fn b8_every_zone_of_the_laboratory_has_the_right_status_behind_a_validating_reso
     assert!(differences.is_empty(), "{} of {cases} differ:\n{}", differences.len(), differences.join("\n"));
 }
 
+/// Every step from the identifier to the authorization domain name is a lookup of its own, and each is validated
+/// (TLS BR 2.3.1 §4.2.2.2, req B1, D1).
+#[test]
+fn b1_d1_each_alias_on_the_way_is_proven() {
+    let Some(lab) = dnssec_lab::inside("b1_d1_each_alias_on_the_way_is_proven") else { return };
+    let mut bench = Bench::start(&local(lab, lab.plain()));
+    // From, to, the status of each step.
+    let rows: [(&str, &str, &[Expect]); 5] = [
+        ("www.aliases.example", "good.example", &[Expect::Secure]),
+        ("two.aliases.example", "www.good.example", &[Expect::Secure, Expect::Secure]),
+        ("tobogus.aliases.example", "elsewhere.example", &[Expect::Secure, Expect::Bogus]),
+        ("toplain.aliases.example", "elsewhere.example", &[Expect::Secure, Expect::Insecure]),
+        ("tosilent.aliases.example", "elsewhere.example", &[Expect::Secure, Expect::Failed]),
+    ];
+    let plan = |(from, to, _): &(&str, &str, &[Expect])| {
+        let derivation = Some(Inquiry::Aliases { from: (*from).to_owned(), to: (*to).to_owned() });
+        let limits = PlanLimits { task_deadline_ms: 20_000, dns_try_ms: 6_000, ..PlanLimits::default() };
+        Plan {
+            control: Some(ControlPlan::txt(format!("_acme-challenge.{to}"))),
+            derivation,
+            caa_levels: Vec::new(),
+            hints: Vec::new(),
+            keep_proof: true,
+            diagnose: false,
+            limits,
+        }
+    };
+    let seen = bench.run_all(rows.iter().map(plan).collect());
+    for ((from, _, expected), seen) in rows.iter().zip(&seen) {
+        let found: Vec<Expect> = seen.derivation.iter().map(status).collect();
+        assert_eq!(found, *expected, "{from}: {:?}", seen.derivation);
+    }
+}
+
 /// Observations of signed and unsigned zones, with their proofs, as pure tests and benches use them.
 #[test]
 #[ignore = "writes validation/tests/data/signed.jsonl anew"]
