@@ -307,6 +307,19 @@ impl Config {
         Self::parse(&text, path, now)
     }
 
+    /// The rules and perspectives of a configuration file, whether they are a lawful cohort or not.
+    ///
+    /// # Errors
+    /// As [`Config::load`], without the cohort's rules.
+    pub fn load_rules(path: &Path, now: Timestamp) -> Result<Rules, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
+        let file: File = toml::from_str(&text)
+            .map_err(|error| ConfigError::Toml { path: path.to_owned(), error: Box::new(error) })?;
+        let checker = Checker { path, now };
+        checker.check_numbers(&file)?;
+        checker.rules_of(file)
+    }
+
     /// What requests are held against.
     #[must_use]
     pub fn request_rules(&self) -> RequestRules {
@@ -339,8 +352,7 @@ impl Checker<'_> {
 
     fn check(&self, mut file: File) -> Result<Config, ConfigError> {
         self.check_numbers(&file)?;
-        // The primary leads; the order of the remotes is that of the file.
-        file.perspectives.sort_by_key(|p| p.role != Role::Primary);
+        primary_first(&mut file);
         let perspectives = self.perspectives(&file)?;
         let laboratory = file.laboratory.clone().unwrap_or_default();
         let nodes = self.nodes(&file, &laboratory)?;
@@ -373,6 +385,12 @@ impl Checker<'_> {
         let by_file = || Timestamp::try_from(modified).ok().map(|at| self.now.duration_since(at).as_secs() / 86_400);
         let age = list.age_days(self.now).or_else(by_file);
         Ok((Suffixes::with(list), age))
+    }
+
+    fn rules_of(&self, mut file: File) -> Result<Rules, ConfigError> {
+        primary_first(&mut file);
+        let perspectives = self.perspectives(&file)?;
+        self.rules(&file, perspectives)
     }
 
     fn check_numbers(&self, file: &File) -> Result<(), ConfigError> {
@@ -535,6 +553,11 @@ impl Checker<'_> {
         }
         Ok(warnings)
     }
+}
+
+/// The primary leads; the order of the remotes is that of the file.
+fn primary_first(file: &mut File) {
+    file.perspectives.sort_by_key(|p| p.role != Role::Primary);
 }
 
 /// How CAA is judged for a CA with these issuer domains.

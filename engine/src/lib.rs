@@ -10,11 +10,13 @@
 
 pub mod audit;
 pub mod bulk;
+pub mod cohort;
 pub mod config;
 pub mod corroborate;
 pub mod input;
 pub mod journal;
 pub mod methods;
+pub mod policy;
 pub mod prove;
 pub mod show;
 pub mod tally;

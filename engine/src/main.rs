@@ -12,21 +12,24 @@ use jiff::Timestamp;
 use parallax_engine::{
     audit::{self, Item, Items},
     bulk::{self, BulkOptions, ResultLine},
-    config::{Config, DnssecSetting, SAMPLE, caa_policy},
+    cohort,
+    config::{Config, DnssecSetting, POLICY, SAMPLE, caa_policy},
     corroborate::Corroborator,
     input::Format,
     journal::{JournalOptions, Writer},
-    methods, prove, show,
+    methods, policy, prove, show,
 };
 use parallax_node::{Laboratory, Node, NodeConfig};
 use parallax_protocol::{AttemptId, Task};
 use parallax_validation::{
+    base::perspective::{Coordinates, Perspective, ResolverSite, Rir, Role},
     check::caa,
     explain::diagnosis,
     lookup::{Dnssec, dnssec::anchor::TrustAnchors},
     plan::{Plan, PlanLimits},
-    record::Record,
+    record::{Record, Rules},
     request::{CheckRequest, RawRequest, RequestRules},
+    verdict::policy::{PolicyRow, PolicyTable},
 };
 use rand::RngExt as _;
 
@@ -69,9 +72,88 @@ enum Command {
     Explain(Explain),
     /// List the methods of the Baseline Requirements: what each may show, and until when.
     Methods(Methods),
+    /// The corroboration rule by date, and old evidence under another date's rule.
+    #[command(subcommand)]
+    Policy(Policy),
+    /// Judge all evidence of a journal again with this program's rules, and list verdicts that would differ.
+    Replay {
+        /// Journal directory.
+        directory: PathBuf,
+        /// Policy rows in place of the recorded ones.
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
+        /// Print the findings as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Look at the perspectives of a configuration as a cohort.
+    #[command(subcommand)]
+    Cohort(CohortCommand),
     /// Read a configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+}
+
+#[derive(Subcommand)]
+enum Policy {
+    /// Print the dated rows, and what the one in force demands.
+    Show {
+        /// The instant they are looked at, such as 2026-12-15T00:00:00Z; now if not given.
+        #[arg(long)]
+        at: Option<Timestamp>,
+        /// Rows in place of the built-in ones; refused if they are laxer.
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
+        /// Print them as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Judge the evidence of a journal as if every attempt were made at another date.
+    Shadow {
+        /// Journal directory.
+        directory: PathBuf,
+        /// The date.
+        #[arg(long)]
+        at: Timestamp,
+        /// Rows in place of the recorded ones; refused if they are laxer.
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
+        /// Print the findings as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Subcommand)]
+enum CohortCommand {
+    /// Print all distances, broken rules, and what each loss would do.
+    Check {
+        /// Configuration file.
+        #[arg(long, default_value = "parallax.toml")]
+        config: PathBuf,
+        /// The instant whose rule is looked at; now if not given.
+        #[arg(long)]
+        at: Option<Timestamp>,
+        /// Print the findings as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say what one more remote would change, by region and for sites that are given.
+    Plan {
+        /// Configuration file.
+        #[arg(long, default_value = "parallax.toml")]
+        config: PathBuf,
+        /// The instant whose rule is looked at; now if not given.
+        #[arg(long)]
+        at: Option<Timestamp>,
+        /// A site: name,RIR,latitude,longitude, with RIR one of AFRINIC, APNIC, ARIN, LACNIC, "RIPE NCC"; may be given
+        /// several times.
+        #[arg(long = "site", value_name = "SITE", allow_hyphen_values = true)]
+        sites: Vec<String>,
+        /// Print the findings as JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Args)]
@@ -299,6 +381,13 @@ fn main() -> ExitCode {
             print_out(&if args.json { json_line(&methods::as_json(at)) } else { methods::as_text(at) });
             Ok(0)
         }
+        Command::Policy(Policy::Show { at, policy, json }) => run_policy_show(at, policy.as_deref(), json),
+        Command::Policy(Policy::Shadow { directory, at, policy, json }) => {
+            run_replay(&directory, Some(at), policy.as_deref(), json)
+        }
+        Command::Replay { directory, policy, json } => run_replay(&directory, None, policy.as_deref(), json),
+        Command::Cohort(CohortCommand::Check { config, at, json }) => run_cohort_check(&config, at, json),
+        Command::Cohort(CohortCommand::Plan { config, at, sites, json }) => run_cohort_plan(&config, at, &sites, json),
         Command::Config(ConfigCommand::Check { file, json }) => run_config_check(&file, json),
         Command::Config(ConfigCommand::Sample) => {
             print_out(SAMPLE);
@@ -611,6 +700,75 @@ fn run_explain(args: &Explain) -> Result<u8, Failed> {
         print_out(&if args.json { json_line(&record.explanation) } else { show::record(record) });
     })?;
     not_found(found, Some(&args.id), &args.journal)
+}
+
+/// The text of a policy file, if one is named.
+fn policy_text(file: Option<&Path>) -> Result<Option<String>, Failed> {
+    let read =
+        |path: &Path| std::fs::read_to_string(path).map_err(|error| unusable(format!("{}: {error}", path.display())));
+    file.map(read).transpose()
+}
+
+fn run_policy_show(at: Option<Timestamp>, file: Option<&Path>, json: bool) -> Result<u8, Failed> {
+    let text = policy_text(file)?;
+    let table = PolicyTable::parse_stricter(text.as_deref().unwrap_or(POLICY)).map_err(unusable)?;
+    let at = at.unwrap_or_else(Timestamp::now);
+    print_out(&if json { json_line(&policy::as_json(&table, at)) } else { policy::as_text(&table, at) });
+    Ok(0)
+}
+
+fn run_replay(directory: &Path, at: Option<Timestamp>, file: Option<&Path>, json: bool) -> Result<u8, Failed> {
+    let text = policy_text(file)?;
+    let under = policy::Replay { at, policy: text.as_deref() };
+    let found = policy::replay(directory, under).map_err(unusable)?;
+    print_out(&if json { json_line(&found) } else { policy::replayed_text(&found) });
+    Ok(if found.differences.is_empty() { 0 } else { NEGATIVE })
+}
+
+/// The rules of a configuration and the row of an instant.
+fn rules_at(config: &Path, at: Option<Timestamp>) -> Result<(Rules, PolicyRow), Failed> {
+    let at = at.unwrap_or_else(Timestamp::now);
+    let rules = Config::load_rules(config, at).map_err(unusable)?;
+    let row = rules.table().row_at(at).cloned().ok_or_else(|| unusable(format!("no row is in force at {at}")))?;
+    Ok((rules, row))
+}
+
+fn run_cohort_check(config: &Path, at: Option<Timestamp>, json: bool) -> Result<u8, Failed> {
+    let (rules, row) = rules_at(config, at)?;
+    let report = cohort::report(rules.primary(), rules.remotes(), &row);
+    print_out(&if json { json_line(&report) } else { cohort::as_text(&report) });
+    Ok(if report.violations.is_empty() { 0 } else { NEGATIVE })
+}
+
+fn run_cohort_plan(config: &Path, at: Option<Timestamp>, sites: &[String], json: bool) -> Result<u8, Failed> {
+    let (rules, row) = rules_at(config, at)?;
+    let sites: Vec<Perspective> = sites.iter().map(|text| parse_site(text)).collect::<Result<_, _>>()?;
+    let plan = cohort::plan(rules.primary(), rules.remotes(), &row, &sites);
+    print_out(&if json { json_line(&plan) } else { cohort::plan_text(&plan) });
+    Ok(0)
+}
+
+/// A remote with its resolver beside it.
+fn parse_site(text: &str) -> Result<Perspective, Failed> {
+    let wrong = |what: String| unusable(format!("--site {text}: {what}; name,RIR,latitude,longitude is wanted"));
+    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+    let [name, rir, latitude, longitude] = parts.as_slice() else { return Err(wrong("not four parts".to_owned())) };
+    let id = name
+        .parse()
+        .map_err(|error: parallax_validation::base::perspective::PerspectiveIdError| wrong(error.to_string()))?;
+    let rir: Rir = serde_json::from_value(serde_json::Value::from(*rir)).map_err(|error| wrong(error.to_string()))?;
+    let degrees = |text: &str| text.parse::<f64>().map_err(|error| wrong(format!("{text}: {error}")));
+    let coordinates =
+        Coordinates::new(degrees(latitude)?, degrees(longitude)?).map_err(|error| wrong(error.to_string()))?;
+    Ok(Perspective {
+        id,
+        role: Role::Remote,
+        rir,
+        coordinates,
+        as_number: 0,
+        provider: (*name).to_owned(),
+        resolver: ResolverSite { name: (*name).to_owned(), rir, coordinates },
+    })
 }
 
 fn suffix_list(config: &Config) -> String {

@@ -64,7 +64,9 @@ pub enum Site {
 }
 
 impl Site {
-    fn of(self, perspective: &Perspective) -> Coordinates {
+    /// Where it lies for a perspective.
+    #[must_use]
+    pub fn of(self, perspective: &Perspective) -> Coordinates {
         match self {
             Self::Perspective => perspective.coordinates,
             Self::Resolver => perspective.resolver.coordinates,
