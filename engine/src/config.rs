@@ -19,7 +19,7 @@ use parallax_validation::{
     plan::PlanLimits,
     record::{FORM_VERSION, Rules, Setup, SetupError},
     request::RequestRules,
-    verdict::cohort::{Cohort, CohortViolation},
+    verdict::cohort::{Cohort, CohortViolation, Diversity},
 };
 use serde::Deserialize;
 use thiserror::Error;
@@ -55,6 +55,9 @@ pub struct File {
     /// How CAA is judged.
     #[serde(default)]
     pub caa: CaaSection,
+    /// `[cohort]`.
+    #[serde(default)]
+    pub cohort: CohortSection,
     /// The journal.
     #[serde(default)]
     pub journal: JournalSection,
@@ -100,6 +103,16 @@ impl DnssecSetting {
             Self::None => Dnssec::None,
         }
     }
+}
+
+/// `[cohort]`: stricter rules of the operator's own.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CohortSection {
+    /// Autonomous systems among all perspectives, at least (req H4).
+    pub as_numbers_min: u8,
+    /// Providers among all perspectives, at least (req H4).
+    pub providers_min: u8,
 }
 
 /// `[engine]`.
@@ -357,6 +370,12 @@ impl Checker<'_> {
         let laboratory = file.laboratory.clone().unwrap_or_default();
         let nodes = self.nodes(&file, &laboratory)?;
         let rules = self.rules(&file, perspectives)?;
+        let diversity =
+            Diversity { as_numbers_min: file.cohort.as_numbers_min, providers_min: file.cohort.providers_min };
+        let violations = diversity.lacking(rules.primary(), rules.remotes());
+        if !violations.is_empty() {
+            return Err(ConfigError::Cohort { path: self.path.to_owned(), at: self.now, violations });
+        }
         let mut warnings = self.check_cohort(&rules)?;
         if file.laboratory.is_some() {
             warnings.push(
@@ -586,6 +605,25 @@ mod tests {
         let config = parse(SAMPLE, "2026-11-25T12:00:00Z").expect("the sample");
         assert_eq!(config.nodes.len(), 6);
         assert_eq!(config.rules.primary().role, Role::Primary);
+    }
+
+    #[test]
+    fn h4_too_few_networks_or_providers_are_refused_if_more_are_demanded() {
+        let at = "2026-11-25T12:00:00Z";
+        let demanding = |section: &str| parse(&format!("{SAMPLE}\n[cohort]\n{section}\n"), at);
+        let perspectives = parse(SAMPLE, at).expect("the sample").rules.setup().perspectives.clone();
+        let count = |key: fn(&Perspective) -> String| {
+            perspectives.iter().map(key).collect::<std::collections::BTreeSet<_>>().len()
+        };
+        let (networks, providers) = (count(|p| p.as_number.to_string()), count(|p| p.provider.clone()));
+        demanding(&format!("as_numbers_min = {networks}\nproviders_min = {providers}")).expect("as many as there are");
+        for (section, wants) in [
+            (format!("as_numbers_min = {}", networks + 1), format!("in {networks} autonomous systems")),
+            (format!("providers_min = {}", providers + 1), format!("with {providers} providers")),
+        ] {
+            let error = demanding(&section).expect_err("more than there are").to_string();
+            assert!(error.contains(&wants), "{error}");
+        }
     }
 
     #[test]

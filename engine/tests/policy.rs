@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed step ends the test")]
 
-#[allow(dead_code, reason = "the bench has more than these tests need")]
 mod support;
 
 use parallax_perf::lab::kinds::Kind;

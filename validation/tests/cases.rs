@@ -563,6 +563,19 @@ fn d22_wildcard_swallows_the_challenge_name() {
 // F. Name-server behaviour --------------------------------------------------------------------------------
 
 #[test]
+fn d21_a_challenge_host_that_denies_its_own_name() {
+    let world = World::dns().cname(TXT, "u1.auth.example");
+    let digest = world.digest();
+    let denies = world
+        .txt("u1.auth.example", &[&digest])
+        .quirk("u1.auth.example", Some(RecordType::A), Quirk::Rcode(3, ""))
+        .quirk("u1.auth.example", Some(RecordType::Ns), Quirk::Rcode(3, ""))
+        .quirk("auth.example", None, Quirk::Rcode(3, ""));
+    // The name is asked whole and for TXT alone, so what its server says of other types has no bearing.
+    passed(&denies.play(), "5/5", None);
+}
+
+#[test]
 fn d23_case_is_not_copied() {
     let played = World::http().quirk(WWW, Some(RecordType::A), Quirk::LowersCase).play();
     passed(&played, "5/5", Some(Blame::Perspective));

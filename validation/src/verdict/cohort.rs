@@ -8,7 +8,10 @@
 //! Invariant: a [`Cohort`] exists only if every rule held; everything that did not is reported at once.
 //! Invariant: a distance that cannot be computed is a violation.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use thiserror::Error;
 
@@ -153,6 +156,22 @@ pub enum CohortViolation {
         /// The resolver's region.
         resolver_rir: Rir,
     },
+    /// Fewer autonomous systems than the operator demands (req H4).
+    #[error("the perspectives are in {found} autonomous systems; the settings demand {wanted}")]
+    TooFewNetworks {
+        /// Autonomous systems.
+        found: usize,
+        /// As demanded.
+        wanted: u8,
+    },
+    /// Fewer providers than the operator demands (req H4).
+    #[error("the perspectives are with {found} providers; the settings demand {wanted}")]
+    TooFewProviders {
+        /// Providers.
+        found: usize,
+        /// As demanded.
+        wanted: u8,
+    },
     /// Losing remotes within the allowance can break the RIR condition (req A5).
     #[error(
         "{held} of {remotes} remotes are in {}: with the {allowed} tolerated losses elsewhere, \
@@ -171,6 +190,38 @@ pub enum CohortViolation {
         /// Regions that must be among those that confirm.
         rirs_min: u8,
     },
+}
+
+/// A stricter rule of the operator's own (req H4): the Baseline Requirements demand neither (req A18).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Diversity {
+    /// Autonomous systems among all perspectives, at least.
+    pub as_numbers_min: u8,
+    /// Providers among all perspectives, at least.
+    pub providers_min: u8,
+}
+
+impl Diversity {
+    /// What a cohort lacks.
+    #[must_use]
+    pub fn lacking(&self, primary: &Perspective, remotes: &[Perspective]) -> Vec<CohortViolation> {
+        let all = || std::iter::once(primary).chain(remotes);
+        let as_numbers = all().map(|perspective| perspective.as_number).collect::<BTreeSet<_>>().len();
+        let providers = all().map(provider_key).collect::<BTreeSet<_>>().len();
+        let mut violations = Vec::new();
+        if as_numbers < usize::from(self.as_numbers_min) {
+            violations.push(CohortViolation::TooFewNetworks { found: as_numbers, wanted: self.as_numbers_min });
+        }
+        if providers < usize::from(self.providers_min) {
+            violations.push(CohortViolation::TooFewProviders { found: providers, wanted: self.providers_min });
+        }
+        violations
+    }
+}
+
+/// One provider, however its name is spelled.
+fn provider_key(perspective: &Perspective) -> String {
+    perspective.provider.trim().to_lowercase()
 }
 
 /// Something lawful that an operator should know (req A18).
@@ -390,14 +441,11 @@ fn concentration(all: &[&Perspective], quorum: Quorum) -> Vec<CohortWarning> {
         ids: ids(&group),
         outage_fatal: outage_fatal(&group, quorum),
     });
-    let shared_provider =
-        groups(all, |perspective| perspective.provider.trim().to_lowercase()).into_iter().map(|group| {
-            CohortWarning::SharedProvider {
-                provider: group[0].provider.clone(),
-                ids: ids(&group),
-                outage_fatal: outage_fatal(&group, quorum),
-            }
-        });
+    let shared_provider = groups(all, provider_key).into_iter().map(|group| CohortWarning::SharedProvider {
+        provider: group[0].provider.clone(),
+        ids: ids(&group),
+        outage_fatal: outage_fatal(&group, quorum),
+    });
     shared_as.chain(shared_provider).collect()
 }
 
