@@ -1,6 +1,11 @@
 //! Reading a journal back, and recomputing every verdict from it alone.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::HashMap,
+    num::NonZeroUsize,
+    path::Path,
+    sync::{Arc, RwLock},
+};
 
 use parallax_validation::{
     base::octets::escape,
@@ -10,7 +15,7 @@ use thiserror::Error;
 
 use crate::{
     corroborate::{ENTRY_LATE, ENTRY_RECORD, ENTRY_SETUP},
-    journal::{Cut, JournalError, Reader},
+    journal::{Cut, Entry, JournalError, Reader},
 };
 
 /// One entry, read.
@@ -64,26 +69,30 @@ impl Items {
     /// Damage, or an entry that cannot be read.
     pub fn next_item(&mut self) -> Result<Option<(u64, Item)>, AuditError> {
         let Some(entry) = self.reader.next_entry()? else { return Ok(None) };
-        let problem = |problem: String| AuditError::Entry {
-            sequence: entry.sequence,
-            segment: entry.segment,
-            offset: entry.offset,
-            problem,
-        };
-        let json = |error: serde_json::Error| problem(escape(error.to_string().as_bytes()));
-        let item = match entry.kind {
-            ENTRY_SETUP => Item::Setup(serde_json::from_slice(&entry.payload).map_err(json)?),
-            ENTRY_RECORD => Item::Record(serde_json::from_slice(&entry.payload).map_err(json)?),
-            ENTRY_LATE => Item::Late(serde_json::from_slice(&entry.payload).map_err(json)?),
-            other => return Err(problem(format!("kind {other} is not known to this version"))),
-        };
-        Ok(Some((entry.sequence, item)))
+        Ok(Some((entry.sequence, read_item(&entry)?)))
     }
 
     /// A tail that was not written to its end, if there is one.
     #[must_use]
     pub fn torn_tail(&self) -> Option<Cut> {
         self.reader.torn_tail()
+    }
+}
+
+/// Reads what an entry holds.
+fn read_item(entry: &Entry) -> Result<Item, AuditError> {
+    let problem = |problem: String| AuditError::Entry {
+        sequence: entry.sequence,
+        segment: entry.segment,
+        offset: entry.offset,
+        problem,
+    };
+    let json = |error: serde_json::Error| problem(escape(error.to_string().as_bytes()));
+    match entry.kind {
+        ENTRY_SETUP => serde_json::from_slice(&entry.payload).map(Item::Setup).map_err(json),
+        ENTRY_RECORD => serde_json::from_slice(&entry.payload).map(Item::Record).map_err(json),
+        ENTRY_LATE => serde_json::from_slice(&entry.payload).map(Item::Late).map_err(json),
+        other => Err(problem(format!("kind {other} is not known to this version"))),
     }
 }
 
@@ -112,42 +121,136 @@ impl Verification {
     }
 }
 
-/// Recomputes every verdict of a journal from the journal alone.
+/// Entries handed to a thread at a time.
+const ENTRIES_PER_BATCH: usize = 128;
+/// Batches that wait for a thread.
+const BATCHES_WAITING_MAX: usize = 64;
+
+/// Setups by digest with the numbers of their entries, as far as the journal has been read.
+type Setups = RwLock<HashMap<String, (u64, Arc<Rules>)>>;
+
+/// What one thread found.
+#[derive(Default)]
+struct Part {
+    found: Verification,
+    /// Differences, by the number of the entry.
+    mismatches: Vec<(u64, String)>,
+    /// The first entry that cannot be read.
+    failure: Option<(u64, AuditError)>,
+    seen: HashMap<String, u32>,
+}
+
+/// Recomputes every verdict of a journal from the journal alone. The chain is checked in order by one thread; the
+/// judging is spread over `threads`.
 ///
 /// # Errors
-/// Damage, or an entry that cannot be read.
-pub fn verify(directory: &Path) -> Result<Verification, AuditError> {
-    let mut items = Items::open(directory)?;
-    let mut rules: HashMap<String, Rules> = HashMap::new();
+/// Damage, or an entry that cannot be read: the first in the journal.
+pub fn verify(directory: &Path, threads: NonZeroUsize) -> Result<Verification, AuditError> {
+    let mut reader = Reader::open(directory)?;
+    let setups = Setups::default();
+    let (batches, work) = crossbeam::channel::bounded::<Vec<Entry>>(BATCHES_WAITING_MAX);
+    let (read, parts) = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads.get())
+            .map(|_| {
+                let (work, setups) = (work.clone(), &setups);
+                scope.spawn(move || {
+                    let mut part = Part::default();
+                    work.iter().flatten().for_each(|entry| part.judge(&entry, setups));
+                    part
+                })
+            })
+            .collect();
+        drop(work);
+        let read = hand_out(&mut reader, &setups, &batches);
+        drop(batches);
+        // A thread that panicked has judged nothing that may count.
+        let parts: Vec<Part> = workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect();
+        (read, parts)
+    });
+    let (mut mismatches, torn_tail) = (read?, reader.torn_tail());
+    let mut found = Verification { torn_tail, ..Verification::default() };
     let mut seen: HashMap<String, u32> = HashMap::new();
-    let mut found = Verification::default();
-    while let Some((sequence, item)) = items.next_item()? {
-        match item {
-            Item::Setup(setup) => match setup.rules() {
-                Ok(ready) => {
-                    rules.insert(ready.digest().to_owned(), ready);
-                }
-                Err(error @ (SetupError::Policy(_) | SetupError::Perspectives)) => {
-                    found.mismatches.push(format!("entry {sequence}: {error}"));
-                }
-            },
-            Item::Record(record) => {
-                found.records += 1;
-                found.corroborated += u64::from(record.verdict.permits());
-                *seen.entry(record.request.id.to_string()).or_default() += 1;
-                let outcome = match rules.get(&record.setup) {
-                    Some(rules) => record.recompute(rules).map_err(|mismatch| mismatch.to_string()),
-                    None => Err("its setup is not in the journal before it".to_owned()),
-                };
-                if let Err(problem) = outcome {
-                    found.mismatches.push(format!("entry {sequence}, {}: {problem}", record.request.id));
-                }
-            }
-            Item::Late(_) => found.late += 1,
-        }
+    let mut failure: Option<(u64, AuditError)> = None;
+    for part in parts {
+        found.records += part.found.records;
+        found.corroborated += part.found.corroborated;
+        found.late += part.found.late;
+        mismatches.extend(part.mismatches);
+        part.seen.into_iter().for_each(|(id, count)| *seen.entry(id).or_default() += count);
+        failure = [failure, part.failure].into_iter().flatten().min_by_key(|(sequence, _)| *sequence);
     }
-    found.torn_tail = items.torn_tail();
+    if let Some((_, error)) = failure {
+        return Err(error);
+    }
+    mismatches.sort_by_key(|(sequence, _)| *sequence);
+    found.mismatches = mismatches.into_iter().map(|(_, text)| text).collect();
     found.repeated = seen.into_iter().filter(|(_, count)| *count > 1).map(|(id, _)| id).collect();
     found.repeated.sort();
     Ok(found)
+}
+
+/// Reads to the end. Setups are kept before the entries after them are handed out, so that these find them.
+fn hand_out(
+    reader: &mut Reader,
+    setups: &Setups,
+    batches: &crossbeam::channel::Sender<Vec<Entry>>,
+) -> Result<Vec<(u64, String)>, AuditError> {
+    let mut mismatches = Vec::new();
+    let mut batch = Vec::with_capacity(ENTRIES_PER_BATCH);
+    while let Some(entry) = reader.next_entry()? {
+        if entry.kind == ENTRY_SETUP {
+            let Item::Setup(setup) = read_item(&entry)? else { continue };
+            match setup.rules() {
+                Ok(rules) => {
+                    let mut known = setups.write().expect("no holder panics");
+                    known.entry(rules.digest().to_owned()).or_insert((entry.sequence, Arc::new(rules)));
+                }
+                Err(error @ (SetupError::Policy(_) | SetupError::Perspectives)) => {
+                    mismatches.push((entry.sequence, format!("entry {}: {error}", entry.sequence)));
+                }
+            }
+            continue;
+        }
+        batch.push(entry);
+        if batch.len() == ENTRIES_PER_BATCH {
+            let full = std::mem::replace(&mut batch, Vec::with_capacity(ENTRIES_PER_BATCH));
+            // The threads take all there is; they end after this one.
+            let _ = batches.send(full);
+        }
+    }
+    let _ = batches.send(batch);
+    Ok(mismatches)
+}
+
+impl Part {
+    fn judge(&mut self, entry: &Entry, setups: &Setups) {
+        let sequence = entry.sequence;
+        match read_item(entry) {
+            Err(error) => {
+                let earlier = self.failure.as_ref().is_none_or(|(first, _)| sequence < *first);
+                if earlier {
+                    self.failure = Some((sequence, error));
+                }
+            }
+            Ok(Item::Setup(_)) => {}
+            Ok(Item::Late(_)) => self.found.late += 1,
+            Ok(Item::Record(record)) => {
+                self.found.records += 1;
+                self.found.corroborated += u64::from(record.verdict.permits());
+                *self.seen.entry(record.request.id.to_string()).or_default() += 1;
+                let known = setups.read().expect("no holder panics").get(&record.setup).cloned();
+                // What is read may be far ahead of what is judged.
+                let outcome = match known.filter(|(at, _)| *at < sequence).map(|(_, rules)| rules) {
+                    Some(rules) => record.recompute(&rules).map_err(|mismatch| mismatch.to_string()),
+                    None => Err("its setup is not in the journal before it".to_owned()),
+                };
+                if let Err(problem) = outcome {
+                    self.mismatches.push((sequence, format!("entry {sequence}, {}: {problem}", record.request.id)));
+                }
+            }
+        }
+    }
 }

@@ -8,7 +8,7 @@ use std::{fs, io::Write as _, path::Path};
 
 use parallax_engine::{
     bulk::ResultLine,
-    corroborate::ENTRY_RECORD,
+    corroborate::{ENTRY_RECORD, ENTRY_SETUP},
     journal::{JournalOptions, Reader, Writer},
 };
 use parallax_perf::lab::{generate::request_line, kinds::Kind};
@@ -391,4 +391,18 @@ fn a_changed_journal_does_not_verify() {
         let found = bench.run(&["journal", "verify", name, "--json"]).expect(1, &[]).json();
         assert_eq!(found["mismatches"].as_array().unwrap().len(), 1, "{found}");
     }
+
+    // A setup that stands behind its records was not known to whoever decided, however far ahead one reads.
+    let mut reader = Reader::open(&bench.path("j")).unwrap();
+    let (mut writer, _) = Writer::open(&bench.path("behind"), JournalOptions::default()).unwrap();
+    let entries: Vec<_> = std::iter::from_fn(|| reader.next_entry().unwrap()).collect();
+    let (setups, others): (Vec<_>, Vec<_>) = entries.iter().partition(|entry| entry.kind == ENTRY_SETUP);
+    for entry in others.iter().chain(&setups) {
+        writer.append(entry.kind, &entry.payload).unwrap();
+    }
+    writer.commit().unwrap();
+    let found = bench.run(&["journal", "verify", "behind", "--json"]).expect(1, &[]).json();
+    let mismatches = found["mismatches"].as_array().unwrap();
+    assert_eq!(mismatches.len() as u64, found["records"].as_u64().unwrap());
+    assert!(mismatches.iter().all(|text| text.as_str().unwrap().ends_with("not in the journal before it")), "{found}");
 }
