@@ -80,7 +80,7 @@ impl Items {
 }
 
 /// Reads what an entry holds.
-fn read_item(entry: &Entry) -> Result<Item, AuditError> {
+pub(crate) fn read_item(entry: &Entry) -> Result<Item, AuditError> {
     let problem = |problem: String| AuditError::Entry {
         sequence: entry.sequence,
         segment: entry.segment,
@@ -126,10 +126,101 @@ const ENTRIES_PER_BATCH: usize = 128;
 /// Batches that wait for a thread.
 const BATCHES_WAITING_MAX: usize = 64;
 
-/// Setups by digest with the numbers of their entries, as far as the journal has been read.
-type Setups = RwLock<HashMap<String, (u64, Arc<Rules>)>>;
+/// What came of a scan.
+pub(crate) struct Scanned<T> {
+    /// What each thread made of its entries.
+    pub(crate) parts: Vec<T>,
+    /// Setups that cannot be used, by the number of the entry.
+    pub(crate) unusable: Vec<(u64, String)>,
+    /// A tail that was not written to its end.
+    pub(crate) torn_tail: Option<Cut>,
+}
 
-/// What one thread found.
+/// Reads a journal to its end. The chain is checked in order by one thread; `each` is given the entries on `threads`
+/// others, in no order that is known. Setups are kept and not given.
+///
+/// # Errors
+/// Damage, or a setup that cannot be read.
+pub(crate) fn scan<T: Default + Send>(
+    directory: &Path,
+    threads: NonZeroUsize,
+    each: impl Fn(&mut T, &Entry, &Setups) + Sync,
+) -> Result<Scanned<T>, AuditError> {
+    let mut reader = Reader::open(directory)?;
+    let setups = Setups::default();
+    let (batches, work) = crossbeam::channel::bounded::<Vec<Entry>>(BATCHES_WAITING_MAX);
+    let (read, parts) = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads.get())
+            .map(|_| {
+                let (work, setups, each) = (work.clone(), &setups, &each);
+                scope.spawn(move || {
+                    let mut part = T::default();
+                    work.iter().flatten().for_each(|entry| each(&mut part, &entry, setups));
+                    part
+                })
+            })
+            .collect();
+        drop(work);
+        let read = hand_out(&mut reader, &setups, &batches);
+        drop(batches);
+        // A thread that panicked has judged nothing that may count.
+        let parts: Vec<T> = workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect();
+        (read, parts)
+    });
+    Ok(Scanned { parts, unusable: read?, torn_tail: reader.torn_tail() })
+}
+
+/// Reads to the end. Setups are kept before the entries after them are handed out, so that these find them.
+fn hand_out(
+    reader: &mut Reader,
+    setups: &Setups,
+    batches: &crossbeam::channel::Sender<Vec<Entry>>,
+) -> Result<Vec<(u64, String)>, AuditError> {
+    let mut unusable = Vec::new();
+    let mut batch = Vec::with_capacity(ENTRIES_PER_BATCH);
+    while let Some(entry) = reader.next_entry()? {
+        if entry.kind == ENTRY_SETUP {
+            let Item::Setup(setup) = read_item(&entry)? else { continue };
+            match setup.rules() {
+                Ok(rules) => setups.keep(entry.sequence, rules),
+                Err(error @ (SetupError::Policy(_) | SetupError::Perspectives)) => {
+                    unusable.push((entry.sequence, format!("entry {}: {error}", entry.sequence)));
+                }
+            }
+            continue;
+        }
+        batch.push(entry);
+        if batch.len() == ENTRIES_PER_BATCH {
+            let full = std::mem::replace(&mut batch, Vec::with_capacity(ENTRIES_PER_BATCH));
+            // The threads take all there is; they end after this one.
+            let _ = batches.send(full);
+        }
+    }
+    let _ = batches.send(batch);
+    Ok(unusable)
+}
+
+/// Setups by digest with the numbers of their entries, as far as the journal has been read.
+#[derive(Default)]
+pub(crate) struct Setups(RwLock<HashMap<String, (u64, Arc<Rules>)>>);
+
+impl Setups {
+    fn keep(&self, sequence: u64, rules: Rules) {
+        let mut known = self.0.write().expect("no holder panics");
+        known.entry(rules.digest().to_owned()).or_insert((sequence, Arc::new(rules)));
+    }
+
+    /// The setup of a record, if it stands before the record; what is read may be far ahead.
+    pub(crate) fn of(&self, record: &Record, sequence: u64) -> Option<Arc<Rules>> {
+        let known = self.0.read().expect("no holder panics").get(&record.setup).cloned();
+        known.filter(|(at, _)| *at < sequence).map(|(_, rules)| rules)
+    }
+}
+
+/// What one thread of a verification found.
 #[derive(Default)]
 struct Part {
     found: Verification,
@@ -140,41 +231,17 @@ struct Part {
     seen: HashMap<String, u32>,
 }
 
-/// Recomputes every verdict of a journal from the journal alone. The chain is checked in order by one thread; the
-/// judging is spread over `threads`.
+/// Recomputes every verdict of a journal from the journal alone, on `threads` threads.
 ///
 /// # Errors
 /// Damage, or an entry that cannot be read: the first in the journal.
 pub fn verify(directory: &Path, threads: NonZeroUsize) -> Result<Verification, AuditError> {
-    let mut reader = Reader::open(directory)?;
-    let setups = Setups::default();
-    let (batches, work) = crossbeam::channel::bounded::<Vec<Entry>>(BATCHES_WAITING_MAX);
-    let (read, parts) = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads.get())
-            .map(|_| {
-                let (work, setups) = (work.clone(), &setups);
-                scope.spawn(move || {
-                    let mut part = Part::default();
-                    work.iter().flatten().for_each(|entry| part.judge(&entry, setups));
-                    part
-                })
-            })
-            .collect();
-        drop(work);
-        let read = hand_out(&mut reader, &setups, &batches);
-        drop(batches);
-        // A thread that panicked has judged nothing that may count.
-        let parts: Vec<Part> = workers
-            .into_iter()
-            .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect();
-        (read, parts)
-    });
-    let (mut mismatches, torn_tail) = (read?, reader.torn_tail());
-    let mut found = Verification { torn_tail, ..Verification::default() };
+    let scanned = scan(directory, threads, Part::judge)?;
+    let mut mismatches = scanned.unusable;
+    let mut found = Verification { torn_tail: scanned.torn_tail, ..Verification::default() };
     let mut seen: HashMap<String, u32> = HashMap::new();
     let mut failure: Option<(u64, AuditError)> = None;
-    for part in parts {
+    for part in scanned.parts {
         found.records += part.found.records;
         found.corroborated += part.found.corroborated;
         found.late += part.found.late;
@@ -190,39 +257,6 @@ pub fn verify(directory: &Path, threads: NonZeroUsize) -> Result<Verification, A
     found.repeated = seen.into_iter().filter(|(_, count)| *count > 1).map(|(id, _)| id).collect();
     found.repeated.sort();
     Ok(found)
-}
-
-/// Reads to the end. Setups are kept before the entries after them are handed out, so that these find them.
-fn hand_out(
-    reader: &mut Reader,
-    setups: &Setups,
-    batches: &crossbeam::channel::Sender<Vec<Entry>>,
-) -> Result<Vec<(u64, String)>, AuditError> {
-    let mut mismatches = Vec::new();
-    let mut batch = Vec::with_capacity(ENTRIES_PER_BATCH);
-    while let Some(entry) = reader.next_entry()? {
-        if entry.kind == ENTRY_SETUP {
-            let Item::Setup(setup) = read_item(&entry)? else { continue };
-            match setup.rules() {
-                Ok(rules) => {
-                    let mut known = setups.write().expect("no holder panics");
-                    known.entry(rules.digest().to_owned()).or_insert((entry.sequence, Arc::new(rules)));
-                }
-                Err(error @ (SetupError::Policy(_) | SetupError::Perspectives)) => {
-                    mismatches.push((entry.sequence, format!("entry {}: {error}", entry.sequence)));
-                }
-            }
-            continue;
-        }
-        batch.push(entry);
-        if batch.len() == ENTRIES_PER_BATCH {
-            let full = std::mem::replace(&mut batch, Vec::with_capacity(ENTRIES_PER_BATCH));
-            // The threads take all there is; they end after this one.
-            let _ = batches.send(full);
-        }
-    }
-    let _ = batches.send(batch);
-    Ok(mismatches)
 }
 
 impl Part {
@@ -241,9 +275,7 @@ impl Part {
                 self.found.records += 1;
                 self.found.corroborated += u64::from(record.verdict.permits());
                 *self.seen.entry(record.request.id.to_string()).or_default() += 1;
-                let known = setups.read().expect("no holder panics").get(&record.setup).cloned();
-                // What is read may be far ahead of what is judged.
-                let outcome = match known.filter(|(at, _)| *at < sequence).map(|(_, rules)| rules) {
+                let outcome = match setups.of(&record, sequence) {
                     Some(rules) => record.recompute(&rules).map_err(|mismatch| mismatch.to_string()),
                     None => Err("its setup is not in the journal before it".to_owned()),
                 };

@@ -13,6 +13,7 @@ pub mod bulk;
 pub mod cohort;
 pub mod config;
 pub mod corroborate;
+pub mod find;
 pub mod input;
 pub mod journal;
 pub mod methods;

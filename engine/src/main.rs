@@ -17,6 +17,7 @@ use parallax_engine::{
     cohort,
     config::{Config, DnssecSetting, POLICY, SAMPLE, caa_policy},
     corroborate::Corroborator,
+    find,
     input::Format,
     journal::{JournalOptions, Writer},
     methods, policy, prove, show,
@@ -24,7 +25,7 @@ use parallax_engine::{
 use parallax_node::{Laboratory, Node, NodeConfig};
 use parallax_protocol::{AttemptId, Task};
 use parallax_validation::{
-    base::perspective::{Coordinates, Perspective, ResolverSite, Rir, Role},
+    base::perspective::{Coordinates, Perspective, PerspectiveId, ResolverSite, Rir, Role},
     check::caa,
     explain::diagnosis,
     lookup::{Dnssec, dnssec::anchor::TrustAnchors},
@@ -312,6 +313,8 @@ enum Journal {
         #[arg(long)]
         json: bool,
     },
+    /// List attempts whose evidence touched something; everything given must fit.
+    Find(Find),
     /// Validate DNSSEC again from what the records of one request or attempt keep, by the clock of the attempt.
     Prove {
         /// Journal directory.
@@ -325,6 +328,42 @@ enum Journal {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Args)]
+struct Find {
+    /// Journal directory.
+    directory: PathBuf,
+    /// An address that was connected to, asked, or found for a host.
+    #[arg(long)]
+    address: Option<IpAddr>,
+    /// A perspective that gave evidence.
+    #[arg(long)]
+    perspective: Option<PerspectiveId>,
+    /// The autonomous system of a perspective that gave evidence.
+    #[arg(long)]
+    as_number: Option<u32>,
+    /// The section of the method, such as 3.2.2.4.19, or caa.
+    #[arg(long)]
+    method: Option<String>,
+    /// The program and its version, as records have it.
+    #[arg(long)]
+    software: Option<String>,
+    /// The identifier's domain, or one above it.
+    #[arg(long)]
+    domain: Option<String>,
+    /// Decided then or later.
+    #[arg(long)]
+    from: Option<Timestamp>,
+    /// Decided before then.
+    #[arg(long)]
+    until: Option<Timestamp>,
+    /// Permissions only.
+    #[arg(long)]
+    corroborated: bool,
+    /// Print each as a JSON line.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -377,6 +416,7 @@ fn main() -> ExitCode {
         Command::Journal(Journal::Prove { directory, id, trust_anchor, json }) => {
             run_prove(&directory, &id, trust_anchor.as_deref(), json)
         }
+        Command::Journal(Journal::Find(args)) => run_find(args),
         Command::Explain(args) => run_explain(&args),
         Command::Methods(args) => {
             let at = args.at.unwrap_or_else(Timestamp::now);
@@ -643,6 +683,36 @@ fn run_verify(directory: &Path, json: bool) -> Result<u8, Failed> {
         print_out(&text);
     }
     Ok(if found.holds() { 0 } else { NEGATIVE })
+}
+
+fn run_find(args: Find) -> Result<u8, Failed> {
+    let wanted = find::Wanted {
+        address: args.address,
+        perspective: args.perspective,
+        as_number: args.as_number,
+        method: args.method,
+        software: args.software,
+        domain: args.domain.map(|domain| domain.to_ascii_lowercase()),
+        from: args.from,
+        until: args.until,
+        corroborated: args.corroborated,
+    };
+    let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let (searched, found) = find::find(&args.directory, &wanted, threads).map_err(unusable)?;
+    for attempt in &found {
+        print_out(&if args.json {
+            json_line(attempt)
+        } else {
+            let verdict = if attempt.corroborated { "corroborated" } else { "refused" };
+            let by = attempt.perspectives.join(", ");
+            let (entry, id) = (attempt.entry, &attempt.request);
+            format!("{entry} {} {id} {} {} {verdict} [{by}]\n", attempt.decided, attempt.identifier, attempt.method)
+        });
+    }
+    if !args.json {
+        print_out(&format!("{} of {searched} attempts fit\n", found.len()));
+    }
+    Ok(0)
 }
 
 fn records(directory: &Path, id: Option<&str>, mut each: impl FnMut(&Record)) -> Result<u64, Failed> {

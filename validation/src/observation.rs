@@ -554,6 +554,17 @@ pub struct DnsLookup {
     pub outcome: DnsOutcome,
 }
 
+impl DnsLookup {
+    /// The octets of the addresses it found, if it asked for any.
+    pub fn addresses(&self) -> impl Iterator<Item = &[u8]> {
+        let set = match &self.outcome {
+            DnsOutcome::Answer(set) if matches!(self.rtype, RecordType::A | RecordType::Aaaa) => Some(set),
+            _ => None,
+        };
+        set.into_iter().flat_map(|set| &set.rdata).map(Octets::as_slice)
+    }
+}
+
 /// That a lookup was repeated because it had failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repeat {

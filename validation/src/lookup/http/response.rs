@@ -175,6 +175,9 @@ impl Response {
             if let Some(bad) = self.not_http(STATUS_LINE_START.len()) {
                 return self.bad(bad);
             }
+            if self.buffer.len() < STATUS_LINE_START.len() {
+                break;
+            }
             let Some(end) = self.head_end() else { break };
             let rest = self.buffer.split_off(end);
             match parse_head(&self.buffer) {
@@ -333,7 +336,7 @@ fn parse_head(bytes: &[u8]) -> Result<(ResponseHead, Framing), &'static str> {
         Err(httparse::Error::Status) => return Err("the status code is none"),
         Err(_) => return Err("the response head is malformed"),
     }
-    let status = response.code.ok_or("no status code")?;
+    let status = response.code.filter(|code| *code >= 100).ok_or("the status code is none")?;
     let field = |name: &str| response.headers.iter().find(|h| h.name.eq_ignore_ascii_case(name)).map(|h| h.value);
     let kept = |name: &str, max: usize| field(name).map(|value| Octets::first(value, max));
     let mut locations = response.headers.iter().filter(|h| h.name.eq_ignore_ascii_case("location"));
@@ -461,6 +464,8 @@ mod tests {
             // HTTP/0.9, TLS and HTTP/2.
             (b"evaGxfADs6pSRb2L.right", "status line"),
             (b"ok", "status line"),
+            (b"\n\nright", "status line"),
+            (b"\r\n", "status line"),
             (b"\x15\x03\x01\x00\x02\x02\x46", "status line"),
             (b"\x00\x00\x12\x04\x00\x00\x00\x00\x00", "status line"),
             (b"HTTP/1.1 100 Continue\r\n\r\nmore than five octets", "status line"),
@@ -474,6 +479,7 @@ mod tests {
             (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel", "before the body was complete"),
             (b"HTTP/2.0 200 OK\r\n\r\n", "not HTTP/1.0"),
             (b"HTTP/1.1 abc OK\r\n\r\n", "status code"),
+            (b"HTTP/1.1 050 OK\r\n\r\n", "status code"),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", "two different"),
             (b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n", "no number"),
             (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", "other than chunked"),
