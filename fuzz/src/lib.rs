@@ -9,11 +9,14 @@
 
 pub mod abnf;
 pub mod caa_rdata;
+pub mod certificate;
 pub mod dns_reply;
 pub mod dnssec_denial;
 pub mod feed;
+pub mod http_response;
 pub mod issue_value;
 pub mod persist;
+pub mod redirect;
 pub mod seeds;
 pub mod task;
 pub mod tcp_framing;

@@ -1,7 +1,9 @@
 //! Inputs to begin with: real messages, and one of each kind of thing a target can do.
 
 use crate::{
+    certificate::{self, der},
     dns_reply::{self, ID, NAME},
+    http_response,
     wire::{self, Record, rtype},
     zone::{Nsec3Style, Types, Zone},
 };
@@ -65,6 +67,17 @@ fn dns_replies() -> Vec<(&'static str, u8, Vec<u8>)> {
 fn caa_set(choices: u8, records: &[&[u8]]) -> Vec<u8> {
     let records = records.iter().flat_map(|record| [&[record.len() as u8], *record].concat());
     [choices].into_iter().chain(records).collect()
+}
+
+/// What a text in base64 stands for (RFC 4648 §4).
+fn base64(text: &str) -> Vec<u8> {
+    const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let sextets: Vec<u32> = text.chars().filter_map(|c| ALPHABET.find(c)).map(|sextet| sextet as u32).collect();
+    let octets = sextets.chunks(4).flat_map(|four| {
+        let bits = four.iter().fold(0, |bits, sextet| bits << 6 | sextet) << (6 * (4 - four.len()));
+        bits.to_be_bytes()[1..four.len()].to_vec()
+    });
+    octets.collect()
 }
 
 /// All seeds.
@@ -148,6 +161,59 @@ pub fn all() -> Vec<Seed> {
     let strings: [&[u8]; 2] = [b"\x0cca.example; \x21accounturi=https://ca.example/a/1", b"\x09cut"];
     seeds.push(("persist", "strings", caa_set(10, &strings)));
 
+    let responses: [(&str, u8, &str); 10] = [
+        ("length", 0, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nServer: a\r\nContent-Type: text/plain\r\n\r\nright"),
+        ("until_close", 0, "HTTP/1.0 200\n\nright"),
+        ("redirect", 0, "HTTP/1.1 302 Found\r\nLocation: http://b.example/a?b#c\r\nContent-Length: 0\r\n\r\n"),
+        ("interim", 0, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 404 No\r\n\r\n"),
+        ("no_http", 0, "SSH-2.0-OpenSSH_9.2\r\n"),
+        ("two_lengths", http_response::FRAMED, "Content-Length: 5\r\nContent-Length: 6\r\n\r\nright"),
+        ("gzip", http_response::FRAMED, "Content-Encoding: gzip\r\nTransfer-Encoding: gzip\r\n\r\n\x1f"),
+        ("chunks", 0xc0, "3;x=y\r\nrig\r\n2\r\nht\r\n0\r\nT: v\r\n\r\n"),
+        ("long_chunk", 0xe0, "2\r\nright\r\n"),
+        ("moved_chunks", http_response::CHUNKED, "fffffffffffffff\r\nx"),
+    ];
+    for (name, choices, text) in responses {
+        seeds.push(("http_response", name, [&[choices, 0, 7, 1, 30], text.as_bytes()].concat()));
+    }
+    let targets: [(&str, u8, &str); 12] = [
+        ("absolute", 0, "http://b.example/a?b=c#d"),
+        ("relative", 1, "../x/./y?z"),
+        ("no_scheme", 2, "//b.example:443/"),
+        ("query", 3, "?a=b"),
+        ("user_info", 0, "http://user:pass@b.example/"),
+        ("empty_user_info", 1, "https://:@b.example"),
+        ("port", 0, "HTTPS://B.example:8443/"),
+        ("scheme", 0, "javascript:alert(1)"),
+        ("no_host", 1, "http:///x"),
+        ("backslash", 0, "http:\\\\b.example\\@c.example"),
+        ("address", 0, "http://0x7f.1/%0d%0a"),
+        ("address_v6", 0, "http://[::ffff:7f00:1]:80/x"),
+    ];
+    for (name, base, location) in targets {
+        seeds.push(("redirect", name, [&[base, 1], location.as_bytes()].concat()));
+    }
+    for line in include_str!("../../validation/tests/vectors/tls_alpn01.txt").lines().filter(|l| !l.starts_with('#')) {
+        let (kind, text) = line.split_once(' ').expect("a kind and a certificate");
+        let certificate = base64(text);
+        if certificate.len() < 1024 {
+            let name: &'static str = Box::leak(kind.to_lowercase().into_boxed_str());
+            seeds.push(("certificate", name, [&[0], certificate.as_slice()].concat()));
+        }
+    }
+    let extension = |oid: &[u8], value: &[u8]| der(0x30, &[der(6, oid), der(1, &[0xff]), der(4, value)].concat());
+    let names = |names: &[Vec<u8>]| extension(&[0x55, 0x1d, 0x11], &der(0x30, &names.concat()));
+    let dns = |name: &str| der(0x82, name.as_bytes());
+    let extensions = [
+        ("one_name", names(&[dns("www.customer.example")])),
+        ("names", names(&[dns("*.CUSTOMER.example"), der(0x87, &[192, 0, 2, 1]), der(0x81, b"a@b.example")])),
+        ("acme", extension(&[0x2b, 6, 1, 5, 5, 7, 1, 0x1f], &der(4, &[7; 32]))),
+        ("twice", [names(&[]), names(&[dns("www.customer.example")])].concat()),
+    ];
+    for (name, extensions) in extensions {
+        seeds.push(("certificate", name, [&[certificate::FRAMED], extensions.as_slice()].concat()));
+    }
+
     // Plan, try, transmissions, entropy; then events: see `Driver::feed`.
     let right = [0_u8; 12];
     let tasks: [(&str, u8, &[u8]); 8] = [
@@ -179,6 +245,9 @@ mod tests {
                 "caa_rdata" => crate::caa_rdata::run(&octets),
                 "issue_value" => crate::issue_value::run(&octets),
                 "persist" => crate::persist::run(&octets),
+                "http_response" => crate::http_response::run(&octets),
+                "redirect" => crate::redirect::run(&octets),
+                "certificate" => crate::certificate::run(&octets),
                 "task" => crate::task::run(&octets),
                 other => panic!("no target {other}"),
             }

@@ -22,16 +22,16 @@ use parallax_validation::{
     lookup::dns::message::{Question, compose},
     observation::{ControlObservation, DnsFailure, DnsLookup, DnsOutcome, ExtendedError, RecordType},
     problem::ProblemKind,
-    request::{CaaCheck, CheckRequest, Identifier},
+    request::{CaaCheck, CheckRequest, Identifier, RawRequest},
 };
-use world::{P, Played, Quirk, World, filter, raw, resolver};
+use world::{P, Played, Quirk, Web, World, filter, raw, resolver};
 
 const ZONE: &str = "customer.example";
 const WWW: &str = "www.customer.example";
 const WILDCARD: &str = "*.customer.example";
 const TXT: &str = "_acme-challenge.customer.example";
 
-const EXPECTED: [&str; 28] = [
+const EXPECTED: [&str; 29] = [
     "4.1",
     "4.2",
     "4.3.1",
@@ -49,6 +49,7 @@ const EXPECTED: [&str; 28] = [
     "s-mime",
     "6844",
     "dns-change",
+    "website-change",
     "contact",
     "ip-address",
     "reverse",
@@ -379,8 +380,71 @@ fn account_rows() -> Vec<Row> {
     ]
 }
 
+const VALUE: &str = "8f3a09c47d21e65bb1d04e7796c2a350";
+
+/// A value in a TXT record.
+fn change(record: &str) -> Outcome {
+    let request = RawRequest { random_value: Some(VALUE.to_owned()), ..raw(ZONE, "dns-change") };
+    outcome(&World::new(request).txt(ZONE, &[record]).play())
+}
+
+/// A value in a file.
+fn website(status: u16, body: &str) -> Outcome {
+    let request = RawRequest {
+        random_value: Some(VALUE.to_owned()),
+        file: Some("a.txt".to_owned()),
+        ..raw(WWW, "website-change")
+    };
+    outcome(&World::new(request).a(WWW, &["192.0.2.10"]).web("192.0.2.10", Web::body(status, "", body)).play())
+}
+
+/// A contact in a TXT record.
+fn contact(record: &str) -> Outcome {
+    let request = RawRequest { contact: Some("Security@other.example".to_owned()), ..raw(ZONE, "contact-email-txt") };
+    outcome(&World::new(request).txt("_validation-contactemail.customer.example", &[record]).play())
+}
+
+/// CAA for a mailbox.
+fn mailbox(tag: &str, value: &str) -> Outcome {
+    climb("user@customer.example", |world| world.caa(ZONE, &[(0, tag, value)]))
+}
+
+fn method_rows() -> Vec<Row> {
+    vec![
+        same("dns-change", "the value", PASS, || change(VALUE)),
+        same("dns-change", "another value", UNAUTHORIZED, || change("0123456789abcdef0123456789abcdef")),
+        differs("dns-change", "the value within text", [PASS, UNAUTHORIZED], "req D6", || {
+            change(&format!("v={VALUE}"))
+        }),
+        same("website-change", "the value", PASS, || website(200, VALUE)),
+        same("website-change", "the value among others", PASS, || website(200, &format!("one\n{VALUE}\nca.example"))),
+        same("website-change", "404", UNAUTHORIZED, || website(404, VALUE)),
+        differs("website-change", "a longer value", [PASS, UNAUTHORIZED], "req D14", || {
+            website(200, &format!("{VALUE}00"))
+        }),
+        same("contact", "the contact", PASS, || contact("Security@other.example")),
+        same("contact", "with spaces", UNAUTHORIZED, || contact(" Security@other.example")),
+        differs("contact", "in another case", [PASS, UNAUTHORIZED], "req D10", || contact("security@other.example")),
+        differs("ip-address", "A as evidence", [PASS, MALFORMED], "TLS BR 2.3.1 §3.2.2.4.8", || {
+            request(ZONE, "ip-address")
+        }),
+        differs("reverse", "PTR alone", [PASS, MALFORMED], "TLS BR 2.3.1 §3.2.2.5.3", || {
+            request("192.0.2.10", "reverse-address-lookup")
+        }),
+        same("s-mime", "issuemail of another CA", CAA, || mailbox("issuemail", "other.example")),
+        same("s-mime", "issuemail of this CA", PASS, || mailbox("issuemail", "ca.example")),
+        same("s-mime", "issue has no bearing", PASS, || mailbox("issue", "other.example")),
+    ]
+}
+
 fn rows() -> Vec<Row> {
-    section_rows().into_iter().chain(account_rows()).chain(compatibility_rows()).chain(weak_point_rows()).collect()
+    section_rows()
+        .into_iter()
+        .chain(account_rows())
+        .chain(method_rows())
+        .chain(compatibility_rows())
+        .chain(weak_point_rows())
+        .collect()
 }
 
 #[test]
