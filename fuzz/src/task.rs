@@ -15,8 +15,8 @@ use parallax_validation::{
         task::{Command, Site, Stream, Task, TaskSettings},
         tls::{TlsSettings, rustls},
     },
-    observation::{DnsLookup, DnsOutcome, NetworkError, Observation, RecordSet, SecurityStatus},
-    plan::{ControlPlan, Hint, HintKind, Host, Plan, PlanLimits},
+    observation::{DnsLookup, DnsOutcome, NetworkError, Observation, RecordSet, RecordType, SecurityStatus},
+    plan::{ControlPlan, Hint, HintKind, Host, Plan, PlanLimits, inquiry::Inquiry},
 };
 
 use crate::{
@@ -25,6 +25,9 @@ use crate::{
     wire::{self, Record, rtype},
     zone::{Nsec3Style, Path, Truth, Types, Zone, wire_name},
 };
+
+const PTR: u16 = 12;
+const MX: u16 = 15;
 
 /// The root and `a`, signed; `b`, not signed.
 struct World {
@@ -68,6 +71,12 @@ impl World {
     }
 
     fn holds(&self, path: &[u8], asked: u16) -> Option<Vec<Record>> {
+        // In the unsigned zone no proof lists the types of a name.
+        if path == b"ba" && (asked == MX || asked == PTR) {
+            let preference: &[u8] = if asked == MX { &[0, 10] } else { &[] };
+            let rdata = [preference, &wire_name(b"ab")].concat();
+            return Some(vec![Record { owner: wire_name(path), rtype: asked, rdata }]);
+        }
         let (types, source) = self.types_at(path, asked)?;
         let zone = self.zone_of(path, asked);
         let signed_apex = asked == rtype::DNSKEY && path == zone.apex && path != b"b";
@@ -177,8 +186,54 @@ fn reply_to(world: &World, query: &[u8], nsec3: bool) -> Vec<u8> {
     wire::message(id, flags, section, &answer, &authority)
 }
 
+/// What is asked of a host over TLS, and records other than TXT.
+fn another_control(choice: u8) -> Option<ControlPlan> {
+    let named = |name: &str| Host::Name(name.to_owned());
+    let records = |name: &str, rtype| Some(ControlPlan::Dns(Inquiry::Records { name: name.to_owned(), rtype }));
+    let https = |host, body_bytes| Some(ControlPlan::Http { host, path: "/t".to_owned(), https: true, body_bytes });
+    Some(match choice {
+        0 => return None,
+        1 => ControlPlan::TlsAlpn { host: named("b.a") },
+        2 => ControlPlan::TlsAlpn { host: named("a.b") },
+        3 => ControlPlan::TlsAlpn { host: Host::Ip([8, 8, 4, 4].into()) },
+        4 => ControlPlan::TlsAlpn { host: named("x.y.z") },
+        5 => return https(named("b.a"), 40),
+        6 => return https(Host::Ip([8, 8, 4, 4].into()), 0),
+        7 => return records("t.b.a", RecordType::Txt),
+        8 => return records("c.a.a", RecordType::Cname),
+        9 => return records("q.c.a", RecordType::Caa),
+        10 => return records("a.b", RecordType::Ptr),
+        11 => return records("..", RecordType::Cname),
+        12 => ControlPlan::Dns(climb(&["z.x.c.a", "x.c.a", "c.a", "a"])),
+        13 => ControlPlan::Dns(climb(&[])),
+        choice => return derivation(choice - 10).map(ControlPlan::Dns),
+    })
+}
+
+fn climb(levels: &[&str]) -> Inquiry {
+    Inquiry::Climb { levels: levels.iter().map(|level| (*level).to_owned()).collect() }
+}
+
+/// What may lead to the name that control is shown for.
+fn derivation(choice: u8) -> Option<Inquiry> {
+    let aliases = |from: &str, to: &str| Inquiry::Aliases { from: from.to_owned(), to: to.to_owned() };
+    let mail = |domain: &str, host: &str| Inquiry::Mail { domain: domain.to_owned(), host: host.to_owned() };
+    match choice {
+        0 => None,
+        1 => Some(aliases("c.a.a", "b.a")),
+        2 => Some(aliases("c.a.a", "x.y")),
+        3 => Some(aliases("t.a.b", "x.y")),
+        4 => Some(mail("a.b", "b.a")),
+        5 => Some(mail("b.a", "b.a")),
+        6 => Some(Inquiry::Records { name: "a.b".to_owned(), rtype: RecordType::Ptr }),
+        _ => Some(climb(&["t.a.b", "a.b", "b"])),
+    }
+}
+
 fn a_plan(feed: &mut Feed<'_>) -> Plan {
     let choices = feed.octet();
+    // Only such a plan has a second octet of choices.
+    let more = if choices & 7 == 7 { feed.octet() } else { 0 };
     let txt = |name: &str| Some(ControlPlan::txt(name.to_owned()));
     let http = |host| Some(ControlPlan::http(host, "/t".to_owned()));
     let named = |name: &str| http(Host::Name(name.to_owned()));
@@ -190,8 +245,9 @@ fn a_plan(feed: &mut Feed<'_>) -> Plan {
         4 => named("a.b"),
         5 => txt("c.a.a"),
         6 => http(Host::Ip([8, 8, 4, 4].into())),
-        _ => None,
+        _ => another_control(more & 15),
     };
+    let derivation = derivation(more >> 4 & 7);
     let levels: &[&str] = match choices >> 3 & 7 {
         0 => &["t.b.a", "b.a", "a"],
         1 => &["z.x.c.a", "x.c.a", "c.a", "a"],
@@ -214,7 +270,7 @@ fn a_plan(feed: &mut Feed<'_>) -> Plan {
     };
     Plan {
         control,
-        derivation: None,
+        derivation,
         caa_levels: levels.iter().map(|level| (*level).to_owned()).collect(),
         hints: if choices & 64 != 0 { hints.map(hint).to_vec() } else { Vec::new() },
         keep_proof: choices & 128 != 0,
@@ -411,8 +467,12 @@ mod tests {
     #[test]
     fn an_undamaged_world_is_proven() {
         for nsec3 in [false, true] {
-            for choices in [0, 1, 2, 5, 0o10, 0o11, 0o31, 0o42, 0o57, 0o20] {
-                let mut driver = Driver::new(a_plan(&mut Feed(&[choices, 50, 1])), 1);
+            let plain = [0, 1, 2, 5, 0o10, 0o11, 0o31, 0o42, 0o20].map(|choices| [choices, 50, 1, 0]);
+            // Of the second octet, each inquiry that is control and each that is a derivation; no hosts.
+            let controls = [7, 8, 9, 10, 12, 14, 15].into_iter().map(|control| [0o77, control, 50, 1]);
+            let derivations = (1..8).map(|derivation| [0o77, derivation << 4, 50, 1]);
+            for choices in plain.into_iter().chain(controls).chain(derivations).chain([[0o57, 0, 50, 1]]) {
+                let mut driver = Driver::new(a_plan(&mut Feed(&choices)), 1);
                 let mut observation = driver.settle();
                 for _ in 0..20 {
                     driver.answer_all(nsec3);
@@ -422,7 +482,7 @@ mod tests {
                 assert!(observation.lookups().count() > 0);
                 for lookup in observation.lookups() {
                     driver.world.check(lookup);
-                    assert!(!matches!(lookup.outcome, DnsOutcome::Failed(_)), "{choices:o} {nsec3} {lookup:?}");
+                    assert!(!matches!(lookup.outcome, DnsOutcome::Failed(_)), "{choices:?} {nsec3} {lookup:?}");
                 }
             }
         }

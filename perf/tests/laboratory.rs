@@ -5,6 +5,7 @@
 use std::{
     io::{ErrorKind, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
+    sync::Arc,
     time::Duration,
 };
 
@@ -14,6 +15,13 @@ use parallax_perf::lab::{
     wire::compose_query,
     world::{ATTACKER, BLACK_HOLE, CLOSED, Perspective, RESETTING, SECOND, Scenario, VICTIM, VICTIM_V6, World},
 };
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::ring,
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+use sha2::{Digest as _, Sha256};
 use socket2::{Domain, Socket, Type};
 
 const A: u16 = 1;
@@ -27,7 +35,7 @@ struct Bench {
 
 impl Bench {
     fn new(dns_port: u16, http_port: u16) -> Self {
-        let world = World { dns_port, http_port, ..World::new(11, 5_000) };
+        let world = World { dns_port, http_port, https_port: http_port + 400, ..World::new(11, 5_000) };
         let lab = Lab::start(&world).unwrap();
         Self { world, lab }
     }
@@ -236,10 +244,181 @@ fn http_kinds() {
     assert!(text.ends_with(&scenario.key_authorization()));
 }
 
+/// What a client sees of a server on the port for TLS, with one application protocol offered.
+struct Shown {
+    protocol: Option<Vec<u8>>,
+    certificate: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct TakesAny;
+
+impl ServerCertVerifier for TakesAny {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        ring::default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+fn session(name: &str, protocol: &[u8]) -> ClientConnection {
+    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(TakesAny))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![protocol.to_vec()];
+    config.check_selected_alpn = false;
+    ClientConnection::new(Arc::new(config), ServerName::try_from(name.to_owned()).unwrap()).unwrap()
+}
+
+impl Bench {
+    fn shake(&self, to: Ipv4Addr, name: &str) -> std::io::Result<Shown> {
+        let mut stream = TcpStream::connect_timeout(&self.world.tls_server(to), Duration::from_millis(400))?;
+        stream.set_read_timeout(Some(Duration::from_millis(600)))?;
+        let mut session = session(name, b"acme-tls/1");
+        while session.is_handshaking() {
+            session.complete_io(&mut stream)?;
+        }
+        Ok(Shown {
+            protocol: session.alpn_protocol().map(<[u8]>::to_vec),
+            certificate: session.peer_certificates().unwrap()[0].to_vec(),
+        })
+    }
+
+    fn get_securely(&self, scenario: &Scenario, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.world.tls_server(VICTIM)).unwrap();
+        let mut session = session(&scenario.host(), b"http/1.1");
+        let mut tls = rustls::Stream::new(&mut session, &mut stream);
+        write!(tls, "GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", scenario.host()).unwrap();
+        let mut text = String::new();
+        tls.read_to_string(&mut text).unwrap();
+        text
+    }
+}
+
+#[test]
+fn tls_kinds() {
+    const EXTENSION: &[u8] = &[6, 8, 0x2b, 6, 1, 5, 5, 7, 1, 31];
+    const CRITICAL: &[u8] = &[6, 8, 0x2b, 6, 1, 5, 5, 7, 1, 31, 1, 1, 0xff];
+    let bench = Bench::new(15305, 18085);
+    let digest = |scenario: &Scenario| Sha256::digest(scenario.key_authorization()).to_vec();
+    let victim = |kind| {
+        let scenario = bench.scenario(kind);
+        bench.shake(VICTIM, &scenario.host()).map(|shown| (shown, scenario))
+    };
+    for (kind, is_right, is_critical, names) in [
+        (Kind::AlpnOk, true, true, 1),
+        (Kind::AlpnWrong, false, true, 1),
+        (Kind::AlpnNotCritical, true, false, 1),
+        (Kind::AlpnTwoNames, true, true, 2),
+    ] {
+        let (shown, scenario) = victim(kind).unwrap();
+        assert_eq!(shown.protocol.as_deref(), Some(&b"acme-tls/1"[..]));
+        assert_eq!(contains(&shown.certificate, &digest(&scenario)), is_right, "{kind:?}");
+        assert!(contains(&shown.certificate, EXTENSION), "{kind:?}");
+        assert_eq!(contains(&shown.certificate, CRITICAL), is_critical, "{kind:?}");
+        let host = scenario.host();
+        let found = shown.certificate.windows(host.len()).filter(|window| *window == host.as_bytes()).count();
+        assert_eq!(found, names, "{kind:?}");
+    }
+    let (shown, scenario) = victim(Kind::AlpnOtherName).unwrap();
+    assert!(contains(&shown.certificate, format!("other.{}", scenario.host()).as_bytes()));
+
+    let shown = bench.shake(VICTIM, "1.0.3.127.in-addr.arpa").unwrap();
+    let scenario = bench.scenario(Kind::AlpnIp);
+    assert!(contains(&shown.certificate, &digest(&scenario)));
+    assert!(contains(&shown.certificate, &[&[0x87, 4][..], &VICTIM.octets()].concat()));
+
+    assert_eq!(victim(Kind::AlpnNone).unwrap().0.protocol, None);
+    let failed = |kind| victim(kind).err().unwrap();
+    assert!(failed(Kind::AlpnAlert).to_string().contains("NoApplicationProtocol"));
+    assert!(failed(Kind::AlpnPlain).to_string().contains("corrupt message"));
+    assert_eq!(failed(Kind::AlpnNever).kind(), ErrorKind::WouldBlock);
+    let host = bench.scenario(Kind::AlpnRefused).host();
+    assert_eq!(bench.shake(CLOSED, &host).err().unwrap().kind(), ErrorKind::ConnectionRefused);
+    let scenario = bench.scenario(Kind::MpAlpn2);
+    let shown = bench.shake(ATTACKER, &scenario.host()).unwrap();
+    assert!(contains(&shown.certificate, CRITICAL) && !contains(&shown.certificate, &digest(&scenario)));
+
+    let scenario = bench.scenario(Kind::WebHttps);
+    let path = format!("/.well-known/pki-validation/{}", scenario.token());
+    let text = bench.get_securely(&scenario, &path);
+    assert!(text.starts_with("HTTP/1.1 200") && text.ends_with(&scenario.random_value()));
+    let text = bench.get(Perspective::PRIMARY.source(), VICTIM, &scenario.host(), &path).unwrap();
+    assert!(text.starts_with("HTTP/1.1 404"), "over https alone");
+    assert!(bench.lab.counters().summary()["tls_handshakes"].as_u64() >= Some(9));
+}
+
+#[test]
+fn records_of_other_methods() {
+    const CNAME: u16 = 5;
+    const PTR: u16 = 12;
+    const MX: u16 = 15;
+    let bench = Bench::new(15306, 18086);
+    let primary = Perspective::PRIMARY;
+    let holds = |name: &str, qtype, part: &[u8]| contains(&bench.udp(primary, name, qtype), part);
+
+    let scenario = bench.scenario(Kind::ChangeCname);
+    let name = format!("_verify.{}", scenario.host());
+    assert!(holds(&name, CNAME, &[&[40], scenario.random_value().as_bytes(), &[6], b"verify"].concat()));
+    let scenario = bench.scenario(Kind::ChangeCaa);
+    assert!(holds(&scenario.host(), CAA, format!("ca.example; random={}", scenario.random_value()).as_bytes()));
+    let scenario = bench.scenario(Kind::ChangeParent);
+    assert_eq!(answers(&bench.udp(primary, &scenario.host(), TXT)), 0);
+    assert!(holds(&scenario.base(), TXT, scenario.random_value().as_bytes()));
+
+    let scenario = bench.scenario(Kind::AdnAliasChange);
+    assert_eq!(answers(&bench.udp(primary, &scenario.host(), CNAME)), 1, "of a CNAME question no alias is followed");
+    assert_eq!(answers(&bench.udp(primary, &scenario.host(), TXT)), 3);
+    assert!(holds("1.0.3.127.in-addr.arpa", PTR, b"\x03ptr\x03lab\x07example"));
+    assert_eq!(rcode(&bench.udp(primary, "2.0.3.127.in-addr.arpa", PTR)), 3);
+    let scenario = bench.scenario(Kind::MailHost);
+    assert!(holds(&scenario.host(), MX, b"\x00\x0a\x02mx\x07h"));
+
+    for (kind, name, qtype, right) in [
+        (Kind::MpContact2, "_validation-contactemail.", TXT, b"security@lab.example".to_vec()),
+        (Kind::MpChange2, "", TXT, bench.scenario(Kind::MpChange2).random_value().into_bytes()),
+        (Kind::MpAlias2, "", CNAME, b"\x01t\x03cdn".to_vec()),
+    ] {
+        let name = format!("{name}{}", bench.scenario(kind).host());
+        let agree = Perspective::ALL.map(|perspective| contains(&bench.udp(perspective, &name, qtype), &right));
+        assert!(agree[0] && agree.iter().filter(|agrees| **agrees).count() == 4, "{kind:?} {agree:?}");
+    }
+}
+
 #[test]
 fn err_an_occupied_port_is_named() {
     let _occupant = UdpSocket::bind("127.2.0.3:15303").unwrap();
-    let world = World { dns_port: 15303, http_port: 18083, ..World::new(1, 1) };
+    let world = World { dns_port: 15303, http_port: 18083, https_port: 18483, ..World::new(1, 1) };
     let error = Lab::start(&world).err().unwrap().to_string();
     assert!(error.starts_with("cannot listen on UDP 127.2.0.3:15303: "), "{error}");
 }

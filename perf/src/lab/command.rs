@@ -75,6 +75,9 @@ pub struct Description {
     /// The web servers' port.
     #[arg(long, default_value_t = 8080)]
     http_port: u16,
+    /// The web servers' port for TLS.
+    #[arg(long, default_value_t = 8443)]
+    https_port: u16,
 }
 
 impl Description {
@@ -84,6 +87,7 @@ impl Description {
             requests: self.requests,
             dns_port: self.dns_port,
             http_port: self.http_port,
+            https_port: self.https_port,
             slow_share: self.slow_share,
         };
         let world = world.checked()?;

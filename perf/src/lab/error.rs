@@ -51,6 +51,9 @@ pub enum LabError {
         /// What the system said.
         source: io::Error,
     },
+    /// The servers' key or settings for TLS could not be made.
+    #[error("cannot set up TLS: {0}")]
+    Tls(String),
     /// The command to run did not start.
     #[error("cannot run {command}: {source}")]
     Command {

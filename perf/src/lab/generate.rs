@@ -11,7 +11,10 @@ use serde::Serialize;
 use super::{
     error::LabError,
     kinds::{DecidedBy, Kind, Method, Problem, Verdict},
-    world::{ACCOUNT_URI, ISSUER_DOMAIN, Perspective, Scenario, VICTIM, World},
+    world::{
+        ACCOUNT_URI, CONTACT_EMAIL, CONTACT_PHONE, ISSUER_DOMAIN, Perspective, REVERSE_NAME, SECOND, Scenario, VICTIM,
+        World,
+    },
 };
 
 /// One line of `bulk.jsonl`.
@@ -26,6 +29,24 @@ struct RequestLine {
     key_authorization: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     relied_on_method: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    random_value: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    record_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefix_label: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scheme: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    contact: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authorization_domain: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reverse_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mail_host: Option<String>,
     account_uri: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     caa: Option<bool>,
@@ -55,32 +76,69 @@ pub fn request_line(scenario: &Scenario) -> String {
     let mut line = RequestLine {
         id: scenario.id(),
         identifier: match kind {
-            Kind::HttpIp => VICTIM.to_string(),
+            Kind::HttpIp | Kind::AlpnIp | Kind::ReverseOk | Kind::ReverseOther => VICTIM.to_string(),
+            Kind::ReverseNone => SECOND.to_string(),
+            Kind::MailPermit
+            | Kind::MailIssue
+            | Kind::MailForbid
+            | Kind::MailHost
+            | Kind::MailHostOther
+            | Kind::MailHostAlias => format!("user@{host}"),
             Kind::DnsWildcard
             | Kind::AccountWildcard
             | Kind::PersistWildcard
             | Kind::PersistNoPolicy
             | Kind::CaaWildForbidden
+            | Kind::BadAlias
             | Kind::BadWildcard => format!("*.{host}"),
             Kind::BadULabel => format!("bücher.{base}"),
             Kind::BadLongLabel => format!("{}.{base}", "a".repeat(64)),
             Kind::BadUnderscore => format!("foo_bar.{base}"),
             Kind::BadTrailingDot => format!("{host}."),
-            _ => host,
+            _ => host.clone(),
         },
-        method: if kind == Kind::BadMethod { "http-02" } else { kind.method().name() },
+        method: match kind {
+            Kind::BadMethod => "http-02",
+            Kind::BadRetired => "ca-tbr-6",
+            kind => kind.method().name(),
+        },
         token: None,
         key_authorization: None,
         relied_on_method: None,
+        random_value: None,
+        record_type: None,
+        prefix_label: None,
+        file: None,
+        scheme: None,
+        contact: None,
+        authorization_domain: None,
+        reverse_name: None,
+        mail_host: None,
         account_uri: ACCOUNT_URI,
         caa: None,
     };
     match kind.method() {
-        Method::Http01 | Method::Dns01 | Method::DnsAccount01 => {
+        Method::Http01 | Method::Dns01 | Method::DnsAccount01 | Method::TlsAlpn01 => {
             line.token = Some(scenario.token());
             line.key_authorization = Some(scenario.key_authorization());
-            line.caa = Some(kind != Kind::HttpIp);
+            line.caa = Some(line.identifier.parse::<std::net::IpAddr>().is_err());
         }
+        Method::DnsChange => {
+            line.random_value = Some(scenario.random_value());
+            (line.record_type, line.prefix_label) = match kind {
+                Kind::ChangePrefix => (Some("TXT"), Some("_verify")),
+                Kind::ChangeCname | Kind::ChangeCnameWrong => (Some("CNAME"), Some("_verify")),
+                Kind::ChangeCaa | Kind::ChangeCaaWrong => (Some("CAA"), None),
+                _ => (None, None),
+            };
+        }
+        Method::WebsiteChange => {
+            line.random_value = Some(scenario.random_value());
+            line.file = Some(scenario.token());
+            line.scheme = (kind == Kind::WebHttps).then_some("https");
+        }
+        Method::ContactEmailCaa | Method::ContactEmailTxt => line.contact = Some(CONTACT_EMAIL),
+        Method::ContactPhoneCaa | Method::ContactPhoneTxt => line.contact = Some(CONTACT_PHONE),
         Method::DnsPersist01 => line.caa = Some(true),
         Method::Caa => {
             let by_file = matches!(kind, Kind::CaaValidationRight | Kind::CaaValidationWrong);
@@ -88,6 +146,18 @@ pub fn request_line(scenario: &Scenario) -> String {
         }
     }
     match kind {
+        Kind::AdnPruned | Kind::BadPruned => line.authorization_domain = Some(base),
+        Kind::AdnAlias
+        | Kind::AdnAliasChange
+        | Kind::AdnAliasBelow
+        | Kind::AdnElsewhere
+        | Kind::AdnNoAlias
+        | Kind::MpAlias2
+        | Kind::BadAlias => line.authorization_domain = Some(format!("t.cdn.{base}")),
+        Kind::ReverseOk | Kind::ReverseNone => line.reverse_name = Some(REVERSE_NAME.to_owned()),
+        Kind::ReverseOther => line.reverse_name = Some(host),
+        Kind::MailHost | Kind::MailHostOther | Kind::MailHostAlias => line.mail_host = Some(format!("mx.{base}")),
+        Kind::BadFile => line.file = Some(format!("{}.txt", scenario.random_value())),
         Kind::BadMissing => line.key_authorization = None,
         Kind::BadToken => {
             let bad = |text: String| text.replacen('-', "!", 1);
@@ -150,8 +220,9 @@ http_response_ms = 4000
 [laboratory]
 allow_addresses = ["127.0.0.0/8", "::1/128"]
 http_port = {}
+https_port = {}
 "#,
-        world.http_port
+        world.http_port, world.https_port
     );
     for (perspective, (id, rir, latitude, longitude, provider)) in Perspective::ALL.into_iter().zip(PERSPECTIVES) {
         let role = if perspective == Perspective::PRIMARY { "primary" } else { "remote" };
@@ -270,7 +341,8 @@ mod tests {
             let taken = lines_by_id.insert(id, scenario.index).is_some();
             assert_eq!(taken, scenario.kind == Kind::BadDuplicate);
             assert_eq!(expected["problem"].is_null(), expected["verdict"] == "pass");
-            let has_token = request["method"] != "caa" && request["method"] != "dns-persist-01";
+            use Method::{Dns01, DnsAccount01, Http01, TlsAlpn01};
+            let has_token = matches!(scenario.kind.method(), Http01 | Dns01 | DnsAccount01 | TlsAlpn01);
             assert_eq!(request.get("token").is_some(), has_token);
         }
     }

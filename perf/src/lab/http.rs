@@ -16,10 +16,10 @@ use super::{
     world::{Perspective, World},
 };
 
-const HEAD_WAIT: Duration = Duration::from_secs(5);
+pub(super) const HEAD_WAIT: Duration = Duration::from_secs(5);
 /// How long a connection that is never answered stays open: longer than any client should wait.
-const NEVER: Duration = Duration::from_secs(30);
-const AFTER_ERROR: Duration = Duration::from_millis(10);
+pub(super) const NEVER: Duration = Duration::from_secs(30);
+pub(super) const AFTER_ERROR: Duration = Duration::from_millis(10);
 
 /// Starts the tasks of all web servers on the current runtime.
 pub(super) fn spawn(world: &Rc<World>, counters: &Arc<Counters>, sockets: Vec<(Server, std::net::TcpListener)>) {

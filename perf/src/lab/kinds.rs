@@ -1,6 +1,10 @@
 //! The kinds of request, how often each occurs, and how each must end.
 //!
 //! One table. About 55 % of all requests pass; kinds that cost a client seconds of waiting are fewer than 3 %.
+//!
+//! Some methods end by the Baseline Requirements (`validation/src/check/dcv/methods.toml`), and their kinds with them:
+//! contact-phone-caa, contact-phone-txt and reverse lookup on 2027-03-15, contact-email-caa and contact-email-txt on
+//! 2028-03-15.
 
 use serde::Serialize;
 
@@ -24,8 +28,10 @@ pub enum Problem {
     Unauthorized,
     /// A DNS lookup failed.
     Dns,
-    /// No usable HTTP response.
+    /// No usable HTTP response, or no connection for a TLS handshake.
     Connection,
+    /// A TLS handshake failed.
+    Tls,
     /// CAA forbids.
     Caa,
     /// The request cannot be read.
@@ -78,6 +84,20 @@ pub enum Method {
     DnsAccount01,
     /// Control by a TXT record that names the account and stays, and CAA.
     DnsPersist01,
+    /// Control by a certificate shown in a TLS handshake, and CAA.
+    TlsAlpn01,
+    /// Control by a value in a record, and CAA.
+    DnsChange,
+    /// Control by a value in a file on a web server, and CAA.
+    WebsiteChange,
+    /// A mail address in a CAA property, and CAA.
+    ContactEmailCaa,
+    /// A mail address in a TXT record, and CAA.
+    ContactEmailTxt,
+    /// A telephone number in a CAA property, and CAA.
+    ContactPhoneCaa,
+    /// A telephone number in a TXT record, and CAA.
+    ContactPhoneTxt,
     /// CAA alone.
     Caa,
 }
@@ -91,6 +111,13 @@ impl Method {
             Self::Dns01 => "dns-01",
             Self::DnsAccount01 => "dns-account-01",
             Self::DnsPersist01 => "dns-persist-01",
+            Self::TlsAlpn01 => "tls-alpn-01",
+            Self::DnsChange => "dns-change",
+            Self::WebsiteChange => "website-change",
+            Self::ContactEmailCaa => "contact-email-caa",
+            Self::ContactEmailTxt => "contact-email-txt",
+            Self::ContactPhoneCaa => "contact-phone-caa",
+            Self::ContactPhoneTxt => "contact-phone-txt",
             Self::Caa => "caa",
         }
     }
@@ -161,6 +188,7 @@ kinds! {
     HttpRedirectPath "http-redirect-path" 50 Http01 Quick PASS, "302 to another path of the same host.";
     HttpRedirectName "http-redirect-name" 40 Http01 Quick PASS, "308 to another name at another address.";
     HttpRedirect10 "http-redirect-10" 16 Http01 Quick PASS, "Ten redirects: as many as are allowed.";
+    HttpRedirectHttps "http-redirect-https" 16 Http01 Quick PASS, "301 to https, whose certificate proves nothing.";
     HttpDrip "http-drip" 10 Http01 Quick PASS, "The body arrives in drops within 300 ms.";
     HttpUlaSkipped "http-ula-skipped" 20 Http01 Quick PASS, "AAAA is fc00::1, never to be connected to; A is good.";
     HttpIp "http-ip" 20 Http01 Quick PASS, "The identifier is an IPv4 address.";
@@ -264,6 +292,67 @@ kinds! {
     MpLag3 "mp-lag-3" 12 Dns01 Quick fail(Unauthorized, Quorum), "Three remotes see the old TXT.";
     MpPersist2 "mp-persist-2" 8 DnsPersist01 Quick fail(Unauthorized, Quorum), "Two remotes see a record that has expired.";
     MpCaaDiffers2 "mp-caa-differs-2" 12 Caa Quick fail(Caa, Quorum), "CAA forbids as seen by two remotes.";
+    AlpnOk "alpn-ok" 40 TlsAlpn01 Quick PASS, "The certificate answers the challenge.";
+    AlpnIp "alpn-ip" 12 TlsAlpn01 Quick PASS, "The same for an IPv4 address.";
+    AlpnDual "alpn-dual" 8 TlsAlpn01 Quick PASS, "A and AAAA, the right certificate at both.";
+    AlpnWrong "alpn-wrong" 10 TlsAlpn01 Quick fail(Unauthorized, Primary), "The digest of another key authorization.";
+    AlpnTwoNames "alpn-two-names" 8 TlsAlpn01 Quick fail(Unauthorized, Primary), "Two names in the certificate.";
+    AlpnOtherName "alpn-other-name" 8 TlsAlpn01 Quick fail(Unauthorized, Primary), "The name of another host in the certificate.";
+    AlpnNotCritical "alpn-not-critical" 8 TlsAlpn01 Quick fail(Unauthorized, Primary), "The acmeIdentifier extension is not critical.";
+    AlpnNone "alpn-none" 8 TlsAlpn01 Quick fail(Unauthorized, Primary), "The server selects no application protocol.";
+    AlpnAlert "alpn-alert" 8 TlsAlpn01 Quick fail(Tls, Primary), "The server knows http/1.1 alone and says so in an alert.";
+    AlpnPlain "alpn-plain" 8 TlsAlpn01 Quick fail(Tls, Primary), "HTTP without TLS on port 443.";
+    AlpnRefused "alpn-refused" 8 TlsAlpn01 Quick fail(Connection, Primary), "Nothing listens.";
+    AlpnNever "alpn-never" 4 TlsAlpn01 Slow fail(Connection, Primary), "The handshake never ends.";
+    MpAlpn1 "mp-alpn-1" 8 TlsAlpn01 Quick PASS, "One remote is led to the attacker.";
+    MpAlpn2 "mp-alpn-2" 8 TlsAlpn01 Quick fail(Unauthorized, Quorum), "Two remotes are led to the attacker.";
+    ChangeTxt "change-txt" 20 DnsChange Quick PASS, "The value in TXT of the name itself.";
+    ChangePrefix "change-prefix" 12 DnsChange Quick PASS, "The value in TXT below a prefix label.";
+    ChangeCname "change-cname" 12 DnsChange Quick PASS, "The value as a label of a CNAME's target.";
+    ChangeCaa "change-caa" 12 DnsChange Quick PASS, "The value as a parameter of a CAA property.";
+    ChangeWrong "change-wrong" 8 DnsChange Quick fail(Unauthorized, Primary), "Another value.";
+    ChangeQuotes "change-quotes" 8 DnsChange Quick fail(Unauthorized, Primary), "The value within quotation marks.";
+    ChangeCnameWrong "change-cname-wrong" 6 DnsChange Quick fail(Unauthorized, Primary), "The value is only a part of a label.";
+    ChangeCaaWrong "change-caa-wrong" 6 DnsChange Quick fail(Unauthorized, Primary), "The value is the name of the issuer's parameter.";
+    ChangeParent "change-parent" 8 DnsChange Quick fail(Unauthorized, Primary), "The value only at the parent.";
+    MpChange1 "mp-change-1" 8 DnsChange Quick PASS, "One remote sees another value.";
+    MpChange2 "mp-change-2" 8 DnsChange Quick fail(Unauthorized, Quorum), "Two remotes see another value.";
+    WebOk "web-ok" 16 WebsiteChange Quick PASS, "The value in a file.";
+    WebHttps "web-https" 12 WebsiteChange Quick PASS, "The value in a file that is served over https alone.";
+    WebWithin "web-within" 8 WebsiteChange Quick PASS, "The value within other text.";
+    WebTouching "web-touching" 8 WebsiteChange Quick fail(Unauthorized, Primary), "A letter touches the value.";
+    Web404 "web-404" 8 WebsiteChange Quick fail(Unauthorized, Primary), "404 page that holds the value.";
+    WebValueInUrl "web-value-in-url" 8 WebsiteChange Quick fail(Unauthorized, Primary), "Redirect to a URL that holds the value.";
+    MpWeb2 "mp-web-2" 8 WebsiteChange Quick fail(Unauthorized, Quorum), "Two remotes are led to the attacker.";
+    ContactEmailCaa "contact-email-caa" 10 ContactEmailCaa Quick PASS, "The mail address in CAA of the name.";
+    ContactEmailClimb "contact-email-climb" 8 ContactEmailCaa Quick PASS, "The mail address in CAA of the parent.";
+    ContactEmailTxt "contact-email-txt" 10 ContactEmailTxt Quick PASS, "The mail address in TXT.";
+    ContactPhoneCaa "contact-phone-caa" 8 ContactPhoneCaa Quick PASS, "The telephone number in CAA of the name.";
+    ContactPhoneTxt "contact-phone-txt" 8 ContactPhoneTxt Quick PASS, "The telephone number in TXT.";
+    ContactOtherCaa "contact-other-caa" 6 ContactEmailCaa Quick fail(Unauthorized, Primary), "Another mail address in CAA.";
+    ContactHidden "contact-hidden" 6 ContactEmailCaa Quick fail(Unauthorized, Primary), "The mail address at the parent, below which CAA holds none.";
+    ContactOtherTxt "contact-other-txt" 6 ContactPhoneTxt Quick fail(Unauthorized, Primary), "Another telephone number in TXT.";
+    MpContact2 "mp-contact-2" 8 ContactEmailTxt Quick fail(Unauthorized, Quorum), "Two remotes see another mail address.";
+    AdnPruned "adn-pruned" 12 Dns01 Quick PASS, "Control of the parent.";
+    AdnAlias "adn-alias" 8 Dns01 Quick PASS, "Control of the name that the host is an alias of.";
+    AdnAliasChange "adn-alias-change" 8 DnsChange Quick PASS, "The same by a value in TXT, after two aliases.";
+    AdnAliasBelow "adn-alias-below" 8 Dns01 Quick PASS, "The alias leads to a name below the one that is controlled.";
+    AdnElsewhere "adn-elsewhere" 8 Dns01 Quick fail(Unauthorized, Primary), "The alias leads elsewhere.";
+    AdnNoAlias "adn-no-alias" 6 Dns01 Quick fail(Unauthorized, Primary), "The host is no alias.";
+    MpAlias2 "mp-alias-2" 8 Dns01 Quick fail(Unauthorized, Quorum), "The alias leads elsewhere as seen by two remotes.";
+    ReverseOk "reverse-ok" 8 Http01 Quick PASS, "An address, by control of its name.";
+    ReverseOther "reverse-other" 6 Http01 Quick fail(Unauthorized, Primary), "The address has another name.";
+    ReverseNone "reverse-none" 6 Http01 Quick fail(Unauthorized, Primary), "The address has no name.";
+    MailPermit "mail-permit" 12 Dns01 Quick PASS, "A mailbox; issuemail ca.example.";
+    MailIssue "mail-issue" 6 Dns01 Quick PASS, "A mailbox; issue \";\" is not about it.";
+    MailForbid "mail-forbid" 8 Dns01 Quick fail(Caa, Primary), "A mailbox; issuemail other.example.";
+    MailHost "mail-host" 8 Dns01 Quick PASS, "A mailbox, by control of the host that MX names.";
+    MailHostOther "mail-host-other" 6 Dns01 Quick fail(Unauthorized, Primary), "The host is not among those that MX names.";
+    MailHostAlias "mail-host-alias" 6 Dns01 Quick fail(Unauthorized, Primary), "The host that MX names is an alias.";
+    BadRetired "bad-retired" 1 Http01 Quick refused(Malformed), "A method that may not be used any more.";
+    BadFile "bad-file" 1 WebsiteChange Quick refused(Malformed), "The value in the file's name.";
+    BadPruned "bad-pruned" 1 Http01 Quick refused(Malformed), "Control of the parent, with http-01.";
+    BadAlias "bad-alias" 1 Dns01 Quick refused(Malformed), "An alias of a wildcard.";
     BadSyntax "bad-syntax" 1 Http01 Quick refused(Malformed), "The line breaks off.";
     BadMissing "bad-missing" 1 Http01 Quick refused(Malformed), "No key_authorization.";
     BadWildcard "bad-wildcard" 1 Http01 Quick refused(Malformed), "A wildcard with http-01.";

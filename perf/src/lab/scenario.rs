@@ -8,8 +8,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use super::{
     kinds::{Kind, Method},
     world::{
-        ACCOUNT_URI, ATTACKER, BLACK_HOLE, CLOSED, ISSUER_DOMAIN, Perspective, RESETTING, SECOND, Scenario, VICTIM,
-        VICTIM_V6, World, ZONE, index_of_name,
+        ACCOUNT_URI, ATTACKER, BLACK_HOLE, CLOSED, CONTACT_EMAIL, CONTACT_PHONE, ISSUER_DOMAIN, Perspective, RESETTING,
+        REVERSE_NAME, SECOND, Scenario, VICTIM, VICTIM_V6, World, ZONE,
     },
 };
 
@@ -27,6 +27,12 @@ pub enum Qtype {
     Txt,
     /// 257
     Caa,
+    /// 5
+    Cname,
+    /// 12
+    Ptr,
+    /// 15
+    Mx,
     /// Anything else: the laboratory has no such records.
     Other(u16),
 }
@@ -38,6 +44,9 @@ impl From<u16> for Qtype {
             28 => Self::Aaaa,
             16 => Self::Txt,
             257 => Self::Caa,
+            5 => Self::Cname,
+            12 => Self::Ptr,
+            15 => Self::Mx,
             other => Self::Other(other),
         }
     }
@@ -82,6 +91,10 @@ pub enum Rdata {
         /// The property's value.
         value: String,
     },
+    /// The name of an address.
+    Ptr(String),
+    /// A host that takes mail.
+    Mx(String),
     /// The start of authority of a negative answer.
     Soa,
 }
@@ -148,21 +161,26 @@ enum Node {
 /// What this world's resolvers answer, for a name in lower case without a final dot.
 #[must_use]
 pub fn resolve(world: &World, perspective: Perspective, qname: &str, qtype: Qtype) -> Answer {
-    let Some((index, start)) = index_of_name(qname) else {
-        return match qname {
+    if let Some(scenario) = world.scenario_of_name(qname) {
+        return answer(&scenario, perspective, qname, qtype);
+    }
+    let holds = |data| {
+        let record = Record { owner: qname.to_owned(), data };
+        Answer { rcode: Rcode::NoError, records: vec![record], soa: None, delivery: Delivery::Plain }
+    };
+    match (qname, qtype) {
+        (VICTIM_REVERSED, Qtype::Ptr) => holds(Rdata::Ptr(REVERSE_NAME.to_owned())),
+        (VICTIM_REVERSED, _) => Answer::negative(Rcode::NoError, Some("")),
+        (REVERSE_NAME, Qtype::A) => holds(Rdata::A(VICTIM)),
+        (REVERSE_NAME, _) => Answer::negative(Rcode::NoError, Some(ZONE)),
+        _ => match qname {
             "" => Answer::negative(Rcode::NoError, Some("")),
             "example" => Answer::negative(Rcode::NoError, Some("example")),
             ZONE => Answer::negative(Rcode::NoError, Some(ZONE)),
             name if name.ends_with(".lab.example") => Answer::negative(Rcode::NxDomain, Some(ZONE)),
             name if name.ends_with(".example") => Answer::negative(Rcode::NxDomain, Some("example")),
             _ => Answer::negative(Rcode::NxDomain, Some("")),
-        };
-    };
-    // The label below the zone must be the scenario's own, to the last letter.
-    let scenario = (index < world.requests).then(|| world.scenario(index));
-    match scenario.filter(|s| qname[start..].strip_suffix(ZONE) == Some(&format!("{}.", s.label()))) {
-        Some(scenario) => answer(&scenario, perspective, qname, qtype),
-        None => Answer::negative(Rcode::NxDomain, Some(ZONE)),
+        },
     }
 }
 
@@ -183,6 +201,10 @@ pub fn answer(scenario: &Scenario, perspective: Perspective, qname: &str, qtype:
     let mut owner = qname.to_owned();
     for _ in 0..ALIASES_MAX {
         let (rcode, soa) = match node(scenario, perspective, name, qtype) {
+            Node::Alias(target) if qtype == Qtype::Cname => {
+                records.push(Record { owner, data: Rdata::Cname(absolute(target)) });
+                (Rcode::NoError, None)
+            }
             Node::Alias(target) => {
                 let to = absolute(target);
                 let looped = records.iter().any(|r: &Record| r.owner == to) || to == owner;
@@ -230,6 +252,9 @@ const CHALLENGE: &str = "_acme-challenge.www";
 const ACCOUNT_CHALLENGE: &str = "_xxgbwvh7heppirbk._acme-challenge.www";
 /// That of account 8.
 const OTHER_ACCOUNT_CHALLENGE: &str = "_qr5jdr3quaeysrtg._acme-challenge.www";
+/// The prefix label of dns-change, and the name of [`VICTIM`] in the reverse namespace.
+const PREFIXED: &str = "_verify.www";
+const VICTIM_REVERSED: &str = "1.0.3.127.in-addr.arpa";
 const PERSIST: &str = "_validation-persist.www";
 /// The first day of 2026, and of 2100.
 const PAST_AND_FUTURE: [u64; 2] = [1_767_225_600, 4_102_444_800];
@@ -255,13 +280,56 @@ fn node(scenario: &Scenario, perspective: Perspective, name: &str, qtype: Qtype)
         (CHALLENGE, Kind::DnsCname) => Node::Alias("u1.auth"),
         (CHALLENGE, Kind::DnsDname) => Node::Alias("u1.old"),
         ("u1.old", Kind::DnsDname) => Node::Below("old", "auth", "u1.auth"),
+        ("www", Kind::MpAlias2) if scenario.is_odd(perspective) => Node::Alias("other"),
+        ("www", Kind::AdnAlias | Kind::MpAlias2) => Node::Alias("t.cdn"),
+        ("www", Kind::AdnAliasChange) => Node::Alias("a1"),
+        ("a1", Kind::AdnAliasChange) => Node::Alias("t.cdn"),
+        ("www", Kind::AdnAliasBelow) => Node::Alias("x.t.cdn"),
+        ("www", Kind::AdnElsewhere) => Node::Alias("other"),
+        ("mx", Kind::MailHostAlias) => Node::Alias("other"),
+        ("_acme-challenge", Kind::AdnPruned)
+        | (
+            "_acme-challenge.t.cdn",
+            Kind::AdnAlias | Kind::AdnAliasBelow | Kind::AdnElsewhere | Kind::AdnNoAlias | Kind::MpAlias2,
+        )
+        | ("_acme-challenge.mx", Kind::MailHost | Kind::MailHostOther | Kind::MailHostAlias) => match qtype {
+            Qtype::Txt => Node::Records(vec![Rdata::Txt(vec![scenario.txt_value()])]),
+            _ => Node::Nodata,
+        },
+        // What is asked about another name must not be found at the identifier's own.
+        (CHALLENGE, Kind::AdnPruned | Kind::AdnAlias | Kind::AdnAliasBelow) => Node::Nxdomain,
+        (CHALLENGE, Kind::AdnElsewhere | Kind::AdnNoAlias | Kind::MpAlias2) => Node::Nxdomain,
+        (CHALLENGE, Kind::MailHost | Kind::MailHostOther | Kind::MailHostAlias) => Node::Nxdomain,
+        (PREFIXED, Kind::ChangePrefix) => change(scenario, perspective, qtype),
+        (PREFIXED, Kind::ChangeCname | Kind::ChangeCnameWrong) => match qtype {
+            Qtype::Cname => {
+                let extra = if kind == Kind::ChangeCnameWrong { "x" } else { "" };
+                Node::Records(vec![Rdata::Cname(format!("{extra}{}.verify.example", scenario.random_value()))])
+            }
+            _ => Node::Nodata,
+        },
+        ("www", _) if qtype == Qtype::Txt && kind.method() == Method::DnsChange && kind != Kind::ChangeParent => {
+            change(scenario, perspective, qtype)
+        }
+        ("", Kind::ChangeParent) | ("t.cdn", Kind::AdnAliasChange) if qtype == Qtype::Txt => {
+            change(scenario, perspective, qtype)
+        }
+        ("www", Kind::MailHost | Kind::MailHostOther | Kind::MailHostAlias) if qtype == Qtype::Mx => {
+            let host = if kind == Kind::MailHostOther { "other" } else { "mx" };
+            Node::Records(vec![Rdata::Mx(format!("{host}.{}", scenario.base()))])
+        }
+        ("mx" | "x.t.cdn", _) => Node::Nodata,
+        ("_validation-contactemail.www" | "_validation-contactphone.www", _) => match qtype {
+            Qtype::Txt => contact(scenario, perspective),
+            _ => Node::Nodata,
+        },
         ("www", Kind::HttpNxdomain) => Node::Nxdomain,
         (CHALLENGE, Kind::DnsNxdomain) => Node::Nxdomain,
         ("" | "www" | "origin" | "other" | "cdn" | "t.cdn", _) => match qtype {
             Qtype::A => ipv4(scenario, perspective, name),
             Qtype::Aaaa => ipv6(kind, name),
             Qtype::Caa => caa(scenario, perspective, name),
-            Qtype::Txt | Qtype::Other(_) => Node::Nodata,
+            Qtype::Txt | Qtype::Cname | Qtype::Ptr | Qtype::Mx | Qtype::Other(_) => Node::Nodata,
         },
         (CHALLENGE, _) | ("u1.auth", Kind::DnsCname | Kind::DnsDname) => match qtype {
             Qtype::Txt => txt(scenario, perspective),
@@ -287,12 +355,13 @@ fn ipv4(scenario: &Scenario, perspective: Perspective, name: &str) -> Node {
         ("other", _) => SECOND,
         ("www", Kind::HttpNodata) => return Node::Nodata,
         ("www", Kind::HttpServfail) => return Node::Fails(Rcode::ServFail),
-        ("www", Kind::HttpRefused) => CLOSED,
+        ("www", Kind::HttpRefused | Kind::AlpnRefused) => CLOSED,
         ("www", Kind::HttpReset) => RESETTING,
         ("www", Kind::HttpBlackHole) => BLACK_HOLE,
         ("www", Kind::HttpPrivate) => Ipv4Addr::new(10, 1, 2, 3),
         ("www", Kind::MpGeodns) if perspective.index() % 2 == 1 => SECOND,
         ("www", Kind::MpHijack1 | Kind::MpHijack2 | Kind::MpHijackPrimary) if odd => ATTACKER,
+        ("www", Kind::MpAlpn1 | Kind::MpAlpn2 | Kind::MpWeb2) if odd => ATTACKER,
         ("www", Kind::MpMixed2) if scenario.is_first_odd(perspective) => ATTACKER,
         _ => VICTIM,
     };
@@ -301,7 +370,7 @@ fn ipv4(scenario: &Scenario, perspective: Perspective, name: &str) -> Node {
 
 fn ipv6(kind: Kind, name: &str) -> Node {
     match (name, kind) {
-        ("www", Kind::HttpDual) => Node::Records(vec![Rdata::Aaaa(VICTIM_V6)]),
+        ("www", Kind::HttpDual | Kind::AlpnDual) => Node::Records(vec![Rdata::Aaaa(VICTIM_V6)]),
         ("www", Kind::HttpUlaSkipped) => Node::Records(vec![Rdata::Aaaa(Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 1))]),
         ("www", Kind::HttpAaaaServfail | Kind::HttpServfail) => Node::Fails(Rcode::ServFail),
         _ => Node::Nodata,
@@ -335,6 +404,33 @@ fn txt(scenario: &Scenario, perspective: Perspective) -> Node {
         kind if kind.method() == Method::Dns01 => one(right),
         _ => return Node::Nodata,
     })
+}
+
+/// The TXT records of dns-change.
+fn change(scenario: &Scenario, perspective: Perspective, qtype: Qtype) -> Node {
+    let right = scenario.random_value();
+    let other = "0123456789abcdef0123456789abcdef01234567".to_owned();
+    let text = match scenario.kind {
+        _ if qtype != Qtype::Txt => return Node::Nodata,
+        Kind::MpChange1 | Kind::MpChange2 if scenario.is_odd(perspective) => other,
+        Kind::ChangeWrong => other,
+        Kind::ChangeQuotes => format!("\"{right}\""),
+        Kind::ChangeCaa | Kind::ChangeCaaWrong | Kind::ChangeCname | Kind::ChangeCnameWrong => return Node::Nodata,
+        _ => right,
+    };
+    Node::Records(vec![Rdata::Txt(vec![text])])
+}
+
+/// The TXT records of the contact methods.
+fn contact(scenario: &Scenario, perspective: Perspective) -> Node {
+    let text = match scenario.kind {
+        Kind::MpContact2 if scenario.is_odd(perspective) => "mallory@lab.example",
+        Kind::MpContact2 | Kind::ContactEmailTxt => CONTACT_EMAIL,
+        Kind::ContactPhoneTxt => CONTACT_PHONE,
+        Kind::ContactOtherTxt => "+1 555 0199",
+        _ => return Node::Nxdomain,
+    };
+    Node::Records(vec![Rdata::Txt(vec![text.to_owned()])])
 }
 
 /// The records of dns-persist-01.
@@ -386,6 +482,31 @@ fn caa(scenario: &Scenario, perspective: Perspective, name: &str) -> Node {
         ("www", Kind::CaaValidationRight) => issue("ca.example; validationmethods=tls-alpn-01,http-01"),
         ("www", Kind::CaaValidationWrong) => issue("ca.example; validationmethods=dns-01"),
         ("www", Kind::CaaIodef) => vec![property(0, "iodef", "mailto:security@lab.example")],
+        ("www", Kind::ChangeCaa) => {
+            vec![
+                property(0, "issue", ISSUER_DOMAIN),
+                property(0, "issue", &format!("{ISSUER_DOMAIN}; random={}", scenario.random_value())),
+            ]
+        }
+        ("www", Kind::ChangeCaaWrong) => {
+            vec![
+                property(0, "issue", ISSUER_DOMAIN),
+                property(0, "issue", &format!("{ISSUER_DOMAIN}; {}=random", scenario.random_value())),
+            ]
+        }
+        ("www", Kind::ContactEmailCaa) | ("", Kind::ContactEmailClimb | Kind::ContactHidden) => {
+            vec![property(0, "contactemail", CONTACT_EMAIL)]
+        }
+        ("www", Kind::ContactHidden) => vec![property(0, "iodef", "mailto:security@lab.example")],
+        ("www", Kind::ContactPhoneCaa) => vec![property(0, "contactphone", CONTACT_PHONE)],
+        ("www", Kind::ContactOtherCaa) => vec![property(0, "contactemail", "mallory@lab.example")],
+        ("www", Kind::MailPermit) => {
+            vec![property(0, "issuemail", ISSUER_DOMAIN), property(0, "issue", "other.example")]
+        }
+        ("www", Kind::MailIssue) => issue(";"),
+        ("www", Kind::MailForbid) => {
+            vec![property(0, "issuemail", "other.example"), property(0, "issue", ISSUER_DOMAIN)]
+        }
         ("t.cdn", Kind::CaaAliasTarget) | ("cdn", Kind::CaaAliasParent) => others(),
         ("www", Kind::CaaServfail) => return Node::Fails(Rcode::ServFail),
         ("www", Kind::CaaSilent) => return Node::Silent,

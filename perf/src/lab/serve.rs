@@ -1,4 +1,4 @@
-//! Binds everything, runs the servers on two threads, counts, stops.
+//! Binds everything, runs the servers on three threads, counts, stops.
 
 use std::{
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
@@ -19,7 +19,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::{
     dns::{self, ResolverSockets},
     error::LabError,
-    http,
+    http, tls,
     web::Server,
     world::{ATTACKER, BLACK_HOLE, CLOSED, Perspective, RESETTING, SECOND, VICTIM, VICTIM_V6, World},
 };
@@ -46,6 +46,9 @@ pub struct Counters {
     pub(super) http_requests_of_others: AtomicU64,
     pub(super) http_unanswered: AtomicU64,
     pub(super) http_resets: AtomicU64,
+    pub(super) tls_connections: AtomicU64,
+    pub(super) tls_handshakes: AtomicU64,
+    pub(super) tls_unanswered: AtomicU64,
 }
 
 pub(super) fn add(counter: &AtomicU64) {
@@ -74,6 +77,9 @@ impl Counters {
             "http_of_others": one(&self.http_requests_of_others),
             "http_unanswered": one(&self.http_unanswered),
             "http_resets": one(&self.http_resets),
+            "tls_connections": one(&self.tls_connections),
+            "tls_handshakes": one(&self.tls_handshakes),
+            "tls_unanswered": one(&self.tls_unanswered),
         })
     }
 }
@@ -111,15 +117,27 @@ impl Lab {
         ] {
             sites.push((server, listen(world.web_server(address), BACKLOG, closing)?));
         }
+        let mut secure_sites = Vec::new();
+        for (address, server) in [
+            (IpAddr::V4(VICTIM), Server::SecureSite),
+            (IpAddr::V4(SECOND), Server::SecureSite),
+            (IpAddr::V6(VICTIM_V6), Server::SecureSite),
+            (IpAddr::V4(ATTACKER), Server::Attacker),
+        ] {
+            let settings = tls::Settings::new(world, server)?;
+            secure_sites.push((settings, listen(world.tls_server(address), BACKLOG, Closing::Orderly)?));
+        }
         let black_hole = open_black_hole(world.web_server(BLACK_HOLE))?;
-        let closed = world.web_server(CLOSED);
-        if TcpStream::connect_timeout(&closed, CONNECT_WAIT).is_ok() {
-            return Err(LabError::NotClosed(closed));
+        for closed in [world.web_server(CLOSED), world.tls_server(CLOSED)] {
+            if TcpStream::connect_timeout(&closed, CONNECT_WAIT).is_ok() {
+                return Err(LabError::NotClosed(closed));
+            }
         }
         let mut lab =
             Self { stop: Arc::default(), counters: Arc::default(), threads: Vec::new(), _black_hole: black_hole };
         lab.spawn("dns", world, move |world, counters| dns::spawn(world, counters, resolvers))?;
         lab.spawn("http", world, move |world, counters| http::spawn(world, counters, sites))?;
+        lab.spawn("tls", world, move |world, counters| tls::spawn(world, counters, secure_sites))?;
         Ok(lab)
     }
 

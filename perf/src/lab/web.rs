@@ -3,20 +3,23 @@
 use std::time::Duration;
 
 use super::{
-    kinds::Kind,
-    world::{Perspective, Scenario, World, bytes, index_of_name, index_of_token},
+    kinds::{Kind, Method},
+    world::{Perspective, REVERSE_NAME, Scenario, World, bytes, index_of_name, index_of_token},
 };
 
 /// The longest request head that is read.
 pub const HEAD_BYTES_MAX: usize = 8 * 1024;
 
 const CHALLENGE_PATH: &str = "/.well-known/acme-challenge/";
+const WEBSITE_PATH: &str = "/.well-known/pki-validation/";
 
 /// Which web server is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Server {
     /// 127.3.0.1, 127.3.0.2 and ::1: the site's own.
     Site,
+    /// The same over TLS.
+    SecureSite,
     /// 127.3.6.6.
     Attacker,
     /// 127.3.0.66: resets whatever is asked.
@@ -85,7 +88,32 @@ pub fn respond(world: &World, server: Server, perspective: Option<Perspective>, 
     let Some(scenario) = index.map(|index| world.scenario(index)).filter(|s| s.token() == token) else {
         return Response::Whole(page(404, "Not Found", "Not found\n"));
     };
+    if scenario.kind.method() == Method::WebsiteChange {
+        return website(&scenario, server, request, token);
+    }
+    if server == Server::Site && scenario.kind == Kind::HttpRedirectHttps {
+        return redirect(301, &format!("https://{}{}", scenario.host(), request.path));
+    }
     respond_in(&scenario, perspective, request, token)
+}
+
+fn website(scenario: &Scenario, server: Server, request: Request<'_>, token: &str) -> Response {
+    let value = scenario.random_value();
+    let is_here = request.path.starts_with(WEBSITE_PATH) || request.path.starts_with("/elsewhere/");
+    let (status, reason, body) = match scenario.kind {
+        _ if !is_here || !request.host.eq_ignore_ascii_case(&scenario.host()) => {
+            (404, "Not Found", "Not found\n".to_owned())
+        }
+        Kind::WebHttps if server == Server::Site => (404, "Not Found", "Not found\n".to_owned()),
+        Kind::WebValueInUrl if request.path.starts_with(WEBSITE_PATH) => {
+            return redirect(302, &format!("/elsewhere/{value}/{token}"));
+        }
+        Kind::WebWithin => (200, "OK", format!("<meta name=\"ca\" content=\"{value}\">\n")),
+        Kind::WebTouching => (200, "OK", format!("x{value}\n")),
+        Kind::Web404 => (404, "Not Found", value),
+        _ => (200, "OK", value),
+    };
+    Response::Whole(page(status, reason, &body))
 }
 
 fn respond_in(scenario: &Scenario, perspective: Option<Perspective>, request: Request<'_>, token: &str) -> Response {
@@ -94,6 +122,7 @@ fn respond_in(scenario: &Scenario, perspective: Option<Perspective>, request: Re
     let host = host.to_ascii_lowercase();
     let of_this_scenario = match kind {
         Kind::HttpIp => host == super::world::VICTIM.to_string(),
+        Kind::ReverseOk => host == REVERSE_NAME,
         _ => index_of_name(&host).is_some_and(|(index, _)| index == scenario.index),
     };
     if !of_this_scenario {

@@ -162,6 +162,8 @@ impl Query {
             Rdata::Dname(_) => 39,
             Rdata::Txt(_) => 16,
             Rdata::Caa { .. } => 257,
+            Rdata::Ptr(_) => 12,
+            Rdata::Mx(_) => 15,
             Rdata::Soa => 6,
         };
         out.extend(code.to_be_bytes());
@@ -172,7 +174,11 @@ impl Query {
         match &record.data {
             Rdata::A(address) => out.extend(address.octets()),
             Rdata::Aaaa(address) => out.extend(address.octets()),
-            Rdata::Cname(name) | Rdata::Dname(name) => put_name(out, name),
+            Rdata::Cname(name) | Rdata::Dname(name) | Rdata::Ptr(name) => put_name(out, name),
+            Rdata::Mx(name) => {
+                out.extend([0, 10]);
+                put_name(out, name);
+            }
             Rdata::Txt(strings) => {
                 for string in strings {
                     out.push(string.len().min(255) as u8);

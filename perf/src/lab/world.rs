@@ -37,6 +37,12 @@ pub const CLOSED: Ipv4Addr = Ipv4Addr::new(127, 3, 0, 10);
 pub const RESETTING: Ipv4Addr = Ipv4Addr::new(127, 3, 0, 66);
 /// The attacker's web server.
 pub const ATTACKER: Ipv4Addr = Ipv4Addr::new(127, 3, 6, 6);
+/// The host that the address [`VICTIM`] has as its name.
+pub const REVERSE_NAME: &str = "ptr.lab.example";
+/// The contacts that were chosen.
+pub const CONTACT_EMAIL: &str = "security@lab.example";
+/// The telephone number that was chosen.
+pub const CONTACT_PHONE: &str = "+1 555 0100";
 /// The good web server over IPv6.
 pub const VICTIM_V6: Ipv6Addr = Ipv6Addr::LOCALHOST;
 
@@ -51,8 +57,15 @@ pub struct World {
     pub dns_port: u16,
     /// Where the web servers listen.
     pub http_port: u16,
+    /// Where they listen for TLS.
+    #[serde(default = "usual_https_port")]
+    pub https_port: u16,
     /// The share of requests that cost waiting time; at most what the kinds hold.
     pub slow_share: f64,
+}
+
+fn usual_https_port() -> u16 {
+    8443
 }
 
 /// One of the six perspectives.
@@ -106,7 +119,7 @@ impl World {
     /// A world with the usual ports and shares.
     #[must_use]
     pub fn new(seed: u64, requests: u64) -> Self {
-        Self { seed, requests, dns_port: 5300, http_port: 8080, slow_share: SLOW_SHARE }
+        Self { seed, requests, dns_port: 5300, http_port: 8080, https_port: usual_https_port(), slow_share: SLOW_SHARE }
     }
 
     /// Checks what was written in a file or on the command line.
@@ -149,6 +162,27 @@ impl World {
     pub fn web_server(&self, address: impl Into<IpAddr>) -> SocketAddr {
         (address, self.http_port).into()
     }
+
+    /// Where a web server listens for TLS.
+    #[must_use]
+    pub fn tls_server(&self, address: impl Into<IpAddr>) -> SocketAddr {
+        (address, self.https_port).into()
+    }
+
+    /// The scenario that a host name belongs to, by its label to the last letter.
+    #[must_use]
+    pub fn scenario_of_name(&self, name: &str) -> Option<Scenario> {
+        let (index, start) = index_of_name(name).filter(|(index, _)| *index < self.requests)?;
+        let scenario = self.scenario(index);
+        (name[start..] == scenario.base()).then_some(scenario)
+    }
+
+    /// The key authorization of all requests for addresses by tls-alpn-01.
+    #[must_use]
+    pub fn address_key_authorization(&self) -> String {
+        let kind = Kind::AlpnIp;
+        Scenario { index: 0, kind, seed: self.seed, odd: 0 }.key_authorization()
+    }
 }
 
 /// Each run of [`WEIGHTS_TOTAL`] requests holds every slot exactly once, in an order of its own.
@@ -181,8 +215,18 @@ fn odd_remotes(kind: Kind, random: u64) -> u8 {
         | Kind::MpSilent1
         | Kind::MpLag1
         | Kind::MpPersist1
+        | Kind::MpAlpn1
+        | Kind::MpChange1
         | Kind::MpCaaBytes1 => 1,
-        Kind::MpHijack2 | Kind::MpMixed2 | Kind::MpPersist2 | Kind::MpCaaDiffers2 => 2,
+        Kind::MpHijack2
+        | Kind::MpMixed2
+        | Kind::MpPersist2
+        | Kind::MpCaaDiffers2
+        | Kind::MpAlpn2
+        | Kind::MpChange2
+        | Kind::MpWeb2
+        | Kind::MpContact2
+        | Kind::MpAlias2 => 2,
         Kind::Mp4033 | Kind::MpLag3 => 3,
         _ => 0,
     };
@@ -230,15 +274,19 @@ impl Scenario {
         format!("www.{}", self.base())
     }
 
-    /// The challenge's token: the index, then 35 random characters.
+    /// The challenge's token: the index, then 35 random characters. All that tls-alpn-01 tells a server about an
+    /// address is the address, so the requests for it share the one of a number that no request has.
     #[must_use]
     pub fn token(&self) -> String {
-        let mut seed = [0; 24];
-        seed[..8].copy_from_slice(b"token   ");
-        seed[8..16].copy_from_slice(&self.seed.to_be_bytes());
-        seed[16..].copy_from_slice(&self.index.to_be_bytes());
-        let random = base64url(&Sha256::digest(seed));
-        format!("{:07}-{}", self.index, &random[8..])
+        let index = if self.kind == Kind::AlpnIp { REQUESTS_MAX - 1 } else { self.index };
+        let random = base64url(&secret(b"token   ", self.seed, index));
+        format!("{index:07}-{}", &random[8..])
+    }
+
+    /// The Random Value of methods that have one: 160 bits in lower case.
+    #[must_use]
+    pub fn random_value(&self) -> String {
+        secret(b"value   ", self.seed, self.index)[..20].iter().map(|octet| format!("{octet:02x}")).collect()
     }
 
     /// Token, dot, thumbprint.
@@ -252,6 +300,10 @@ impl Scenario {
     pub fn txt_value(&self) -> String {
         base64url(&Sha256::digest(self.key_authorization()))
     }
+}
+
+fn secret(purpose: &[u8; 8], seed: u64, index: u64) -> [u8; 32] {
+    Sha256::digest([*purpose, seed.to_be_bytes(), index.to_be_bytes()].concat()).into()
 }
 
 /// The thumbprint of our one account: SHA-256 of `parallax laboratory account`.
@@ -337,7 +389,8 @@ mod tests {
             let scenario = world.scenario(index);
             assert_eq!(index_of_name(&scenario.host()), Some((index, 4)));
             assert_eq!(index_of_name(&scenario.base()), Some((index, 0)));
-            assert_eq!(index_of_token(&scenario.token()), Some(index));
+            assert!(scenario.kind == Kind::AlpnIp || index_of_token(&scenario.token()) == Some(index));
+            assert_eq!(world.scenario_of_name(&scenario.host()), Some(scenario));
             assert_eq!(scenario.token().len(), 43);
             assert_eq!(scenario.key_authorization().len(), 87);
             assert_eq!(scenario.txt_value().len(), 43);

@@ -344,8 +344,8 @@ mod tests {
         }
     }
 
-    fn determined(request: &CheckRequest, control: ControlObservation, caa: DnsLookup) -> Determination {
-        let observation = Observation {
+    fn observation(control: ControlObservation, caa: DnsLookup) -> Observation {
+        Observation {
             started: "2026-11-25T12:00:00Z".parse().expect("a timestamp"),
             elapsed_us: 1,
             control: Some(control),
@@ -356,9 +356,12 @@ mod tests {
             dnssec: DnssecMode::None,
             links: Vec::new(),
             diagnosis: None,
-        };
+        }
+    }
+
+    fn determined(request: &CheckRequest, control: ControlObservation, caa: DnsLookup) -> Determination {
         let policy = CaaPolicy { issuer_domains: vec!["ca.example".to_owned()], ..CaaPolicy::default() };
-        judge(request, &observation, &policy, Role::Remote)
+        judge(request, &observation(control, caa), &policy, Role::Remote)
     }
 
     fn permitting(rtype: RecordType) -> DnsLookup {
@@ -372,6 +375,27 @@ mod tests {
     fn txt(request: &CheckRequest, name: &str, rtype: RecordType) -> ControlObservation {
         let digest = key(request).digest();
         ControlObservation::Record(lookup(name, rtype, [&[43], digest.as_bytes()].concat()))
+    }
+
+    #[test]
+    fn b1_a_primary_for_which_nobody_validated_never_confirms() {
+        let asked = request(Method::Dns01, name());
+        let policy = CaaPolicy { issuer_domains: vec!["ca.example".to_owned()], ..CaaPolicy::default() };
+        let seen =
+            observation(txt(&asked, "_acme-challenge.customer.example", RecordType::Txt), permitting(RecordType::Caa));
+        for (mode, role, confirms) in [
+            (DnssecMode::None, Role::Primary, false),
+            (DnssecMode::None, Role::Remote, true),
+            (DnssecMode::Resolver, Role::Primary, true),
+        ] {
+            let seen = Observation { dnssec: mode, ..seen.clone() };
+            let determination = judge(&asked, &seen, &policy, role);
+            assert_eq!(determination.confirms(), confirms, "{mode:?} {role:?}");
+            if !confirms {
+                assert_eq!(determination.control, Some(Finding::Failed(LookupFailure::NotValidated)));
+                assert_eq!(determination.caa, Some(CaaFinding::Failed(LookupFailure::NotValidated)));
+            }
+        }
     }
 
     #[test]
