@@ -186,7 +186,7 @@ fn hand_out(
             let Item::Setup(setup) = read_item(&entry)? else { continue };
             match setup.rules() {
                 Ok(rules) => setups.keep(entry.sequence, rules),
-                Err(error @ (SetupError::Policy(_) | SetupError::Perspectives)) => {
+                Err(error @ (SetupError::Policy(_) | SetupError::Suffixes(_) | SetupError::Perspectives)) => {
                     unusable.push((entry.sequence, format!("entry {}: {error}", entry.sequence)));
                 }
             }

@@ -369,7 +369,8 @@ impl Checker<'_> {
         let perspectives = self.perspectives(&file)?;
         let laboratory = file.laboratory.clone().unwrap_or_default();
         let nodes = self.nodes(&file, &laboratory)?;
-        let rules = self.rules(&file, perspectives)?;
+        let (suffixes, list_age) = self.suffixes(&file)?;
+        let rules = self.rules(&file, perspectives, &suffixes)?;
         let diversity =
             Diversity { as_numbers_min: file.cohort.as_numbers_min, providers_min: file.cohort.providers_min };
         let violations = diversity.lacking(rules.primary(), rules.remotes());
@@ -383,7 +384,6 @@ impl Checker<'_> {
                     .to_owned(),
             );
         }
-        let (suffixes, list_age) = self.suffixes(&file)?;
         warnings.extend(
             list_age
                 .filter(|days| *days > SUFFIX_LIST_DAYS_MAX)
@@ -409,7 +409,8 @@ impl Checker<'_> {
     fn rules_of(&self, mut file: File) -> Result<Rules, ConfigError> {
         primary_first(&mut file);
         let perspectives = self.perspectives(&file)?;
-        self.rules(&file, perspectives)
+        let (suffixes, _) = self.suffixes(&file)?;
+        self.rules(&file, perspectives, &suffixes)
     }
 
     fn check_numbers(&self, file: &File) -> Result<(), ConfigError> {
@@ -533,7 +534,7 @@ impl Checker<'_> {
             .collect()
     }
 
-    fn rules(&self, file: &File, perspectives: Vec<Perspective>) -> Result<Rules, ConfigError> {
+    fn rules(&self, file: &File, perspectives: Vec<Perspective>, suffixes: &Suffixes) -> Result<Rules, ConfigError> {
         let policy = match &file.policy_file {
             None => POLICY.to_owned(),
             Some(named) => {
@@ -553,6 +554,7 @@ impl Checker<'_> {
             },
             perspectives,
             limits: file.lookup,
+            public_suffixes: suffixes.newer().map(|list| list.rules().to_owned()),
         };
         setup.rules().map_err(|error| ConfigError::Policy { path: self.path.to_owned(), error: Box::new(error) })
     }

@@ -194,6 +194,13 @@ fn fields(text: &str) -> Option<Vec<String>> {
 fn json_reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let reason = text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason);
+    // A value of the wrong type may be a secret: it is not repeated.
+    let reason = match (reason.split_once(": "), reason.rsplit_once(", expected ")) {
+        (Some((what @ ("invalid type" | "invalid value"), _)), Some((_, wanted))) => {
+            &format!("{what}, expected {wanted}")
+        }
+        _ => reason,
+    };
     format!("{} (column {})", escape(reason.as_bytes()), error.column())
 }
 
@@ -214,6 +221,19 @@ mod tests {
             all.push((line, parsed.map(|r| format!("{} {}", r.id, r.identifier)).map_err(|bad| bad.reason)));
         }
         all
+    }
+
+    #[test]
+    fn err_a_value_of_the_wrong_type_is_not_repeated() {
+        for line in [
+            r#"{"identifier":"a.example","method":"dns-change","random_value":720219668315079}"#,
+            r#"{"identifier":"a.example","method":"http-01","token":["720219668315079"]}"#,
+        ] {
+            let [(_, Err(reason))] = lines(line, Format::JsonLines).try_into().expect("one line") else {
+                panic!("{line}")
+            };
+            assert!(reason.contains("invalid type, expected") && !reason.contains("7202"), "{reason}");
+        }
     }
 
     #[test]

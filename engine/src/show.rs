@@ -373,7 +373,10 @@ fn rdata_text(lookup: &DnsLookup, rdata: &parallax_validation::base::octets::Oct
             Err(error) => format!("{} (cannot be read: {error})", rdata.shown(80)),
         },
         RecordType::Cname | RecordType::Ptr => names::of_cname(octets).unwrap_or_else(|| rdata.shown(80)),
-        RecordType::Mx => names::of_mx(octets).unwrap_or_else(|| rdata.shown(80)),
+        RecordType::Mx => match names::of_mx(octets) {
+            Some((preference, host)) => format!("{preference} {host}"),
+            None => rdata.shown(80),
+        },
         RecordType::Ns | RecordType::Soa | RecordType::Ds | RecordType::Dnskey => rdata.shown(80),
     }
 }

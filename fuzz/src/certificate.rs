@@ -46,7 +46,7 @@ pub fn with_extensions(extensions: &[u8]) -> Vec<u8> {
 /// Takes one element: its tag and content (X.690 §10.1: lengths in their shortest form; here of 3 octets at most).
 fn take<'a>(from: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
     let (tag, first) = (*from.first()?, usize::from(*from.get(1)?));
-    let octets = if first < 0x80 { 0 } else { first - 0x80 };
+    let octets = first.saturating_sub(0x80);
     (octets <= 3).then_some(())?;
     let length = from.get(2..2 + octets)?.iter().fold(0, |sum, octet| sum * 256 + usize::from(*octet));
     let length = if octets == 0 { first } else { length };

@@ -44,7 +44,7 @@ fn usable(value: &[u8], wildcard: bool, nanos: i32) -> bool {
     ISSUERS.contains(&issuer.as_str())
         && accounts == [ACCOUNT]
         && policies.len() <= 1
-        && (!wildcard || policies.iter().all(|policy| policy.to_ascii_lowercase() == "wildcard") && policies.len() == 1)
+        && (!wildcard || policies.iter().all(|policy| policy.eq_ignore_ascii_case("wildcard")) && policies.len() == 1)
         && until.is_some_and(|until| until.saturating_mul(1_000_000_000) >= now)
 }
 

@@ -13,14 +13,15 @@ use crate::{
     base::{
         attempt::AttemptId,
         perspective::{Perspective, PerspectiveId, Rir, Role},
+        suffix::{SuffixList, SuffixListError, Suffixes},
     },
     check::{
         Determination,
         caa::authorize::CaaPolicy,
-        dcv::registry::{self, Standing},
-        judge,
+        dcv::registry::{self, Row, Standing},
+        judge_with,
     },
-    explain::{Explanation, Seen, explain},
+    explain::{Explanation, Seen, explain, method_ended},
     observation::Observation,
     plan::PlanLimits,
     request::CheckRequest,
@@ -50,6 +51,9 @@ pub struct Setup {
     pub perspectives: Vec<Perspective>,
     /// Limits of each perspective's task.
     pub limits: PlanLimits,
+    /// The ICANN rules of a public suffix list besides the built-in one, a line each (req B17).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_suffixes: Option<String>,
 }
 
 /// A setup that cannot be used.
@@ -58,6 +62,9 @@ pub enum SetupError {
     /// Its policy rows.
     #[error("policy: {0}")]
     Policy(#[from] PolicyError),
+    /// Its public suffixes.
+    #[error("public_suffixes: {0}")]
+    Suffixes(#[from] SuffixListError),
     /// Its perspectives.
     #[error("perspectives: one primary, first, and its remotes are wanted")]
     Perspectives,
@@ -68,6 +75,7 @@ pub enum SetupError {
 pub struct Rules {
     setup: Setup,
     table: PolicyTable,
+    suffixes: Suffixes,
     digest: String,
 }
 
@@ -84,8 +92,10 @@ impl Setup {
         if self.perspectives.is_empty() || !roles_fit {
             return Err(SetupError::Perspectives);
         }
+        let list: Option<SuffixList> = self.public_suffixes.as_deref().map(str::parse).transpose()?;
+        let suffixes = list.map(Suffixes::with).unwrap_or_default();
         let digest = self.digest();
-        Ok(Rules { setup: self, table, digest })
+        Ok(Rules { setup: self, table, suffixes, digest })
     }
 
     fn digest(&self) -> String {
@@ -184,10 +194,11 @@ pub fn evaluate(
             None => Answer::None(PerspectiveState::NotAsked),
         })
         .collect();
-    let ended = request.rows().find(|row| matches!(row.standing(decided), Standing::Ended { .. }));
+    let ended: Vec<&Row> =
+        request.rows().filter(|row| matches!(row.standing(decided), Standing::Ended { .. })).collect();
     let (verdict, revision) = match rules.quorum(started, decided) {
         // An attempt that spans a change obeys the later rule (req A20, F6).
-        quorum if ended.is_some() => {
+        quorum if !ended.is_empty() => {
             let refused = Verdict::Refused { refusal: Refusal::MethodEnded, figures: None };
             (refused, quorum.map(|(_, revision)| revision.to_owned()))
         }
@@ -206,7 +217,10 @@ pub fn evaluate(
             Seen { perspective, observation, answer }
         })
         .collect();
-    let mut explanation = explain(request, &verdict, &seen);
+    let mut explanation = match verdict {
+        Verdict::Refused { refusal: Refusal::MethodEnded, .. } => method_ended(&ended, &seen),
+        _ => explain(request, &verdict, &seen),
+    };
     explanation.warnings.extend(discouraged(request, decided));
     Evaluation { answers, revision, verdict, explanation }
 }
@@ -230,7 +244,7 @@ fn discouraged(request: &CheckRequest, at: Timestamp) -> Vec<String> {
 #[must_use]
 pub fn determine(rules: &Rules, index: usize, request: &CheckRequest, observation: &Observation) -> Determination {
     let role = rules.setup.perspectives.get(index).map_or(Role::Primary, |perspective| perspective.role);
-    judge(request, observation, &rules.setup.caa, role)
+    judge_with(request, observation, &rules.setup.caa, &rules.suffixes, role)
 }
 
 /// Too few remotes for the row in force: refused whatever they say.
@@ -339,6 +353,14 @@ pub enum Mismatch {
         /// Now.
         recomputed: String,
     },
+    /// The sections of the method.
+    #[error("the method differs: recorded {recorded}, recomputed {recomputed}")]
+    Method {
+        /// In the record.
+        recorded: String,
+        /// Now.
+        recomputed: String,
+    },
     /// The policy row.
     #[error("the policy row differs: recorded {recorded}, recomputed {recomputed}")]
     Policy {
@@ -409,6 +431,10 @@ impl Record {
                     recomputed: format!("{:?}", summary(recomputed)),
                 });
             }
+        }
+        if self.method != again.method {
+            let (recorded, recomputed) = (self.method.clone(), again.method.clone());
+            return Err(Mismatch::Method { recorded, recomputed });
         }
         let as_text = |policy: &Option<String>| policy.clone().unwrap_or_else(|| "none".to_owned());
         if self.policy != again.policy {

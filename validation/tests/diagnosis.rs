@@ -119,6 +119,7 @@ fn rules() -> Rules {
         caa: CaaPolicy { issuer_domains: vec!["ca.example".to_owned()], ..CaaPolicy::default() },
         perspectives: perspectives.collect(),
         limits: PlanLimits::default(),
+        public_suffixes: None,
     };
     setup.rules().expect("rules")
 }

@@ -117,6 +117,15 @@ fn d6_a_value_that_is_not_whole_or_not_there() {
     let cname = |target: &str| World::new(change(NAME, "CNAME")).cname(NAME, target);
     fails(&cname(&format!("a{VALUE}.ca.example")), &["whole label"]);
     fails(&cname("v.ca.example"), &["whole label"]);
+    // A value of several labels, as of SHA-256 in hexadecimal: all of them, in their order, and nothing between.
+    let two = |target: &str| {
+        let value = RawRequest { random_value: Some(format!("{VALUE}.{OTHER}")), ..change(NAME, "CNAME") };
+        World::new(value).cname(NAME, target)
+    };
+    passes(&two(&format!("{VALUE}.{OTHER}.ca.example")));
+    fails(&two(&format!("{OTHER}.{VALUE}.ca.example")), &["whole label"]);
+    fails(&two(&format!("{VALUE}.a.{OTHER}.ca.example")), &["whole label"]);
+    fails(&two(&format!("a{VALUE}.{OTHER}.ca.example")), &["whole label"]);
     // The value at the end of the alias is not in the alias.
     let beyond =
         World::new(change(NAME, "CNAME")).cname(NAME, "a.example").cname("a.example", &format!("{VALUE}.b.example"));
@@ -145,6 +154,8 @@ fn d2_d6_values_that_are_too_small_or_do_not_fit_are_refused() {
         "d4v9KqXw0ZbR7mPfTn2h",
         "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA",
         "7202196683150794823116204975350164",
+        "_evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-o-",
+        "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ+PCt92wr/oA=",
     ] {
         assert!(parse(with(value)).is_ok(), "{value}: {:?}", parse(with(value)).err());
     }
@@ -153,9 +164,8 @@ fn d2_d6_values_that_are_too_small_or_do_not_fit_are_refused() {
         ("720219668315079482311620497535016", "at most 109 bits"),
         ("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "at most 0 bits"),
         ("01010101010101010101010101010101010101010101", "at most 0 bits"),
-        ("", "does not begin and end"),
+        ("", "at most 0 bits"),
         ("8f3a09c47d21e65bb1d04e7796c2a350 ", "is no letter"),
-        ("-8f3a09c47d21e65bb1d04e7796c2a350", "does not begin and end"),
         (&"8f3a09c47d21e65b".repeat(9), "more than 128 characters"),
     ] {
         let error = parse(with(value)).unwrap_err();
@@ -164,8 +174,14 @@ fn d2_d6_values_that_are_too_small_or_do_not_fit_are_refused() {
     }
     let cname = |value: &str| RawRequest { random_value: Some(value.to_owned()), ..change(NAME, "CNAME") };
     assert!(parse(cname(VALUE)).is_ok());
-    for value in ["8F3A09C47D21E65BB1D04E7796C2A350", &"8f3a09c47d21e65b".repeat(4)] {
-        assert!(parse(cname(value)).unwrap_err().to_string().contains("a label in lower case"), "{value}");
+    assert!(parse(cname(&format!("_{VALUE}.{OTHER}"))).is_ok());
+    for value in [
+        "8F3A09C47D21E65BB1D04E7796C2A350",
+        &"8f3a09c47d21e65b".repeat(4),
+        &format!("{VALUE}..a"),
+        &format!("{VALUE}="),
+    ] {
+        assert!(parse(cname(value)).unwrap_err().to_string().contains("labels in lower case"), "{value}");
     }
     let prefixed = |label: &str| RawRequest { prefix_label: Some(label.to_owned()), ..change(NAME, "TXT") };
     assert!(parse(prefixed("_a-b_c")).is_ok());
@@ -175,8 +191,11 @@ fn d2_d6_values_that_are_too_small_or_do_not_fit_are_refused() {
     let echoed = parse(prefixed(&format!("_{VALUE}"))).unwrap_err();
     assert_eq!(echoed, RequestError::ValueInRequest { field: "prefix_label" });
     assert!(parse(change(NAME, "A")).unwrap_err().to_string().contains("TXT, CNAME or CAA"));
-    let shown = format!("{:?}", parse(change(NAME, "TXT")).unwrap());
+    let shown = format!("{:?} {:?}", change(NAME, "TXT"), parse(change(NAME, "TXT")).unwrap());
     assert!(!shown.contains(VALUE), "{shown}");
+    let in_file = RawRequest { file: Some(format!("{VALUE}?")), ..website(NAME) };
+    let error = parse(in_file).unwrap_err();
+    assert!(!error.to_string().contains(VALUE), "{error}");
 }
 
 // Website ----------------------------------------------------------------------------------------------
@@ -201,7 +220,8 @@ fn d14_a_value_in_a_file() {
         (serving(format!("x{VALUE}")), "not the random value"),
         (serving(VALUE[1..].to_owned()), "not the random value"),
         (serving(VALUE.to_uppercase()), "not the random value"),
-        (Web::body(404, "", VALUE), "404"),
+        (Web::body(404, "", VALUE), "Status 200 with the random value in its body is required"),
+        (Web::body(403, "", VALUE), "Exempt /.well-known/pki-validation/ from"),
         (Web::body(202, "", VALUE), "202"),
         (Web::body(206, "", VALUE), "206"),
         (Web::redirect(302, &format!("http://{NAME}/?v={VALUE}")), ""),
@@ -296,6 +316,14 @@ fn d10_a_contact_in_a_caa_record_found_by_climbing() {
         assert!(!broken.passed());
         assert_eq!(broken.explanation().problem, Some(ProblemKind::Dns));
     }
+    // Whoever uses the method processes its property, so a critical one does no harm (TLS BR App. A.1).
+    let critical = |method: &str, tag: &str, chosen: &str| {
+        World::new(contact(NAME, method, chosen)).caa(NAME, &[(128, tag, chosen), (0, "issue", "ca.example")])
+    };
+    passes(&critical("contact-email-caa", "contactemail", EMAIL));
+    passes(&critical("contact-phone-caa", "contactphone", PHONE));
+    let other = critical("contact-email-caa", "contactphone", EMAIL).play();
+    assert!(!other.passed(), "the other one is not processed");
     let wrong_kind = parse(contact(NAME, "contact-email-caa", PHONE)).unwrap_err();
     assert!(wrong_kind.to_string().starts_with("contact: "), "{wrong_kind}");
     assert!(matches!(
@@ -346,6 +374,33 @@ fn d1_labels_are_dropped_down_to_the_base_domain() {
         let error = parse(for_domain(raw(NAME, method), "target.example")).unwrap_err();
         assert!(error.to_string().contains("follows no alias"), "{error}");
     }
+}
+
+#[test]
+fn b17_a_wildcard_of_public_suffixes_is_refused() {
+    for name in ["*.kawasaki.jp", "*.co.uk", "*.jp"] {
+        let error = parse(raw(name, "dns-01")).unwrap_err();
+        assert!(error.to_string().contains("public suffix"), "{name}: {error}");
+    }
+    assert!(parse(raw("*.city.kawasaki.jp", "dns-01")).is_ok());
+}
+
+#[test]
+fn b17_d1_a_newer_list_binds_the_targets_of_aliases_too() {
+    let list = "// ===BEGIN ICANN DOMAINS===\ncom\nco.uk\ncom.au\nco.jp\nuk\nau\njp\nexample\n*.wild.example\n// ===END ICANN DOMAINS===\n";
+    let world = || {
+        World::new(for_domain(change(NAME, "TXT"), "wild.example"))
+            .cname(NAME, "x.a.wild.example")
+            .txt("wild.example", &[VALUE])
+    };
+    passes(&world());
+    let played = world().public_suffixes(list).play();
+    assert!(!played.passed() && played.message().contains("base domain"), "{}", played.message());
+    // Labels of the identifier itself too, whatever let such a request through.
+    let pruned = for_domain(change("x.a.wild.example", "TXT"), "wild.example");
+    let world = World::new(pruned).txt("wild.example", &[VALUE]);
+    passes(&world);
+    assert!(!world.public_suffixes(list).play().passed());
 }
 
 #[test]
@@ -401,7 +456,10 @@ fn d9_a_persistent_record_above_the_name_must_permit_what_lies_below() {
     };
     let name = "_validation-persist.customer.example";
     let record = "ca.example; accounturi=https://ca.example/acct/7";
-    fails(&request().txt(name, &[record]), &["policy=wildcard"]);
+    fails(
+        &request().txt(name, &[record]),
+        &["names below its own", "accounturi=https://ca.example/acct/7 and policy=wildcard"],
+    );
     passes(&request().txt(name, &[&format!("{record}; policy=wildcard")]));
 }
 
@@ -468,12 +526,14 @@ fn d23_a_mailbox_by_the_control_of_its_mail_host() {
     let host = "mx.provider.example";
     let request = |host: &str| RawRequest { mail_host: Some(host.to_owned()), ..change(MAILBOX, "TXT") };
     let world = |host: &str| World::new(request(host)).txt(host, &[VALUE]);
-    let played = passes(&world(host).mx("customer.example", &["mx0.provider.example", "MX.provider.example"]));
+    let played = passes(&world(host).mx("customer.example", &["MX.provider.example", "mx0.provider.example"]));
     assert_eq!(played.record.method, "S/MIME 3.2.2.3 with 3.2.2.4.7");
     fails(
         &world(host).mx("customer.example", &["mx0.provider.example"]),
         &["mx.provider.example is not a mail host of customer.example", "mx0.provider.example"],
     );
+    // Only where mail is directed to first (RFC 5321 §5.1).
+    fails(&world(host).mx("customer.example", &["mx0.provider.example", host]), &["others come before it"]);
     fails(&world(host).mx("customer.example", &[""]), &["takes no mail"]);
     fails(&world(host).a("customer.example", &["192.0.2.10"]), &["itself is the mail host"]);
     fails(&world(host), &["no mail host was found"]);
@@ -515,6 +575,17 @@ fn f6_methods_end_by_themselves() {
     let caa = RawRequest { relied_on_method: Some("contact-phone-txt".to_owned()), ..raw(NAME, "caa") };
     assert!(parse_at(caa.clone(), "2027-03-14T23:59:59Z").is_ok());
     assert!(matches!(parse_at(caa, "2027-03-15T00:00:00Z"), Err(RequestError::MethodEnded { .. })));
+    // Methods that are made elsewhere may be relied on, by their section or label, as long as they are in force.
+    for (text, label) in [("3.2.2.4.12", "ca-tbr-12"), ("ca-tbr-4", "ca-tbr-4")] {
+        let caa = RawRequest { relied_on_method: Some(text.to_owned()), ..raw(NAME, "caa") };
+        let permits = |methods: &str| {
+            let value = format!("ca.example; validationmethods={methods}");
+            World::new(caa.clone()).caa(NAME, &[(0, "issue", &value)]).play().passed()
+        };
+        assert!(permits(label) && !permits("http-01"), "{text}");
+    }
+    let ended = RawRequest { relied_on_method: Some("ca-tbr-4".to_owned()), ..raw(NAME, "caa") };
+    assert!(matches!(parse_at(ended, "2028-03-15T00:00:00Z"), Err(RequestError::MethodEnded { .. })));
     let onion = parse(raw("expyuzz4wqqyqhjn.onion", "http-01")).unwrap_err();
     assert!(onion.to_string().contains("onion names are out of scope"), "{onion}");
 }
@@ -573,4 +644,36 @@ fn a13_evidence_for_another_way_or_another_question_is_none() {
     let mut other = request.clone();
     other.control.as_mut().unwrap().method = Method::WebsiteChange;
     assert_eq!(control(&other, &seen), not_observed, "a proof of another method");
+    let mut other = played.record.clone();
+    other.method = "3.2.2.4.22".to_owned();
+    assert!(other.recompute(&world.rules()).unwrap_err().to_string().contains("the method differs"));
+}
+
+/// Values that no parsing lets through are not read back either.
+#[test]
+fn d2_d12_what_is_read_back_is_checked_like_a_request() {
+    let written = |request: RawRequest| serde_json::to_value(parse(request).unwrap()).unwrap();
+    let reads = |value: &serde_json::Value| serde_json::from_value::<CheckRequest>(value.clone());
+    let change = written(RawRequest { prefix_label: Some("_check".to_owned()), ..change(NAME, "TXT") });
+    assert!(reads(&change).is_ok());
+    let file = written(website(NAME));
+    for (request, key, value) in [
+        (&change, "random_value", ""),
+        (&change, "random_value", "example"),
+        (&change, "prefix_label", "www.attacker"),
+        (&change, "prefix_label", "check"),
+        (&file, "random_value", ""),
+        (&file, "file", "../../x"),
+    ] {
+        let mut changed = request.clone();
+        changed["control"][key] = value.into();
+        assert!(reads(&changed).is_err(), "{key} = {value:?}");
+    }
+    // The value within the name is for the judge to notice: both may stand in a record.
+    let mut changed = change.clone();
+    changed["control"]["prefix_label"] = format!("_{VALUE}").into();
+    assert!(reads(&changed).unwrap().holds_its_value());
+    let world = World::new(RawRequest { file: Some("a.txt".to_owned()), ..website(NAME) });
+    let empty = Web::body(200, "", "");
+    assert!(!world.a(NAME, &["192.0.2.10"]).web("192.0.2.10", empty).play().passed(), "an empty page");
 }

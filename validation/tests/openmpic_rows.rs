@@ -156,7 +156,8 @@ fn judged(records: &[(u8, &str, &str)], policy: CaaPolicy, change: impl Fn(&mut 
     let mut levels = played.observation(P).caa.clone();
     change(&mut levels[0]);
     let identifier = Identifier::Name(ZONE.parse().unwrap());
-    match caa::judge(&identifier, &CaaCheck { account_uri: None, method: None }, &levels, false, &policy) {
+    match caa::judge(&identifier, &CaaCheck { account_uri: None, method: None, section: None }, &levels, false, &policy)
+    {
         finding if finding.permits() => PASS,
         CaaFinding::Decided { .. } => CAA,
         CaaFinding::NoSet | CaaFinding::Failed(_) | CaaFinding::Excused { .. } => DNS,

@@ -189,6 +189,9 @@ fn aliases() -> Vec<Case> {
         case(&of("www"), Cname, Answer, Secure, "the alias itself"),
         case(&of("mail"), Cname, Nodata, Secure, "no alias"),
         case(&of("nothing"), Cname, Nxdomain, Secure, "no alias"),
+        // Unbound looks for a delegation at the alias's own name, which the DNAME denies.
+        Case { unbound: Bogus, ..case(&of("www.dn"), Cname, Answer, Secure, "the alias that a DNAME makes") },
+        Case { unbound: Bogus, ..case(&of("www.dnp"), Cname, Answer, Secure, "the same, into an unsigned zone") },
         case(&of("mail"), Mx, Answer, Secure, "names in the data, capital letters among them"),
         case(&of("host"), Ptr, Answer, Secure, "a name in the data, capital letters among them"),
         case(&of("toplain"), A, Answer, Insecure, "secure to insecure"),

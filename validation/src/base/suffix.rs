@@ -54,6 +54,7 @@ fn base_in<'a>(list: &impl Psl, name: &'a str) -> Option<&'a str> {
 #[derive(Clone, Debug)]
 pub struct SuffixList {
     list: List,
+    rules: String,
     version: Option<String>,
     digest: String,
 }
@@ -82,7 +83,11 @@ impl FromStr for SuffixList {
         }
         let version = text.lines().take(50).find_map(|line| line.strip_prefix("// VERSION: ")).map(str::to_owned);
         let digest = Sha256::digest(text.as_bytes()).iter().take(8).map(|octet| format!("{octet:02x}")).collect();
-        Ok(Self { list, version: version.map(|version| version.chars().take(40).collect()), digest })
+        let (begin, end) = ("// ===BEGIN ICANN DOMAINS===", "// ===END ICANN DOMAINS===");
+        let icann = text.split_once(begin).and_then(|(_, rest)| rest.split_once(end)).map_or("", |(icann, _)| icann);
+        let rules = icann.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"));
+        let rules = rules.fold(format!("{begin}\n"), |text, rule| text + rule + "\n") + end + "\n";
+        Ok(Self { list, rules, version: version.map(|version| version.chars().take(40).collect()), digest })
     }
 }
 
@@ -91,6 +96,12 @@ impl SuffixList {
     #[must_use]
     pub fn icann_base<'a>(&self, name: &'a str) -> Option<&'a str> {
         base_in(&self.list, name)
+    }
+
+    /// Its ICANN rules alone, in the form of a list.
+    #[must_use]
+    pub fn rules(&self) -> &str {
+        &self.rules
     }
 
     /// The version it names itself by, such as `2026-11-20_08-01-02_UTC`.
@@ -159,6 +170,7 @@ jp
 co.jp
 example
 new.example
+公司.example
 *.wild.example
 !city.wild.example
 // ===END ICANN DOMAINS===
@@ -195,6 +207,8 @@ pages.new.example
         for (name, base) in [
             ("a.customer.new.example", Some("customer.new.example")),
             ("new.example", None),
+            ("xn--55qx5d.example", None),
+            ("a.xn--55qx5d.example", Some("a.xn--55qx5d.example")),
             ("a.hosted.example", Some("hosted.example")),
             ("b.a.pages.new.example", Some("pages.new.example")),
             ("b.a.wild.example", Some("b.a.wild.example")),
@@ -202,6 +216,10 @@ pages.new.example
         ] {
             assert_eq!(list.icann_base(name), base, "{name}");
         }
+        let again: SuffixList = list.rules().parse().expect("the rules alone are a list");
+        assert_eq!(again.icann_base("b.a.wild.example"), Some("b.a.wild.example"));
+        assert_eq!(again.rules(), list.rules());
+        assert!(!again.rules().contains("hosted.example"), "only the ICANN part is kept");
         let both = Suffixes::with(list);
         assert_eq!(both.icann_base("a.customer.new.example"), Some("customer.new.example"));
         assert_eq!(both.icann_base("a.b.kawasaki.jp"), Some("a.b.kawasaki.jp"), "only the built-in list knows");

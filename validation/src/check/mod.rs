@@ -28,7 +28,7 @@ use self::{
     },
 };
 use crate::{
-    base::perspective::Role,
+    base::{perspective::Role, suffix::Suffixes},
     lookup::{http::redirect::Target, tls::alpn},
     observation::{
         ControlObservation, DnsFailure, DnsLookup, DnsOutcome, DnssecMode, HttpFailure, HttpHop, HttpObservation,
@@ -145,6 +145,18 @@ impl Determination {
 /// must have validated DNSSEC (TLS BR 2.3.1 §4.2.2.2; req B1, B6).
 #[must_use]
 pub fn judge(request: &CheckRequest, observation: &Observation, policy: &CaaPolicy, role: Role) -> Determination {
+    judge_with(request, observation, policy, &Suffixes::default(), role)
+}
+
+/// The same with suffix lists besides the built-in one.
+#[must_use]
+pub fn judge_with(
+    request: &CheckRequest,
+    observation: &Observation,
+    policy: &CaaPolicy,
+    suffixes: &Suffixes,
+    role: Role,
+) -> Determination {
     let unfit = if role == Role::Primary && observation.dnssec == DnssecMode::None {
         Some(LookupFailure::NotValidated)
     } else {
@@ -156,7 +168,7 @@ pub fn judge(request: &CheckRequest, observation: &Observation, policy: &CaaPoli
             caa: request.caa.as_ref().map(|_| CaaFinding::Failed(failure)),
         };
     }
-    let control = request.control.as_ref().map(|challenge| control(request, challenge, observation, policy));
+    let control = request.control.as_ref().map(|challenge| control(request, challenge, observation, policy, suffixes));
     let reached = observation.diagnosis.as_ref().is_some_and(|diagnosis| diagnosis.reached);
     let caa =
         request.caa.as_ref().map(|check| caa::judge(&request.identifier, check, &observation.caa, reached, policy));
@@ -165,12 +177,19 @@ pub fn judge(request: &CheckRequest, observation: &Observation, policy: &CaaPoli
 
 /// Judges control: what leads to the subject, and then the proof. What is not evidence about what was asked, by the
 /// method that was asked, is none.
-fn control(request: &CheckRequest, challenge: &Challenge, observation: &Observation, policy: &CaaPolicy) -> Finding {
+fn control(
+    request: &CheckRequest,
+    challenge: &Challenge,
+    observation: &Observation,
+    policy: &CaaPolicy,
+    suffixes: &Suffixes,
+) -> Finding {
     // A request is parsed so that this cannot be; one read back from a forged journal was not.
-    if !derivation::is_lawful(&request.identifier, request.derivation.as_ref(), challenge.method) {
+    let is_lawful = derivation::is_lawful(&request.identifier, request.derivation.as_ref(), challenge.method);
+    if !is_lawful || request.holds_its_value() {
         return Finding::Failed(LookupFailure::NotObserved);
     }
-    match derivation::judge(request, &observation.derivation) {
+    match derivation::judge(request, &observation.derivation, suffixes) {
         Finding::Confirmed => proof(request, challenge, observation, policy),
         other => other,
     }
@@ -316,7 +335,7 @@ mod tests {
             identifier,
             derivation: None,
             control: Some(Challenge { method, proof: Proof::KeyAuthorization(key) }),
-            caa: Some(CaaCheck { account_uri: None, method: Some(method) }),
+            caa: Some(CaaCheck { account_uri: None, method: Some(method), section: None }),
             sibling_digests: Vec::new(),
         }
     }

@@ -50,7 +50,7 @@ pub(super) fn wrong_record(request: &CheckRequest, lookup: &DnsLookup, fault: &P
             "an issuer domain name of this CA in lower case".to_owned(),
             format!("accounturi={}", shown(account_uri)),
         ];
-        if request.identifier.is_wildcard() {
+        if request.identifier.is_wildcard() || request.is_pruned() {
             parts.push("policy=wildcard".to_owned());
         }
         details.push(format!("Wanted are {}, with a semicolon between them.", list(&parts)));
@@ -78,7 +78,7 @@ fn reason_in_words(reason: &PersistReason) -> String {
             "has a persistUntil that is no decimal number of seconds since 1970-01-01".to_owned()
         }
         PersistReason::WildcardNotAllowed => {
-            "is for this account but does not allow wildcards, for want of policy=wildcard".to_owned()
+            "is for this account but not for wildcards and names below its own, for want of policy=wildcard".to_owned()
         }
         PersistReason::Expired { until } => {
             let when = jiff::Timestamp::from_second(*until).map(|time| format!(", {time}")).unwrap_or_default();

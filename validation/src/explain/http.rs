@@ -12,7 +12,7 @@ use crate::{
         limits::{PACE_GRACE_MS, PACE_OCTETS_PER_SECOND_MIN},
         octets::Octets,
     },
-    check::dcv::http01::BodyFault,
+    check::dcv::{http01::BodyFault, website},
     observation::{
         ControlObservation, DnsLookup, DnsOutcome, HttpFailure, HttpHop, HttpObservation, HttpOutcome, HttpTry,
         NetworkError, Observation, RedirectReason, RedirectRefusal, TlsFailure, TryEnd, UnusedReason,
@@ -21,8 +21,18 @@ use crate::{
     request::{Challenge, CheckRequest},
 };
 
+/// Whether the first URL is one of website-change.
+pub(super) fn is_website_change(seen: &HttpObservation) -> bool {
+    seen.hops.first().is_some_and(|hop| hop.url.contains(website::FOLDER))
+}
+
+/// Where the first URL's file lies.
+fn folder(seen: &HttpObservation) -> &'static str {
+    if is_website_change(seen) { website::FOLDER } else { CHALLENGE_DIRECTORY }
+}
+
 const CHALLENGE_DIRECTORY: &str = "/.well-known/acme-challenge/";
-const OPEN_TO_ALL: &str = "Open port 80 for /.well-known/acme-challenge/ to the whole Internet, or use a DNS method.";
+const OPEN_TO_ALL: &str = "to the whole Internet, or use a DNS method.";
 
 /// The connection that decided.
 pub(super) fn last_try(seen: &HttpObservation) -> Option<&HttpTry> {
@@ -94,7 +104,7 @@ fn names_acme_application(body: &Octets) -> bool {
 const ACME_FIREWALL: &str = "Application-aware firewalls do this; allow the ACME application on it.";
 
 /// A status other than 200.
-pub(super) fn wrong_status(seen: &HttpObservation, status: u16) -> Cause {
+pub(super) fn wrong_status(seen: &HttpObservation, status: u16, wanted: &str) -> Cause {
     let body = response_body(seen);
     let html = is_html(seen, &body);
     let page = if html { " with an HTML page" } else { "" };
@@ -106,12 +116,19 @@ pub(super) fn wrong_status(seen: &HttpObservation, status: u16) -> Cause {
     cause.details.push(match status {
         301 | 302 | 307 | 308 => "It is a redirect without a usable Location.".to_owned(),
         300..=399 => format!("Status {status} is not followed; only 301, 302, 307 and 308 are."),
-        _ => "Status 200 with exactly the key authorization as its body is required; the body of another status is not looked at.".to_owned(),
+        _ => format!(
+            "Status 200 with {} is required; the body of another status is not looked at.",
+            if wanted == KEY_AUTHORIZATION {
+                "exactly the key authorization as its body".to_owned()
+            } else {
+                format!("the {wanted} in its body")
+            }
+        ),
     });
     if names_acme_application(&body) {
         cause.details.push(format!("The page speaks of 'acme-protocol'. {ACME_FIREWALL}"));
     } else if filter {
-        cause.details.push(format!("Exempt {CHALLENGE_DIRECTORY} from bot protection and access rules."));
+        cause.details.push(format!("Exempt {} from bot protection and access rules.", folder(seen)));
     }
     other_family(seen, &mut cause);
     cause
@@ -437,7 +454,8 @@ fn not_answered(seen: &HttpObservation) -> Cause {
     if firewall {
         cause.details.push(ACME_FIREWALL.to_owned());
     } else if whose.0 == Blame::Filter {
-        cause.details.push(OPEN_TO_ALL.to_owned());
+        let port = last_try(seen).map_or(80, |last| last.address.port());
+        cause.details.push(format!("Open port {port} for {} {OPEN_TO_ALL}", folder(seen)));
     }
     cause
 }

@@ -26,7 +26,7 @@ use self::{
 };
 use crate::{
     base::perspective::{Perspective, Role},
-    check::{Contradiction, Determination, Finding, LookupFailure, caa::CaaFinding},
+    check::{Contradiction, Determination, Finding, LookupFailure, caa::CaaFinding, dcv::registry::Row},
     observation::{
         BudgetExhausted, ControlObservation, Diagnosis, DnsFailure, DnsLookup, DnsOutcome, DnssecFault, HttpFailure,
         Observation, TcpReason, TlsProbeFailure,
@@ -174,7 +174,7 @@ pub fn explain(request: &CheckRequest, verdict: &Verdict, seen: &[Seen<'_>]) -> 
     let mut explanation = match verdict {
         Verdict::Corroborated(figures) => passed(request, figures, seen),
         Verdict::Refused { refusal: Refusal::Primary(_), .. } => primary_refused(request, seen),
-        Verdict::Refused { refusal: Refusal::MethodEnded, .. } => method_ended(request, seen),
+        Verdict::Refused { refusal: Refusal::MethodEnded, .. } => method_ended(&[], seen),
         Verdict::Refused { refusal: Refusal::Quorum(shortfall), figures } => {
             not_corroborated(request, *shortfall, figures.as_ref(), seen)
         }
@@ -258,7 +258,7 @@ fn control_cause(request: &CheckRequest, finding: &Finding, observation: Option<
         (Finding::Confirmed, _) => return None,
         (Finding::Failed(LookupFailure::NotValidated), _) => Cause::not_validated(),
         (Finding::Contradicted(Contradiction::Status(status)), ControlObservation::Http(fetch)) => {
-            http::wrong_status(fetch, *status)
+            http::wrong_status(fetch, *status, http::wanted(request))
         }
         (Finding::Contradicted(Contradiction::Body(fault)), ControlObservation::Http(fetch)) => {
             http::wrong_body(fetch, *fault, http::wanted(request))
@@ -367,9 +367,11 @@ fn primary_refused(request: &CheckRequest, seen: &[Seen<'_>]) -> Explanation {
     refused(&cause, sentences.join(" "), resolver_warnings(seen))
 }
 
-/// Whatever was found: the method may not be used any more.
-fn method_ended(request: &CheckRequest, seen: &[Seen<'_>]) -> Explanation {
-    let methods: Vec<String> = request.rows().filter(|row| row.ends.is_some()).map(ToString::to_string).collect();
+/// Whatever was found: the methods may not be used any more.
+#[must_use]
+pub fn method_ended(ended: &[&Row], seen: &[Seen<'_>]) -> Explanation {
+    let methods: Vec<String> = ended.iter().map(ToString::to_string).collect();
+    let methods = if methods.is_empty() { vec!["the method".to_owned()] } else { methods };
     Explanation {
         problem: Some(ProblemKind::Malformed),
         blame: Some(Blame::Request),

@@ -109,7 +109,7 @@ pub(super) fn astray(request: &CheckRequest, observation: &Observation, fault: D
             cause(format!("no alias of {first} leads to {name}"), details)
         }
         DerivationFault::BeyondBase => cause(
-            format!("the name {name} lies above the base domain of the name that {first} is an alias of"),
+            format!("the name {name} lies above the base domain of {first}, or of the name that it is an alias of"),
             vec!["Labels may be dropped down to the base domain only.".to_owned()],
         ),
         DerivationFault::NoName => cause(format!("no PTR was found at {first}"), Vec::new()),
@@ -126,6 +126,10 @@ pub(super) fn astray(request: &CheckRequest, observation: &Observation, fault: D
             };
             cause(format!("the host {name} is not a mail host of {first}"), details)
         }
+        DerivationFault::LaterHost => cause(
+            format!("the host {name} is a mail host of {first}, and others come before it"),
+            listed("Its mail hosts are, with their preference"),
+        ),
         DerivationFault::HostIsAlias => cause(
             format!("the mail host {name} is an alias, or that could not be told"),
             vec!["A name in an MX record must not be an alias (RFC 2181 §10.3).".to_owned()],
@@ -142,7 +146,7 @@ pub(super) fn failed_on_the_way<'a>(request: &CheckRequest, observation: &'a Obs
 fn names_found(lookup: &DnsLookup) -> Vec<String> {
     let DnsOutcome::Answer(set) = &lookup.outcome else { return Vec::new() };
     let name = |rdata: &Octets| match lookup.rtype {
-        RecordType::Mx => names::of_mx(rdata.as_slice()),
+        RecordType::Mx => names::of_mx(rdata.as_slice()).map(|(preference, host)| format!("{host} ({preference})")),
         _ => names::of_cname(rdata.as_slice()),
     };
     set.rdata.iter().filter_map(name).take(NAMES_SHOWN).collect()

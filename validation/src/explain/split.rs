@@ -99,6 +99,9 @@ fn proof(seen: &Seen<'_>) -> (&'static str, &'static str) {
         Some(ControlObservation::Tls(_)) => {
             ("the challenge certificate", "Let every host show the challenge certificate.")
         }
+        Some(ControlObservation::Http(fetch)) if http::is_website_change(fetch) => {
+            ("the random value", "Copy the file to every host or redirect it to one.")
+        }
         _ => ("the token", "Copy the challenge to every host or redirect it to one."),
     }
 }

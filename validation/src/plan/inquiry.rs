@@ -106,13 +106,13 @@ pub fn is_at_or_below(name: &str, above: &str) -> bool {
     name.strip_suffix(above).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
-/// The target of the one CNAME that a CNAME lookup found at the very name asked.
+/// The target of the one CNAME, perhaps repeated, that a CNAME lookup found at the very name asked.
 #[must_use]
 pub fn alias_target(lookup: &DnsLookup) -> Option<String> {
     match &lookup.outcome {
         DnsOutcome::Answer(set) if set.aliases.is_empty() && lookup.rtype == RecordType::Cname => {
             match set.rdata.as_slice() {
-                [one] => names::of_cname(one.as_slice()),
+                [one, again @ ..] if again.iter().all(|other| other == one) => names::of_cname(one.as_slice()),
                 _ => None,
             }
         }

@@ -14,7 +14,7 @@ use crate::{
     base::limits::{HTTP_BODY_BYTES_MAX, WEBSITE_BODY_BYTES_MAX},
     check::dcv::{Method, dns_account01, dns_persist01, website},
     observation::RecordType,
-    request::{CheckRequest, Identifier, Proof},
+    request::{Challenge, CheckRequest, Identifier, Proof},
 };
 
 /// What to look up.
@@ -237,6 +237,11 @@ impl Plan {
             (Some(_), Some(name)) => name.tree_climb().map(str::to_owned).collect(),
             _ => Vec::new(),
         };
+        // What a wrong value of another method looks like is not known here, and so not when to ask.
+        let hinted = |challenge: &Challenge| {
+            matches!(challenge.method, Method::Dns01 | Method::DnsAccount01 | Method::DnsPersist01)
+        };
+        let sibling = sibling.filter(|_| request.control.as_ref().is_some_and(hinted));
         let hints = match (&control, sibling) {
             (Some(ControlPlan::Dns(Inquiry::Records { name, rtype: RecordType::Txt })), Some(sibling)) => {
                 hints(request, name, sibling)

@@ -164,7 +164,7 @@ impl RandomValue {
 }
 
 /// A challenge as it stands in JSON and in requests.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub(super) struct ChallengeFields {
     pub(super) method: Option<Method>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -301,7 +301,9 @@ impl TryFrom<ChallengeFields> for Challenge {
 
     fn try_from(fields: ChallengeFields) -> Result<Self, String> {
         let method = fields.method.ok_or_else(|| "method: missing".to_owned())?;
-        Self::of(method, fields).map_err(|field| format!("{field}: missing, and {method} needs it"))
+        let challenge = Self::of(method, fields).map_err(|field| format!("{field}: missing, and {method} needs it"))?;
+        challenge.check().map_err(|error| error.to_string())?;
+        Ok(challenge)
     }
 }
 

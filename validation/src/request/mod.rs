@@ -36,8 +36,8 @@ use crate::{
     problem::ProblemKind,
 };
 
-/// A request as written in a bulk file or an API call.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// A request as written in a bulk file or an API call. It prints no secret.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawRequest {
     /// The caller's name for it.
@@ -93,6 +93,14 @@ pub struct RawRequest {
     /// SHA-256 values in base64url that other authorizations of the same order expect at the same name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sibling_digests: Vec<String>,
+}
+
+impl fmt::Debug for RawRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("RawRequest");
+        shown.field("id", &self.id).field("identifier", &self.identifier).field("method", &self.method);
+        shown.finish_non_exhaustive()
+    }
 }
 
 /// The caller's name for a request.
@@ -221,6 +229,27 @@ pub struct CaaCheck {
     /// The method relied on for this name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<Method>,
+    /// The section of the method relied on, if it is one that is made elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub section: Option<String>,
+}
+
+impl CaaCheck {
+    /// What the rules say about the method relied on.
+    #[must_use]
+    pub fn row(&self) -> Option<&'static Row> {
+        let elsewhere = || registry::section(self.section.as_deref()?);
+        self.method.and_then(|method| method.row(false)).or_else(elsewhere)
+    }
+
+    /// All labels by which a `validationmethods` parameter may name it (req C15).
+    #[must_use]
+    pub fn labels(&self) -> Vec<String> {
+        match self.method {
+            Some(method) => method.caa_labels().iter().map(|label| (*label).to_owned()).collect(),
+            None => self.row().and_then(Row::caa_label).into_iter().collect(),
+        }
+    }
 }
 
 /// A request that may be carried out.
@@ -490,7 +519,7 @@ impl CheckRequest {
         let control = self.control.as_ref().and_then(|challenge| challenge.method.row(is_ip));
         let reverse = matches!(self.derivation, Some(Derivation::Reverse(_)));
         let way = reverse.then(|| registry::section(registry::REVERSE_LOOKUP)).flatten();
-        let relied_on = self.caa.as_ref().and_then(|check| check.method).and_then(|method| method.row(false));
+        let relied_on = self.caa.as_ref().and_then(CaaCheck::row);
         control.into_iter().chain(way).chain(relied_on)
     }
 

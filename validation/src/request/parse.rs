@@ -20,7 +20,9 @@ use crate::{
         suffix::Suffixes,
     },
     check::dcv::{
-        Method, derivation,
+        Method,
+        contact::is_dot_atom,
+        derivation,
         registry::{self, Row, Standing},
     },
     plan::inquiry::is_at_or_below,
@@ -77,6 +79,9 @@ impl CheckRequest {
         let request =
             Self { id, identifier, derivation, control: Some(challenge), caa, sibling_digests: raw.sibling_digests };
         check_value_is_not_in_request(&request)?;
+        if let Some(challenge) = &request.control {
+            challenge.check()?;
+        }
         Ok(request)
     }
 }
@@ -95,17 +100,22 @@ fn parse_identifier(text: &str, rules: &RequestRules) -> Result<Identifier, Requ
         }));
     }
     Ok(match text.strip_prefix("*.") {
-        Some(rest) => Identifier::Wildcard(domain_below_suffix("identifier", rest, rules)?),
+        Some(rest) => {
+            let domain = domain_below_suffix("identifier", rest, rules)?;
+            // All that the wildcard stands for would be public suffixes, by a rule such as *.kawasaki.jp (req B17).
+            if rules.suffixes.icann_base(&format!("0-0.{domain}")).is_none() {
+                let fault = NameError::PublicSuffix { name: format!("*.{domain}") };
+                return Err(RequestError::NameIn { field: "identifier", fault });
+            }
+            Identifier::Wildcard(domain)
+        }
         None => Identifier::Name(domain_below_suffix("identifier", text, rules)?),
     })
 }
 
 /// What stands before `@`: a dot-atom (RFC 5322 §3.2.3) of at most 64 octets (RFC 5321 §4.5.3.1.1).
 fn parse_local(local: &str) -> Result<String, RequestError> {
-    let is_atom = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&b) || !b.is_ascii();
-    let fits = local.len() <= 64
-        && !local.chars().any(char::is_control)
-        && local.split('.').all(|atom| !atom.is_empty() && atom.bytes().all(is_atom));
+    let fits = local.len() <= 64 && is_dot_atom(local);
     if fits { Ok(local.to_owned()) } else { Err(RequestError::Mailbox(shown(local))) }
 }
 
@@ -184,8 +194,24 @@ fn caa_alone(raw: &RawRequest, identifier: &Identifier, at: Timestamp) -> Result
             return Err(RequestError::Unexpected { field, method: "caa".to_owned() });
         }
     }
-    let method = raw.relied_on_method.as_deref().map(|m| parse_method("relied_on_method", m, at)).transpose()?;
-    Ok(CaaCheck { account_uri: raw.account_uri.clone(), method })
+    let (method, section) = match raw.relied_on_method.as_deref() {
+        None => (None, None),
+        Some(text) => relied_on(text, at)?,
+    };
+    Ok(CaaCheck { account_uri: raw.account_uri.clone(), method, section })
+}
+
+/// The method whose evidence will be relied on. It may be one that is made elsewhere, named by its section or its
+/// `ca-tbr-` label.
+fn relied_on(text: &str, at: Timestamp) -> Result<(Option<Method>, Option<String>), RequestError> {
+    let field = "relied_on_method";
+    match registry::meant(text).filter(|row| row.methods.is_empty() && row.caa_label().is_some()) {
+        Some(row) if Method::from_label(text).is_none() => {
+            check_standing(field, row, at)?;
+            Ok((None, Some(row.section.clone())))
+        }
+        _ => parse_method(field, text, at).map(|method| (Some(method), None)),
+    }
 }
 
 fn caa_with(raw: &RawRequest, identifier: &Identifier, method: Method) -> Result<Option<CaaCheck>, RequestError> {
@@ -194,7 +220,9 @@ fn caa_with(raw: &RawRequest, identifier: &Identifier, method: Method) -> Result
         Some(true) if is_address => Err(RequestError::CaaForAddress),
         Some(false) => Ok(None),
         None if is_address => Ok(None),
-        Some(true) | None => Ok(Some(CaaCheck { account_uri: raw.account_uri.clone(), method: Some(method) })),
+        Some(true) | None => {
+            Ok(Some(CaaCheck { account_uri: raw.account_uri.clone(), method: Some(method), section: None }))
+        }
     }
 }
 
@@ -302,8 +330,25 @@ fn parse_challenge(raw: &RawRequest, method: Method) -> Result<Challenge, Reques
     if let Some(field) = unexpected.map(|field| if field == "https" { "scheme" } else { field }).or(scheme) {
         return Err(RequestError::Unexpected { field, method: method.to_string() });
     }
-    let challenge =
-        Challenge::of(method, fields).map_err(|field| RequestError::Missing { field, method: method.to_string() })?;
+    Challenge::of(method, fields).map_err(|field| RequestError::Missing { field, method: method.to_string() })
+}
+
+impl Challenge {
+    /// Whether its values are such as may be asked for: of one that is parsed, and of one that is read back.
+    pub(super) fn check(&self) -> Result<(), RequestError> {
+        check_proof(self)
+    }
+}
+
+impl CheckRequest {
+    /// Whether what is asked holds the value that would confirm it, as in no request that was parsed.
+    #[must_use]
+    pub fn holds_its_value(&self) -> bool {
+        check_value_is_not_in_request(self).is_err()
+    }
+}
+
+fn check_proof(challenge: &Challenge) -> Result<(), RequestError> {
     match &challenge.proof {
         Proof::KeyAuthorization(key) | Proof::AccountName { key_authorization: key, .. } => {
             check_token(&key.token)?;
@@ -327,11 +372,11 @@ fn parse_challenge(raw: &RawRequest, method: Method) -> Result<Challenge, Reques
         }
         Proof::Contact { contact } => {
             if !challenge.contact_kind().is_some_and(|kind| kind.fits(contact)) {
-                return Err(RequestError::Contact { method, given: shown(contact) });
+                return Err(RequestError::Contact { method: challenge.method, given: shown(contact) });
             }
         }
     }
-    Ok(challenge)
+    Ok(())
 }
 
 fn parse_record_type(text: &str) -> Result<ChangeRecord, RequestError> {
@@ -358,13 +403,9 @@ fn check_random_value(value: &RandomValue) -> Result<(), RequestError> {
     if text.len() > RANDOM_VALUE_CHARS_MAX {
         return Err(RequestError::RandomValue(format!("more than {RANDOM_VALUE_CHARS_MAX} characters were given")));
     }
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.+/=".contains(&b);
     if let Some(byte) = text.bytes().find(|b| !allowed(*b)) {
-        return Err(RequestError::RandomValue(format!("'{}' is no letter, digit, '-', '_' or '.'", escape(&[byte]))));
-    }
-    let ends_well = text.bytes().next().zip(text.bytes().last());
-    if !ends_well.is_some_and(|(first, last)| first.is_ascii_alphanumeric() && last.is_ascii_alphanumeric()) {
-        return Err(RequestError::RandomValue("it does not begin and end with a letter or digit".to_owned()));
+        return Err(RequestError::RandomValue(format!("'{}' is no letter, digit, or one of -_.+/=", escape(&[byte]))));
     }
     match value.bits_at_most() {
         bits if bits < RANDOM_VALUE_BITS_MIN => {
@@ -374,13 +415,12 @@ fn check_random_value(value: &RandomValue) -> Result<(), RequestError> {
     }
 }
 
-/// A label of a CNAME's target keeps no case and has its own limits.
+/// Labels of a CNAME's target keep no case and have their own limits.
 fn check_value_fits(value: &RandomValue, record: ChangeRecord) -> Result<(), RequestError> {
-    let text = value.expose();
-    let is_label = text.len() <= LABEL_OCTETS_MAX
-        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_');
-    if record == ChangeRecord::Cname && !is_label {
-        let problem = "for a CNAME it must be a label in lower case, of at most 63 characters".to_owned();
+    let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+    let is_label = |label: &str| (1..=LABEL_OCTETS_MAX).contains(&label.len()) && label.bytes().all(is_plain);
+    if record == ChangeRecord::Cname && !value.expose().split('.').all(is_label) {
+        let problem = "for a CNAME it must be labels in lower case, of at most 63 characters each".to_owned();
         return Err(RequestError::RandomValue(problem));
     }
     Ok(())
@@ -406,7 +446,8 @@ fn check_file(file: &str) -> Result<(), RequestError> {
 /// A value that is asked for by itself would be confirmed by whoever repeats questions (`cases.md` D12, req D14).
 fn check_value_is_not_in_request(request: &CheckRequest) -> Result<(), RequestError> {
     let Some(challenge) = &request.control else { return Ok(()) };
-    let Some(value) = challenge.random_value() else { return Ok(()) };
+    // An empty one is refused for being too small.
+    let Some(value) = challenge.random_value().filter(|value| !value.expose().is_empty()) else { return Ok(()) };
     let subject = request.subject().to_string();
     let (places, length) = match &challenge.proof {
         Proof::DnsChange { prefix: Some(label), .. } => {

@@ -168,6 +168,7 @@ pub(crate) struct World {
     web: BTreeMap<(usize, SocketAddr), Web>,
     tls: TlsSettings,
     decided: Timestamp,
+    suffixes: Option<String>,
 }
 
 /// Connections made, questions asked and HTTP requests sent, by perspective.
@@ -238,7 +239,14 @@ impl World {
             web: BTreeMap::new(),
             tls: TlsSettings::new(rustls::crypto::ring::default_provider()).unwrap(),
             decided: "2026-12-20T00:00:16Z".parse().unwrap(),
+            suffixes: None,
         }
+    }
+
+    /// A suffix list besides the built-in one.
+    pub(crate) fn public_suffixes(mut self, list: &str) -> Self {
+        self.suffixes = Some(list.to_owned());
+        self
     }
 
     /// The attempt is decided at this instant, and began 16 s before.
@@ -379,7 +387,7 @@ impl World {
         self.dns.iter().rev().filter(|(p, ..)| *p == place).find_map(|(.., data)| read(data)).unwrap_or(default)
     }
 
-    fn rules(&self) -> Rules {
+    pub(crate) fn rules(&self) -> Rules {
         let perspectives = COHORT
             .iter()
             .enumerate()
@@ -403,6 +411,7 @@ impl World {
             caa: CaaPolicy { issuer_domains: vec!["ca.example".to_owned()], ..CaaPolicy::default() },
             perspectives,
             limits: self.limits,
+            public_suffixes: self.suffixes.clone(),
         };
         setup.rules().unwrap()
     }

@@ -15,7 +15,7 @@ pub mod property;
 use serde::{Deserialize, Serialize};
 
 use self::authorize::{CaaContext, CaaDecision, CaaPolicy, CaaSubject, authorize};
-use super::LookupFailure;
+use super::{LookupFailure, dcv::Method};
 use crate::{
     base::name::DomainName,
     observation::{DnsFailure, DnsLookup, DnsOutcome, RecordSet, RecordType},
@@ -141,6 +141,14 @@ fn judge_set(identifier: &Identifier, check: &CaaCheck, set: &RelevantSet<'_>, p
             },
         }),
         RelevantSet::Found(lookup, set) => {
+            let labels = check.labels();
+            let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+            // A method that is used is offered, and so its property is processed (TLS BR 2.3.1 App. A.1).
+            let policy = &CaaPolicy {
+                processes_contactemail: policy.processes_contactemail || check.method == Some(Method::ContactEmailCaa),
+                processes_contactphone: policy.processes_contactphone || check.method == Some(Method::ContactPhoneCaa),
+                ..policy.clone()
+            };
             let context = CaaContext {
                 subject: match identifier {
                     Identifier::Wildcard(_) => CaaSubject::Wildcard,
@@ -148,7 +156,7 @@ fn judge_set(identifier: &Identifier, check: &CaaCheck, set: &RelevantSet<'_>, p
                     Identifier::Name(_) | Identifier::Ip(_) => CaaSubject::Name,
                 },
                 account_uri: check.account_uri.as_deref(),
-                method_labels: check.method.map_or(&[], |method| method.caa_labels()),
+                method_labels: &labels,
             };
             let rdata: Vec<&[u8]> = set.rdata.iter().map(crate::base::octets::Octets::as_slice).collect();
             let alias_target = (set.owner != lookup.name).then(|| set.owner.clone());

@@ -62,14 +62,18 @@ impl ContactKind {
 /// One `@` outside quotation marks is not looked for: local parts are dot-atoms here (RFC 6532 §3.2).
 fn is_address(text: &str) -> bool {
     let Some((local, domain)) = text.split_once('@') else { return false };
-    let is_atom = |c: char| !c.is_ascii() || c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c);
-    let is_dot_atom = |part: &str| part.split('.').all(|atom| !atom.is_empty() && atom.chars().all(is_atom));
     let is_label = |label: &str| {
         let ends = !label.starts_with('-') && !label.ends_with('-');
-        !label.is_empty() && ends && label.chars().all(|c| !c.is_ascii() || c.is_ascii_alphanumeric() || c == '-')
+        !label.is_empty() && ends && label.chars().all(|c| c.is_alphanumeric() || c == '-')
     };
-    let no_controls = !text.chars().any(|c| c.is_control() || c.is_whitespace());
-    no_controls && is_dot_atom(local) && domain.contains('.') && domain.split('.').all(is_label)
+    is_dot_atom(local) && domain.contains('.') && domain.split('.').all(is_label)
+}
+
+/// Letters, digits and a few signs in groups with dots between them (RFC 5322 §3.2.3, RFC 6532 §3.2). Of what is no
+/// ASCII only letters and digits: marks that change the direction of text, or look like nothing, are for nobody's eyes.
+pub(crate) fn is_dot_atom(text: &str) -> bool {
+    let is_atom = |c: char| c.is_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c);
+    text.split('.').all(|atom| !atom.is_empty() && atom.chars().all(is_atom))
 }
 
 /// `+`, and digits with visual separators between them; spaces may stand between (TLS BR 2.3.1 App. A).

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Method, registry};
 use crate::{
-    base::suffix,
+    base::{octets::Octets, suffix::Suffixes},
     check::{Contradiction, Finding, LookupFailure},
     lookup::dns::names,
     observation::{DnsLookup, DnsOutcome},
@@ -35,6 +35,8 @@ pub enum DerivationFault {
     NoMail,
     /// The mail domain has hosts, and the one given is not among them.
     OtherHosts,
+    /// The one given is a host of the mail domain, and others come before it.
+    LaterHost,
     /// The mail host is an alias (RFC 2181 §10.3).
     HostIsAlias,
 }
@@ -68,9 +70,15 @@ fn is_above(name: &str, domain: &str) -> bool {
     name != domain && is_at_or_below(domain, name)
 }
 
-/// Judges the lookups that lead to the name. Confirmed if none are needed.
+/// Judges the lookups that lead to the name. Confirmed if none are needed. `suffixes` say how far labels may be dropped.
 #[must_use]
-pub fn judge(request: &CheckRequest, seen: &[DnsLookup]) -> Finding {
+pub fn judge(request: &CheckRequest, seen: &[DnsLookup], suffixes: &Suffixes) -> Finding {
+    if let Some(Derivation::Pruned(name)) = &request.derivation {
+        let base = request.identifier.domain().and_then(|domain| suffixes.icann_base(domain.as_str()));
+        if !base.is_some_and(|base| is_at_or_below(name.as_str(), base)) {
+            return Finding::Contradicted(Contradiction::Derivation(DerivationFault::BeyondBase));
+        }
+    }
     let Some(inquiry) = request.derivation_inquiry() else {
         return if seen.is_empty() { Finding::Confirmed } else { Finding::Failed(LookupFailure::NotObserved) };
     };
@@ -84,7 +92,7 @@ pub fn judge(request: &CheckRequest, seen: &[DnsLookup]) -> Finding {
     let fault = match (&request.derivation, &inquiry) {
         (Some(Derivation::Alias(name)), Inquiry::Aliases { .. }) => {
             let prunes = request.control.as_ref().and_then(|c| c.method.row(false)).is_some_and(|row| row.prune);
-            alias_fault(last, name.as_str(), prunes)
+            alias_fault(last, name.as_str(), prunes, suffixes)
         }
         (Some(Derivation::Reverse(name)), Inquiry::Records { .. }) => names_fault(last, name.as_str()),
         (Some(Derivation::MailHost(host)), Inquiry::Mail { .. }) => mail_fault(seen, host.as_str()),
@@ -93,11 +101,11 @@ pub fn judge(request: &CheckRequest, seen: &[DnsLookup]) -> Finding {
     fault.map_or(Finding::Confirmed, |fault| Finding::Contradicted(Contradiction::Derivation(fault)))
 }
 
-fn alias_fault(last: &DnsLookup, name: &str, prunes: bool) -> Option<DerivationFault> {
+fn alias_fault(last: &DnsLookup, name: &str, prunes: bool, suffixes: &Suffixes) -> Option<DerivationFault> {
     match alias_target(last) {
         Some(target) if target == name => None,
         Some(target) if prunes && is_at_or_below(&target, name) => {
-            let base = suffix::icann_base(&target);
+            let base = suffixes.icann_base(&target);
             let within = base.is_some_and(|base| is_at_or_below(name, base));
             (!within).then_some(DerivationFault::BeyondBase)
         }
@@ -111,7 +119,8 @@ fn names_fault(lookup: &DnsLookup, name: &str) -> Option<DerivationFault> {
     (!found).then_some(DerivationFault::OtherNames)
 }
 
-/// RFC 5321 §5.1: the hosts that MX names, or the domain itself if it has none.
+/// RFC 5321 §5.1: of the hosts that MX names those of the lowest preference, or the domain itself if it has none. A
+/// spare host, or a trap for spam, is not where mail is directed to (S/MIME BR §3.2.2.3).
 fn mail_fault(seen: &[DnsLookup], host: &str) -> Option<DerivationFault> {
     match seen {
         [mx] => match &mx.outcome {
@@ -123,12 +132,20 @@ fn mail_fault(seen: &[DnsLookup], host: &str) -> Option<DerivationFault> {
         },
         [mx, alias] => {
             let DnsOutcome::Answer(set) = &mx.outcome else { return Some(DerivationFault::NoMailDomain) };
-            let hosts: Vec<_> = set.rdata.iter().map(|rdata| names::of_mx(rdata.as_slice())).collect();
-            if hosts.len() == 1 && hosts[0].as_deref() == Some(".") {
+            let preference =
+                |rdata: &Octets| rdata.as_slice().first_chunk::<2>().map(|first| u16::from_be_bytes(*first));
+            let hosts: Vec<_> = set.rdata.iter().filter_map(|rdata| names::of_mx(rdata.as_slice())).collect();
+            if let ([(_, only)], 1) = (hosts.as_slice(), set.rdata.len())
+                && only == "."
+            {
                 return Some(DerivationFault::NoMail);
             }
-            if !hosts.iter().flatten().any(|found| found == host) {
-                return Some(DerivationFault::OtherHosts);
+            // One whose host cannot be read may be the first all the same.
+            let first = set.rdata.iter().filter_map(preference).min();
+            match hosts.iter().filter(|(_, found)| found == host).map(|(preference, _)| *preference).min() {
+                None => return Some(DerivationFault::OtherHosts),
+                lowest if lowest != first => return Some(DerivationFault::LaterHost),
+                Some(_) => {}
             }
             let is_plain = match &alias.outcome {
                 DnsOutcome::Nodata(denial) => denial.aliases.is_empty(),

@@ -1,6 +1,6 @@
 //! DNS change: TLS BR 2.3.1 §3.2.2.4.7 with a Random Value or Request Token (req D6).
 //!
-//! The value is all of a TXT record, a whole label of a CNAME's target, or a whole parameter value of a CAA
+//! The value is all of a TXT record, whole labels of a CNAME's target, or a whole parameter value of a CAA
 //! issue, issuewild or issuemail property. Nothing is trimmed and nothing is searched in. Case counts; in a CNAME's
 //! target, whose case no name server keeps, only values in lower case are asked for.
 
@@ -52,9 +52,10 @@ pub fn judge(value: &RandomValue, seen: &DnsLookup) -> Finding {
         DnsOutcome::Nxdomain(_) => return Finding::Contradicted(Contradiction::NoRecord { nxdomain: true }),
         DnsOutcome::Failed(failure) => return Finding::Failed(LookupFailure::dns(seen, failure)),
     };
-    let values: Vec<Vec<u8>> = set.rdata.iter().flat_map(|rdata| values(seen.rtype, rdata)).collect();
+    let label_count = value.expose().split('.').count();
+    let values: Vec<Vec<u8>> = set.rdata.iter().flat_map(|rdata| values(seen.rtype, rdata, label_count)).collect();
     let expected = value.expose().as_bytes();
-    if values.iter().any(|found| equal_in_constant_time(found, expected)) {
+    if !expected.is_empty() && values.iter().any(|found| equal_in_constant_time(found, expected)) {
         return Finding::Confirmed;
     }
     let hint = values.iter().map(|found| hint(found, expected)).min().unwrap_or(ValueHint::Other);
@@ -62,14 +63,16 @@ pub fn judge(value: &RandomValue, seen: &DnsLookup) -> Finding {
     Finding::Contradicted(Contradiction::Value(ValueFault { found, hint }))
 }
 
-/// What a record may say the value with.
-fn values(rtype: RecordType, rdata: &Octets) -> Vec<Vec<u8>> {
+/// What a record may say the value with. In a CNAME's target it is as many whole labels as the value has.
+fn values(rtype: RecordType, rdata: &Octets, label_count: usize) -> Vec<Vec<u8>> {
     let rdata = rdata.as_slice();
     match rtype {
         RecordType::Txt => joined_strings(rdata).into_iter().collect(),
         RecordType::Cname => {
             let target = names::of_cname(rdata).unwrap_or_default();
-            target.split('.').map(|label| label.as_bytes().to_vec()).collect()
+            let labels: Vec<&str> = target.split('.').collect();
+            let runs = labels.windows(label_count.clamp(1, labels.len()));
+            runs.map(|run| run.join(".").into_bytes()).collect()
         }
         RecordType::Caa => {
             let Some(property) = parse_rdata(rdata).ok() else { return Vec::new() };
@@ -91,7 +94,7 @@ fn hint(found: &[u8], expected: &[u8]) -> ValueHint {
         ValueHint::WhiteSpace
     } else if found.eq_ignore_ascii_case(expected) {
         ValueHint::Case
-    } else if found.windows(expected.len()).any(|window| window == expected) {
+    } else if !expected.is_empty() && found.windows(expected.len()).any(|window| window == expected) {
         ValueHint::Within
     } else {
         ValueHint::Other

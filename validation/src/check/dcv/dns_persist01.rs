@@ -6,9 +6,8 @@
 //! is judged alone, by its own clock, so a remote that confirms saw a fitting record with the same accounturi.
 //!
 //! Beyond the section, as the draft has it, and all of it narrower: issuer names in lower case only, no known
-//! parameter twice, `policy=wildcard` for wildcards. The draft asks for it for names below the record's too; a record
-//! is only looked for at the very name here, so that never arises. For the same reason there is no step from the name
-//! to its CNAME target (TLS BR 2.3.1 §3.2.2.4, req D1): an alias at `_validation-persist` itself is followed, as for
+//! parameter twice, `policy=wildcard` for wildcards and for names below the record's. There is no step from the name to
+//! its CNAME target (TLS BR 2.3.1 §3.2.2.4, req D1): an alias at `_validation-persist` itself is followed, as for
 //! any other record, and what stands at its end is the answer about that name.
 
 use std::{fmt, net::IpAddr};
@@ -34,7 +33,7 @@ pub struct Wanted<'a> {
     pub issuer_domains: &'a [String],
     /// The requesting account.
     pub account_uri: &'a str,
-    /// Whether the certificate would name a wildcard.
+    /// Whether the certificate would name a wildcard, or a name below the record's.
     pub wildcard: bool,
     /// When the perspective checked, by its own clock.
     pub at: Timestamp,

@@ -82,7 +82,7 @@ pub(super) fn tells(url: &str, value: &str) -> bool {
             }
         }
     }
-    decoded.windows(value.len()).any(|window| window == value.as_bytes())
+    !value.is_empty() && decoded.windows(value.len()).any(|window| window == value.as_bytes())
 }
 
 /// Exactly the key authorization, white space at the end ignored. Compared without stopping at the first
@@ -105,7 +105,7 @@ pub(super) fn is_encoded(seen: &HttpObservation) -> bool {
 }
 
 fn fault(body: &[u8], truncated: bool, encoded: bool, key: &KeyAuthorization) -> BodyFault {
-    let holds = |needle: &[u8]| body.windows(needle.len()).any(|window| window == needle);
+    let holds = |needle: &[u8]| !needle.is_empty() && body.windows(needle.len()).any(|window| window == needle);
     match shape(body, truncated, encoded) {
         BodyFault::TooLong | BodyFault::Html | BodyFault::Other if body.starts_with(key.value.as_bytes()) => {
             BodyFault::TrailingText

@@ -13,8 +13,9 @@ pub fn of_cname(rdata: &[u8]) -> Option<String> {
     Name::<&[u8]>::from_octets(rdata).ok().map(|name| text_of(&name)).filter(|text| !text.contains('\\'))
 }
 
-/// The host that MX data hold (RFC 1035 §3.3.9); `.` says that the domain has none (RFC 7505).
+/// The preference and the host that MX data hold (RFC 1035 §3.3.9); `.` says that the domain has none (RFC 7505).
 #[must_use]
-pub fn of_mx(rdata: &[u8]) -> Option<String> {
-    of_cname(rdata.get(2..)?)
+pub fn of_mx(rdata: &[u8]) -> Option<(u16, String)> {
+    let (preference, host) = rdata.split_first_chunk::<2>()?;
+    Some((u16::from_be_bytes(*preference), of_cname(host)?))
 }

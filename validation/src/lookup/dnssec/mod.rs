@@ -164,7 +164,10 @@ impl Reading {
                 let set = sets.iter().find(|set| {
                     set.section == Section::Answer && set.rtype == rtype && set.owner == last && says(set, records)
                 });
-                set_or_zone(set, last, &records.owner, &self.rtype.to_string())
+                match made_by_dname(sets, set, records) {
+                    Some(dname) => Claim::Set(dname),
+                    None => set_or_zone(set, last, &records.owner, &self.rtype.to_string()),
+                }
             }
             DnsOutcome::Nodata(_) => Claim::Denial { name: last, nonexistent: false },
             DnsOutcome::Nxdomain(_) => Claim::Denial { name: last, nonexistent: true },
@@ -289,6 +292,13 @@ impl Reading {
 fn says(set: &Rrset, records: &RecordSet) -> bool {
     let read: BTreeSet<&[u8]> = records.rdata.iter().map(|rdata| rdata.as_slice()).collect();
     read.len() == set.rdata.len() && set.rdata.iter().all(|rdata| read.contains(rdata.as_slice()))
+}
+
+/// For a CNAME that was asked for and is not signed itself: the DNAME that makes it (RFC 6672 §5.3.1).
+fn made_by_dname<'a>(sets: &'a [Rrset], set: Option<&Rrset>, records: &RecordSet) -> Option<&'a Rrset> {
+    let set = set.filter(|set| set.rtype == Rtype::CNAME && set.signatures.is_empty())?;
+    let target = set.rdata.first().filter(|_| set.rdata.len() == 1).and_then(|rdata| target_of(rdata))?;
+    find_alias(sets, &Alias { owner: records.owner.clone(), target: text_of(&target), dname: true })
 }
 
 /// The CNAME or DNAME set that makes an alias.
