@@ -229,9 +229,8 @@ mod tests {
             r#"{"identifier":"a.example","method":"dns-change","random_value":720219668315079}"#,
             r#"{"identifier":"a.example","method":"http-01","token":["720219668315079"]}"#,
         ] {
-            let [(_, Err(reason))] = lines(line, Format::JsonLines).try_into().expect("one line") else {
-                panic!("{line}")
-            };
+            let parsed = lines(line, Format::JsonLines).pop().expect("one line").1;
+            let reason = parsed.expect_err(line);
             assert!(reason.contains("invalid type, expected") && !reason.contains("7202"), "{reason}");
         }
     }

@@ -40,6 +40,7 @@ impl Bench {
         let world = World {
             dns_port: 15_400 + number,
             http_port: 18_400 + number,
+            https_port: 21_400 + number,
             slow_share: 0.0,
             ..World::new(seed, requests)
         };
