@@ -1,7 +1,7 @@
 //! TXT records that belong to an account, in words.
 
 use super::{
-    Blame, Cause, Kind, Retry, dns,
+    Cause, dns,
     text::{list, number},
 };
 use crate::{
@@ -55,16 +55,7 @@ pub(super) fn wrong_record(request: &CheckRequest, lookup: &DnsLookup, fault: &P
         }
         details.push(format!("Wanted are {}, with a semicolon between them.", list(&parts)));
     }
-    Cause {
-        problem: fault.reason.problem(),
-        blame: Blame::Record,
-        retry: Retry::Fix,
-        kind: Kind::Txt,
-        subject: None,
-        did,
-        details,
-        is_network: false,
-    }
+    Cause { problem: fault.reason.problem(), ..dns::record_cause(did, details) }
 }
 
 /// A clause whose subject is the record.

@@ -247,7 +247,7 @@ pub(super) fn no_txt(lookup: &DnsLookup, hints: &[HintObservation]) -> Cause {
     }
     details.extend(hints.iter().filter_map(|hint| hint_doubled(hint, name)));
     let did = format!("no {} was found at {name} ({exists}{version})", lookup.rtype);
-    txt_cause(did, details)
+    record_cause(did, details)
 }
 
 fn hint_wildcard(alias: &Alias, hints: &[HintObservation]) -> Option<String> {
@@ -297,7 +297,7 @@ pub(super) fn wrong_txt(lookup: &DnsLookup, fault: TxtFault) -> Cause {
     let joint = if fault.found == 1 { "and" } else { "none of them right; of one" };
     let did = format!("{found} at {}, {joint} {hint}", lookup.name);
     let details = shown_values(lookup).into_iter().collect();
-    txt_cause(did, details)
+    record_cause(did, details)
 }
 
 fn shown_values(lookup: &DnsLookup) -> Option<String> {
@@ -314,8 +314,8 @@ fn shown_values(lookup: &DnsLookup) -> Option<String> {
     Some(format!("Found{through}: {}{more}.", values.join(", ")))
 }
 
-/// TXT was answered, and what was published is not what is wanted.
-fn txt_cause(did: String, details: Vec<String>) -> Cause {
+/// A record was answered, and what was published is not what is wanted.
+pub(super) fn record_cause(did: String, details: Vec<String>) -> Cause {
     Cause {
         problem: ProblemKind::Unauthorized,
         blame: Blame::Record,

@@ -1,7 +1,8 @@
 //! Values and contacts in records, and the names that lead to them, in words.
 
 use super::{
-    Blame, Cause, Kind, Retry,
+    Cause,
+    dns::record_cause,
     text::{list, number},
 };
 use crate::{
@@ -14,25 +15,11 @@ use crate::{
     lookup::dns::names,
     observation::{DnsLookup, DnsOutcome, Observation, RecordType},
     plan::inquiry::alias_target,
-    problem::ProblemKind,
     request::{CheckRequest, Derivation, Proof},
 };
 
 /// Names that a message lists.
 const NAMES_SHOWN: usize = 4;
-
-fn cause(did: String, details: Vec<String>) -> Cause {
-    Cause {
-        problem: ProblemKind::Unauthorized,
-        blame: Blame::Record,
-        retry: Retry::Fix,
-        kind: Kind::Txt,
-        subject: None,
-        did,
-        details,
-        is_network: false,
-    }
-}
 
 /// Records of dns-change, none of which holds the value.
 pub(super) fn wrong_value(lookup: &DnsLookup, fault: ValueFault) -> Cause {
@@ -53,7 +40,7 @@ pub(super) fn wrong_value(lookup: &DnsLookup, fault: ValueFault) -> Cause {
         RecordType::Caa => "The value must be a whole parameter value of an issue, issuewild or issuemail property.",
         _ => "The value must be the whole text of a record.",
     };
-    cause(format!("{records} at {}, {joint} {hint}", lookup.name), vec![wanted.to_owned()])
+    record_cause(format!("{records} at {}, {joint} {hint}", lookup.name), vec![wanted.to_owned()])
 }
 
 /// Records for contacts, none of which is the one that was chosen.
@@ -78,7 +65,7 @@ pub(super) fn wrong_contact(request: &CheckRequest, lookups: &[DnsLookup], fault
             if property == "contactphone" { "a number such as +1 555 0100" } else { "a mail address" }
         ));
     }
-    cause(found, details)
+    record_cause(found, details)
 }
 
 /// No record at all where a contact or a value should be found by climbing.
@@ -87,7 +74,7 @@ pub(super) fn no_property(request: &CheckRequest, lookups: &[DnsLookup]) -> Caus
     let kind = request.control.as_ref().and_then(|challenge| challenge.contact_kind());
     let property = kind.map_or("contact", |kind| kind.property());
     let did = format!("no CAA record was found at {from} or above, so there is no {property}");
-    cause(did, Vec::new())
+    record_cause(did, Vec::new())
 }
 
 /// The lookups do not lead to the name that control was to be shown for.
@@ -106,31 +93,33 @@ pub(super) fn astray(request: &CheckRequest, observation: &Observation, fault: D
                 [] => vec![format!("{first} is no alias.")],
                 chain => vec![format!("The aliases found lead from {first} to {}.", chain.join(", then to "))],
             };
-            cause(format!("no alias of {first} leads to {name}"), details)
+            record_cause(format!("no alias of {first} leads to {name}"), details)
         }
-        DerivationFault::BeyondBase => cause(
+        DerivationFault::BeyondBase => record_cause(
             format!("the name {name} lies above the base domain of {first}, or of the name that it is an alias of"),
             vec!["Labels may be dropped down to the base domain only.".to_owned()],
         ),
-        DerivationFault::NoName => cause(format!("no PTR was found at {first}"), Vec::new()),
+        DerivationFault::NoName => record_cause(format!("no PTR was found at {first}"), Vec::new()),
         DerivationFault::OtherNames => {
-            cause(format!("the reverse name {first} does not lead to {name}"), listed("Found"))
+            record_cause(format!("the reverse name {first} does not lead to {name}"), listed("Found"))
         }
-        DerivationFault::NoMailDomain => cause(format!("no mail host was found for {first}"), Vec::new()),
-        DerivationFault::NoMail => cause(format!("the domain {first} takes no mail, by its MX record"), Vec::new()),
+        DerivationFault::NoMailDomain => record_cause(format!("no mail host was found for {first}"), Vec::new()),
+        DerivationFault::NoMail => {
+            record_cause(format!("the domain {first} takes no mail, by its MX record"), Vec::new())
+        }
         DerivationFault::OtherHosts => {
             let details = if found.is_empty() {
                 vec![format!("Without MX records, {first} itself is the mail host.")]
             } else {
                 listed("Its mail hosts are")
             };
-            cause(format!("the host {name} is not a mail host of {first}"), details)
+            record_cause(format!("the host {name} is not a mail host of {first}"), details)
         }
-        DerivationFault::LaterHost => cause(
+        DerivationFault::LaterHost => record_cause(
             format!("the host {name} is a mail host of {first}, and others come before it"),
             listed("Its mail hosts are, with their preference"),
         ),
-        DerivationFault::HostIsAlias => cause(
+        DerivationFault::HostIsAlias => record_cause(
             format!("the mail host {name} is an alias, or that could not be told"),
             vec!["A name in an MX record must not be an alias (RFC 2181 §10.3).".to_owned()],
         ),
