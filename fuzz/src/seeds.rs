@@ -165,7 +165,11 @@ pub fn all() -> Vec<Seed> {
         ("length", 0, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nServer: a\r\nContent-Type: text/plain\r\n\r\nright"),
         ("until_close", 0, "HTTP/1.0 200\n\nright"),
         ("redirect", 0, "HTTP/1.1 302 Found\r\nLocation: http://b.example/a?b#c\r\nContent-Length: 0\r\n\r\n"),
-        ("interim", 0, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 404 No\r\n\r\n"),
+        (
+            "interim",
+            0,
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 404 No\r\n\r\n",
+        ),
         ("no_http", 0, "SSH-2.0-OpenSSH_9.2\r\n"),
         ("two_lengths", http_response::FRAMED, "Content-Length: 5\r\nContent-Length: 6\r\n\r\nright"),
         ("gzip", http_response::FRAMED, "Content-Encoding: gzip\r\nTransfer-Encoding: gzip\r\n\r\n\x1f"),
