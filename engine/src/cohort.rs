@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt::Write as _};
 use parallax_validation::{
     base::perspective::{Perspective, Rir},
     verdict::{
-        cohort::{Cohort, DISTANCE_MARGIN_KM, DISTANCE_MIN_KM, Site, distance_matrix},
+        cohort::{Cohort, DISTANCE_MARGIN_KM, DISTANCE_MIN_KM, Site, distance_matrix, provider_key, robust},
         policy::PolicyRow,
         quorum::{Quorum, Settlement},
     },
@@ -98,9 +98,9 @@ fn losses(primary: &Perspective, remotes: &[Perspective], quorum: Quorum) -> Vec
             found.push(without(format!("AS{as_number}"), &|p| p.as_number == as_number));
         }
     }
-    for provider in all().map(|p| p.provider.to_ascii_lowercase()).collect::<BTreeSet<_>>() {
-        if shared(all().filter(|p| p.provider.eq_ignore_ascii_case(&provider)).count()) {
-            found.push(without(format!("provider {provider}"), &|p| p.provider.eq_ignore_ascii_case(&provider)));
+    for provider in all().map(provider_key).collect::<BTreeSet<_>>() {
+        if shared(all().filter(|p| provider_key(p) == provider).count()) {
+            found.push(without(format!("provider {provider}"), &|p| provider_key(p) == provider));
         }
     }
     found
@@ -180,13 +180,7 @@ pub fn plan(primary: &Perspective, remotes: &[Perspective], row: &PolicyRow, sit
     let addition = |what: String, added: Option<Rir>, violations: Vec<String>| {
         let rirs: Vec<Rir> = remotes.iter().map(|remote| remote.rir).chain(added).collect();
         let quorum = Quorum::new(row, &rirs).ok();
-        let robust = quorum.is_some_and(|quorum| {
-            let allowed = u32::from(quorum.allowed());
-            let subsets = 0..=quorum.all();
-            subsets
-                .filter(|lost| lost.count_ones() == allowed)
-                .all(|lost| quorum.settle(quorum.all() & !lost, lost) == Settlement::Corroborated)
-        });
+        let robust = quorum.is_some_and(|quorum| robust(quorum).is_ok());
         Addition {
             what,
             remotes: u8::try_from(rirs.len()).unwrap_or(u8::MAX),

@@ -316,8 +316,7 @@ impl Config {
     /// # Errors
     /// The first key at fault, or every broken rule of the cohort.
     pub fn load(path: &Path, now: Timestamp) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
-        Self::parse(&text, path, now)
+        Self::parse(&read(path)?, path, now)
     }
 
     /// The rules and perspectives of a configuration file, whether they are a lawful cohort or not.
@@ -325,9 +324,7 @@ impl Config {
     /// # Errors
     /// As [`Config::load`], without the cohort's rules.
     pub fn load_rules(path: &Path, now: Timestamp) -> Result<Rules, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
-        let file: File = toml::from_str(&text)
-            .map_err(|error| ConfigError::Toml { path: path.to_owned(), error: Box::new(error) })?;
+        let file = file_of(&read(path)?, path)?;
         let checker = Checker { path, now };
         checker.check_numbers(&file)?;
         checker.rules_of(file)
@@ -344,10 +341,16 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn parse(text: &str, path: &Path, now: Timestamp) -> Result<Self, ConfigError> {
-        let file: File = toml::from_str(text)
-            .map_err(|error| ConfigError::Toml { path: path.to_owned(), error: Box::new(error) })?;
-        Checker { path, now }.check(file)
+        Checker { path, now }.check(file_of(text, path)?)
     }
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })
+}
+
+fn file_of(text: &str, path: &Path) -> Result<File, ConfigError> {
+    toml::from_str(text).map_err(|error| ConfigError::Toml { path: path.to_owned(), error: Box::new(error) })
 }
 
 /// From when on a public suffix list is called old, days.

@@ -136,6 +136,14 @@ pub enum ReplayError {
     /// The journal.
     #[error(transparent)]
     Audit(#[from] AuditError),
+    /// A record whose evidence is missing.
+    #[error("entry {entry}, {problem}")]
+    Record {
+        /// The entry.
+        entry: u64,
+        /// What is wrong.
+        problem: String,
+    },
     /// A setup in it, or the rows given.
     #[error("entry {entry}: {problem}")]
     Setup {
@@ -168,7 +176,11 @@ pub fn replay(directory: &Path, under: Replay<'_>) -> Result<Replayed, ReplayErr
                     let problem = "its setup is not in the journal before it".to_owned();
                     return Err(ReplayError::Setup { entry, problem });
                 };
-                found.note(entry, &record, rules, under);
+                let replies = record.replies().map_err(|mismatch| {
+                    let problem = format!("{}: {mismatch}", record.request.id);
+                    ReplayError::Record { entry, problem }
+                })?;
+                found.note(entry, &record, rules, under, &replies);
             }
             Item::Late(_) => {}
         }
@@ -177,19 +189,11 @@ pub fn replay(directory: &Path, under: Replay<'_>) -> Result<Replayed, ReplayErr
 }
 
 impl Replayed {
-    fn note(&mut self, entry: u64, record: &Record, rules: &Rules, under: Replay<'_>) {
+    fn note(&mut self, entry: u64, record: &Record, rules: &Rules, under: Replay<'_>, replies: &[Reply]) {
         self.records += 1;
         self.corroborated += u64::from(record.verdict.permits());
-        let replies: Vec<Reply> = record
-            .perspectives
-            .iter()
-            .map(|part| match &part.observation {
-                Some(observation) => Reply::Observed(observation.clone()),
-                None => Reply::None(part.state),
-            })
-            .collect();
         let (started, decided) = under.at.map_or((record.started, record.decided), |at| (at, at));
-        let evaluation = evaluate(rules, &record.request, started, decided, &replies);
+        let evaluation = evaluate(rules, &record.request, started, decided, replies);
         if word(&record.verdict) == word(&evaluation.verdict) {
             return;
         }

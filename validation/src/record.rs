@@ -407,6 +407,14 @@ impl Record {
         }
     }
 
+    /// What came from each perspective, as recorded.
+    ///
+    /// # Errors
+    /// A state that needs evidence, without any.
+    pub fn replies(&self) -> Result<Vec<Reply>, Mismatch> {
+        self.perspectives.iter().map(reply_of).collect()
+    }
+
     /// Judges the evidence and decides again, and compares.
     ///
     /// # Errors
@@ -421,7 +429,7 @@ impl Record {
         if !self.perspectives.iter().map(|p| &p.perspective).eq(rules.setup.perspectives.iter().map(|p| &p.id)) {
             return Err(Mismatch::Perspectives);
         }
-        let replies = self.perspectives.iter().map(reply_of).collect::<Result<Vec<_>, _>>()?;
+        let replies = self.replies()?;
         let again = Self::new(rules, self.attempt, &self.request, self.started, self.decided, replies);
         for (recorded, recomputed) in self.perspectives.iter().zip(&again.perspectives) {
             if summary(recorded) != summary(recomputed) {

@@ -15,8 +15,7 @@ const ANY_LABEL: &str = "0-0";
 
 /// The base domain of a name by the built-in list's ICANN part: one label below the public suffix. None if the name
 /// is a suffix itself.
-#[must_use]
-pub fn icann_base(name: &str) -> Option<&str> {
+fn icann_base(name: &str) -> Option<&str> {
     base_in(&psl::List, name)
 }
 

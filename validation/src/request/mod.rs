@@ -244,9 +244,9 @@ impl CaaCheck {
 
     /// All labels by which a `validationmethods` parameter may name it (req C15).
     #[must_use]
-    pub fn labels(&self) -> Vec<String> {
+    pub fn labels(&self) -> Cow<'static, [&'static str]> {
         match self.method {
-            Some(method) => method.caa_labels().iter().map(|label| (*label).to_owned()).collect(),
+            Some(method) => Cow::Borrowed(method.caa_labels()),
             None => self.row().and_then(Row::caa_label).into_iter().collect(),
         }
     }

@@ -220,7 +220,8 @@ impl Diversity {
 }
 
 /// One provider, however its name is spelled.
-fn provider_key(perspective: &Perspective) -> String {
+#[must_use]
+pub fn provider_key(perspective: &Perspective) -> String {
     perspective.provider.trim().to_lowercase()
 }
 
@@ -411,10 +412,15 @@ fn resolver_regions(all: &[&Perspective]) -> Vec<CohortViolation> {
         .collect()
 }
 
+/// The quorum, if losing as many as may fail can never break the rule about regions (req A5).
+///
 /// With two regions required this is A5's `n - count(r) ≥ allowed(n) + 1` for every region `r`: the
 /// remotes outside the fullest region outnumber the tolerated losses. With m regions it is said of the
 /// m - 1 fullest, and without an RIR rule there is nothing to break.
-fn robust(quorum: Quorum) -> Result<Quorum, CohortViolation> {
+///
+/// # Errors
+/// The regions that hold too many.
+pub fn robust(quorum: Quorum) -> Result<Quorum, CohortViolation> {
     let regions_short = usize::from(quorum.rirs_min().saturating_sub(1));
     if regions_short == 0 {
         return Ok(quorum);

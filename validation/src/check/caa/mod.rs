@@ -12,6 +12,8 @@ pub mod authorize;
 pub mod failure;
 pub mod property;
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use self::authorize::{CaaContext, CaaDecision, CaaPolicy, CaaSubject, authorize};
@@ -142,12 +144,15 @@ fn judge_set(identifier: &Identifier, check: &CaaCheck, set: &RelevantSet<'_>, p
         }),
         RelevantSet::Found(lookup, set) => {
             let labels = check.labels();
-            let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
             // A method that is used is offered, and so its property is processed (TLS BR 2.3.1 App. A.1).
-            let policy = &CaaPolicy {
-                processes_contactemail: policy.processes_contactemail || check.method == Some(Method::ContactEmailCaa),
-                processes_contactphone: policy.processes_contactphone || check.method == Some(Method::ContactPhoneCaa),
-                ..policy.clone()
+            let policy = match check.method {
+                Some(Method::ContactEmailCaa) => {
+                    Cow::Owned(CaaPolicy { processes_contactemail: true, ..policy.clone() })
+                }
+                Some(Method::ContactPhoneCaa) => {
+                    Cow::Owned(CaaPolicy { processes_contactphone: true, ..policy.clone() })
+                }
+                _ => Cow::Borrowed(policy),
             };
             let context = CaaContext {
                 subject: match identifier {
@@ -163,7 +168,7 @@ fn judge_set(identifier: &Identifier, check: &CaaCheck, set: &RelevantSet<'_>, p
             CaaFinding::Decided {
                 level: lookup.name.clone(),
                 alias_target,
-                decision: authorize(&rdata, policy, &context),
+                decision: authorize(&rdata, &policy, &context),
             }
         }
     }

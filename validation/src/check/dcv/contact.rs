@@ -20,7 +20,7 @@ use crate::{
     observation::{DnsLookup, DnsOutcome},
 };
 
-/// Octets of a contact.
+/// Octets of a contact (RFC 5321 §4.5.3.1.3, without the brackets).
 pub const CONTACT_BYTES_MAX: usize = 254;
 
 /// A way to reach somebody.
@@ -52,10 +52,11 @@ impl ContactKind {
     /// Whether a text is one of those.
     #[must_use]
     pub fn fits(self, text: &str) -> bool {
-        match self {
+        let is_one = match self {
             Self::Email => is_address(text),
             Self::Phone => is_global_number(text),
-        }
+        };
+        is_one && text.len() <= CONTACT_BYTES_MAX
     }
 }
 
@@ -173,5 +174,8 @@ mod tests {
         ] {
             assert_eq!(kind.fits(text), fits, "{text}");
         }
+        let of_length = |length: usize| format!("{}@customer.example", "a".repeat(length - 17));
+        assert!(ContactKind::Email.fits(&of_length(CONTACT_BYTES_MAX)));
+        assert!(!ContactKind::Email.fits(&of_length(CONTACT_BYTES_MAX + 1)));
     }
 }

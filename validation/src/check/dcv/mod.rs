@@ -55,14 +55,22 @@ pub enum Method {
     ContactPhoneTxt,
 }
 
-/// Labels for `validationmethods`, by the order of [`Method::ALL`].
-static CAA_LABELS: LazyLock<Vec<Vec<&'static str>>> = LazyLock::new(|| {
-    let of = |method: Method| {
+/// What the registry says about a method, looked up once.
+struct Known {
+    for_names: Option<&'static Row>,
+    for_addresses: Option<&'static Row>,
+    caa_labels: Vec<&'static str>,
+}
+
+/// By the order of [`Method::ALL`].
+static KNOWN: LazyLock<[Known; Method::ALL.len()]> = LazyLock::new(|| {
+    Method::ALL.map(|method| {
+        let for_names = registry::row(method.label(), false);
         let registered = method.is_acme().then_some(method.label());
-        let by_number = method.row(false).and_then(Row::caa_label).map(|label| &*String::leak(label));
-        registered.into_iter().chain(by_number).collect()
-    };
-    Method::ALL.into_iter().map(of).collect()
+        let by_number = for_names.and_then(Row::caa_label);
+        let caa_labels = registered.into_iter().chain(by_number).collect();
+        Known { for_names, for_addresses: registry::row(method.label(), true), caa_labels }
+    })
 });
 
 impl Method {
@@ -123,14 +131,18 @@ impl Method {
     /// req C15).
     #[must_use]
     pub fn caa_labels(self) -> &'static [&'static str] {
-        let at = Self::ALL.iter().position(|method| *method == self);
-        at.and_then(|at| CAA_LABELS.get(at)).map_or(&[], Vec::as_slice)
+        self.known().map_or(&[], |known| &known.caa_labels)
     }
 
     /// What the rules say about it for a name, or for an address; none if it is not for those.
     #[must_use]
     pub fn row(self, identifier_is_ip: bool) -> Option<&'static Row> {
-        registry::row(self.label(), identifier_is_ip)
+        let known = self.known()?;
+        if identifier_is_ip { known.for_addresses } else { known.for_names }
+    }
+
+    fn known(self) -> Option<&'static Known> {
+        KNOWN.get(Self::ALL.iter().position(|method| *method == self)?)
     }
 
     /// Whether it may validate a wildcard (req D1, D18).

@@ -9,7 +9,11 @@ use serde::Deserialize;
 
 static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
     let table: Table = toml::from_str(include_str!("methods.toml")).expect("methods.toml is checked by a test");
-    table.row
+    let mut rows = table.row;
+    for row in &mut rows {
+        row.caa_label = row.section.strip_prefix("3.2.2.4.").map(|number| format!("ca-tbr-{number}"));
+    }
+    rows
 });
 
 /// The section about reverse lookups, which is a step before another method (TLS BR 2.3.1 §3.2.2.5.3).
@@ -60,6 +64,8 @@ pub struct Row {
     pub reuse_days: Option<u16>,
     /// Why a method that is in force is not offered here.
     pub outside: Option<String>,
+    #[serde(skip)]
+    caa_label: Option<String>,
 }
 
 fn instant<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
@@ -101,8 +107,8 @@ impl Row {
     /// The label for `validationmethods` made from the number of its sub-section (TLS BR 2.3.1 §4.2.2.1.2, req C15);
     /// none for addresses, which have no CAA.
     #[must_use]
-    pub fn caa_label(&self) -> Option<String> {
-        self.section.strip_prefix("3.2.2.4.").map(|number| format!("ca-tbr-{number}"))
+    pub fn caa_label(&self) -> Option<&str> {
+        self.caa_label.as_deref()
     }
 }
 
@@ -134,7 +140,7 @@ pub fn section(section: &str) -> Option<&'static Row> {
 /// The row somebody means who writes its section or its `ca-tbr-` label where a method is wanted.
 #[must_use]
 pub fn meant(text: &str) -> Option<&'static Row> {
-    ROWS.iter().find(|row| row.section == text || row.caa_label().is_some_and(|label| label == text))
+    ROWS.iter().find(|row| row.section == text || row.caa_label() == Some(text))
 }
 
 /// A day, as the rules write it.
