@@ -3,9 +3,8 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use parallax_benches::{checksum, decided, record, replies, request, rules, started};
+use parallax_benches::{checksum, decided, record, replies, request, rules, started, terms};
 use parallax_validation::{
-    base::attempt::AttemptId,
     check::dcv::Method,
     record::{Record, Reply, Rules, evaluate},
     verdict::{
@@ -16,7 +15,7 @@ use parallax_validation::{
 
 fn benches(criterion: &mut Criterion) {
     let rules = rules();
-    let (quorum, _) = rules.quorum(started(), decided()).expect("five remotes do");
+    let (quorum, _) = rules.quorum(&[0, 1, 2, 3, 4, 5], started(), decided()).expect("five remotes do");
     bench_settle(criterion, quorum);
     bench_decide(criterion, &rules, quorum);
     bench_record(criterion, &rules);
@@ -56,7 +55,7 @@ fn bench_decide(criterion: &mut Criterion, rules: &Rules, quorum: Quorum) {
     let mut replies = replies(Method::Http01);
     replies[5] = Reply::None(PerspectiveState::TimedOut);
     let request = request(Method::Http01);
-    let answers = evaluate(rules, &request, started(), decided(), &replies).answers;
+    let answers = evaluate(rules, &terms(&request), decided(), &replies).answers;
     let verdict = decide(&quorum, &answers[0], &answers[1..]);
     let Verdict::Corroborated(figures) = &verdict else { panic!("four of five suffice: {verdict:?}") };
     for figure in [figures.control.as_ref(), figures.caa.as_ref(), Some(&figures.joint)] {
@@ -84,11 +83,11 @@ fn bench_record(criterion: &mut Criterion, rules: &Rules) {
     assert!(forged.recompute(rules).is_err(), "evidence is judged again");
     checksum("decide/record", &record);
 
-    let (attempt, started, decided) = (AttemptId(1), started(), decided());
+    let (terms, decided) = (terms(&request), decided());
     criterion.bench_function("decide/record_new", |bencher| {
         bencher.iter_batched(
             || replies.clone(),
-            |replies| Record::new(rules, attempt, black_box(&request), started, decided, replies),
+            |replies| Record::new(rules, black_box(&terms), decided, replies),
             BatchSize::SmallInput,
         );
     });

@@ -15,7 +15,7 @@ const BATCH: u64 = 256;
 
 fn benches(criterion: &mut Criterion) {
     let rules = rules();
-    let (quorum, _) = rules.quorum(started(), decided()).expect("five remotes do");
+    let (quorum, _) = rules.quorum(&[0, 1, 2, 3, 4, 5], started(), decided()).expect("five remotes do");
     let readiness = Readiness { quorum, await_all_on_refusal: true, primary_first: true };
     let seen = observation(Method::Http01);
     check(readiness, &seen);

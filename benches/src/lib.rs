@@ -26,7 +26,7 @@ use parallax_validation::{
         TlsOutcome, TlsTry, TlsTryEnd, TlsVersion, TryEnd, UnusedAddress, UnusedReason,
     },
     plan::ControlPlan,
-    record::{Record, Reply, Rules},
+    record::{Record, Reply, Rules, Terms},
     request::{Challenge, CheckRequest, RawRequest},
 };
 
@@ -181,8 +181,15 @@ pub fn replies(method: Method) -> Vec<Reply> {
 /// The record of an http-01 attempt that all six perspectives confirm.
 #[must_use]
 pub fn record(rules: &Rules) -> Record {
+    let request = request(Method::Http01);
+    Record::new(rules, &terms(&request), decided(), replies(Method::Http01))
+}
+
+/// The terms of an attempt of all six perspectives.
+#[must_use]
+pub fn terms(request: &CheckRequest) -> Terms<'_> {
     let attempt = AttemptId(0x0123_4567_89ab_cdef_0011_2233_4455_6677);
-    Record::new(rules, attempt, &request(Method::Http01), started(), decided(), replies(Method::Http01))
+    Terms { attempt, request, started: started(), members: &[0, 1, 2, 3, 4, 5], seed: None, restart: None }
 }
 
 /// RDATA of a small CAA set: this CA, another one, no wildcards, and whom to tell.

@@ -8,13 +8,13 @@ use std::{
 };
 
 use parallax_validation::{
-    base::octets::escape,
-    record::{LateEntry, Record, Rules, Setup, SetupError},
+    base::{attempt::AttemptId, octets::escape},
+    record::{LateEntry, Record, RejectedEntry, Rules, Setup},
 };
 use thiserror::Error;
 
 use crate::{
-    corroborate::{ENTRY_LATE, ENTRY_RECORD, ENTRY_SETUP},
+    corroborate::{ENTRY_LATE, ENTRY_RECORD, ENTRY_REJECTED, ENTRY_SETUP, ENTRY_TRIAL},
     journal::{Cut, Entry, JournalError, Reader},
 };
 
@@ -27,6 +27,10 @@ pub enum Item {
     Record(Box<Record>),
     /// An answer that came after its verdict.
     Late(Box<LateEntry>),
+    /// An answer of a perspective on trial.
+    Trial(Box<LateEntry>),
+    /// A report that did not count.
+    Rejected(Box<RejectedEntry>),
 }
 
 /// A journal that cannot be read, or does not hold what it should.
@@ -92,6 +96,8 @@ pub(crate) fn read_item(entry: &Entry) -> Result<Item, AuditError> {
         ENTRY_SETUP => serde_json::from_slice(&entry.payload).map(Item::Setup).map_err(json),
         ENTRY_RECORD => serde_json::from_slice(&entry.payload).map(Item::Record).map_err(json),
         ENTRY_LATE => serde_json::from_slice(&entry.payload).map(Item::Late).map_err(json),
+        ENTRY_TRIAL => serde_json::from_slice(&entry.payload).map(Item::Trial).map_err(json),
+        ENTRY_REJECTED => serde_json::from_slice(&entry.payload).map(Item::Rejected).map_err(json),
         other => Err(problem(format!("kind {other} is not known to this version"))),
     }
 }
@@ -105,6 +111,12 @@ pub struct Verification {
     pub corroborated: u64,
     /// Late answers.
     pub late: u64,
+    /// Answers of perspectives on trial.
+    pub trials: u64,
+    /// Reports that did not count.
+    pub rejected_reports: u64,
+    /// Attempts whose outcome was not released, since the process started afresh.
+    pub restarted: u64,
     /// Entries whose recomputation differs, with the reason.
     pub mismatches: Vec<String>,
     /// Request ids with more than one record.
@@ -186,9 +198,7 @@ fn hand_out(
             let Item::Setup(setup) = read_item(&entry)? else { continue };
             match setup.rules() {
                 Ok(rules) => setups.keep(entry.sequence, rules),
-                Err(error @ (SetupError::Policy(_) | SetupError::Suffixes(_) | SetupError::Perspectives)) => {
-                    unusable.push((entry.sequence, format!("entry {}: {error}", entry.sequence)));
-                }
+                Err(error) => unusable.push((entry.sequence, format!("entry {}: {error}", entry.sequence))),
             }
             continue;
         }
@@ -229,6 +239,18 @@ struct Part {
     /// The first entry that cannot be read.
     failure: Option<(u64, AuditError)>,
     seen: HashMap<String, u32>,
+    /// Attempts after which the process started afresh.
+    restarted: HashMap<AttemptId, Link>,
+    /// Attempts that follow another, with their own entries and what they follow.
+    followers: Vec<(u64, AttemptId, Link)>,
+}
+
+/// What ties an attempt to the one it follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Link {
+    request: String,
+    /// The number of the restart; 0 for a first attempt.
+    number: u8,
 }
 
 /// Recomputes every verdict of a journal from the journal alone, on `threads` threads.
@@ -240,11 +262,16 @@ pub fn verify(directory: &Path, threads: NonZeroUsize) -> Result<Verification, A
     let mut mismatches = scanned.unusable;
     let mut found = Verification { torn_tail: scanned.torn_tail, ..Verification::default() };
     let mut seen: HashMap<String, u32> = HashMap::new();
+    let (mut restarted, mut followers) = (HashMap::new(), Vec::new());
     let mut failure: Option<(u64, AuditError)> = None;
     for part in scanned.parts {
         found.records += part.found.records;
         found.corroborated += part.found.corroborated;
         found.late += part.found.late;
+        found.trials += part.found.trials;
+        found.rejected_reports += part.found.rejected_reports;
+        restarted.extend(part.restarted);
+        followers.extend(part.followers);
         mismatches.extend(part.mismatches);
         part.seen.into_iter().for_each(|(id, count)| *seen.entry(id).or_default() += count);
         failure = [failure, part.failure].into_iter().flatten().min_by_key(|(sequence, _)| *sequence);
@@ -252,6 +279,8 @@ pub fn verify(directory: &Path, threads: NonZeroUsize) -> Result<Verification, A
     if let Some((_, error)) = failure {
         return Err(error);
     }
+    found.restarted = restarted.len() as u64;
+    mismatches.extend(broken_links(restarted, followers));
     mismatches.sort_by_key(|(sequence, _)| *sequence);
     found.mismatches = mismatches.into_iter().map(|(_, text)| text).collect();
     found.repeated = seen.into_iter().filter(|(_, count)| *count > 1).map(|(id, _)| id).collect();
@@ -259,7 +288,38 @@ pub fn verify(directory: &Path, threads: NonZeroUsize) -> Result<Verification, A
     Ok(found)
 }
 
+/// Attempts that claim to follow one that is not there, or that another follows already (req F2, E8).
+fn broken_links(
+    mut restarted: HashMap<AttemptId, Link>,
+    mut followers: Vec<(u64, AttemptId, Link)>,
+) -> Vec<(u64, String)> {
+    followers.sort_by_key(|(sequence, ..)| *sequence);
+    let mut broken = Vec::new();
+    for (sequence, predecessor, link) in followers {
+        let before = restarted.remove(&predecessor);
+        let follows =
+            |before: &Link| before.request == link.request && before.number.checked_add(1) == Some(link.number);
+        if !before.as_ref().is_some_and(follows) {
+            let request = &link.request;
+            let problem = format!("it does not follow attempt {predecessor}, which it names as the one before it");
+            broken.push((sequence, format!("entry {sequence}, {request}: {problem}")));
+        }
+    }
+    broken
+}
+
 impl Part {
+    fn note_restarts(&mut self, sequence: u64, record: &Record) {
+        let number = record.restart.map_or(0, |restart| restart.number);
+        let link = || Link { request: record.request.id.to_string(), number };
+        if record.restarted {
+            self.restarted.insert(record.attempt, link());
+        }
+        if let Some(restart) = record.restart {
+            self.followers.push((sequence, restart.predecessor, link()));
+        }
+    }
+
     fn judge(&mut self, entry: &Entry, setups: &Setups) {
         let sequence = entry.sequence;
         match read_item(entry) {
@@ -271,10 +331,15 @@ impl Part {
             }
             Ok(Item::Setup(_)) => {}
             Ok(Item::Late(_)) => self.found.late += 1,
+            Ok(Item::Trial(_)) => self.found.trials += 1,
+            Ok(Item::Rejected(entry)) => self.found.rejected_reports += 1 + entry.suppressed,
             Ok(Item::Record(record)) => {
                 self.found.records += 1;
-                self.found.corroborated += u64::from(record.verdict.permits());
-                *self.seen.entry(record.request.id.to_string()).or_default() += 1;
+                self.found.corroborated += u64::from(record.permits());
+                self.note_restarts(sequence, &record);
+                if !record.restarted {
+                    *self.seen.entry(record.request.id.to_string()).or_default() += 1;
+                }
                 let outcome = match setups.of(&record, sequence) {
                     Some(rules) => record.recompute(&rules).map_err(|mismatch| mismatch.to_string()),
                     None => Err("its setup is not in the journal before it".to_owned()),

@@ -18,8 +18,9 @@ use std::{
 
 use hdrhistogram::Histogram;
 use parallax_validation::{
+    base::perspective::PerspectiveId,
     problem::ProblemKind,
-    record::Record,
+    record::{Record, Restart},
     request::CheckRequest,
     verdict::{PerspectiveState, Refusal, Verdict},
 };
@@ -32,6 +33,7 @@ use crate::{
     corroborate::{Corroborator, EngineError, Released},
     input::{BadLine, Format, Input},
     journal::{JournalError, JournalOptions, Writer},
+    log::LogForm,
 };
 
 /// Latencies are recorded from 1 µs to this.
@@ -41,6 +43,8 @@ const BAD_LINES_QUEUED_MAX: usize = 1024;
 /// Age from which a verdict taken over from the journal is remarked on: CAA evidence lasts 8 hours (TLS BR
 /// 2.3.1 §4.2.2.1), and the time of issuing is needed too.
 const FRESH_HOURS_MAX: i64 = 7;
+/// How far records may lie ahead of the clock before it is not trusted (req A20).
+const CLOCK_AHEAD_MAX: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
 /// Differences from the expected verdicts that are listed.
 const DIFFERENCES_LISTED_MAX: usize = 20;
 
@@ -61,6 +65,8 @@ pub struct BulkOptions {
     pub expected: Option<PathBuf>,
     /// Whether progress may be drawn.
     pub progress: bool,
+    /// How what somebody may have to look at is written.
+    pub log: LogForm,
 }
 
 /// A bulk run that could not be carried out.
@@ -100,6 +106,17 @@ pub enum BulkError {
         "the journal holds a record of request '{0}' that differs from the file's; it belongs to another bulk file"
     )]
     OtherFile(String),
+    /// The clock went back, or was ahead when the journal was written.
+    #[error(
+        "the record of request '{request}' was decided at {decided}, which is still to come: the system's clock is wrong \
+         now or was then, and cannot be trusted to pick the policy row in force"
+    )]
+    Clock {
+        /// Whose record.
+        request: String,
+        /// When it says it was decided.
+        decided: jiff::Timestamp,
+    },
     /// The journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -131,7 +148,8 @@ pub struct ResultLine {
     /// Problem type of RFC 8555 §6.7.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<ProblemKind>,
-    /// `primary`, `quorum`, or `request` if nothing was sent.
+    /// `primary`, `quorum`, `method` if it has ended, `mode` if the engine may only report, or `request` if nothing was
+    /// sent.
     pub decided_by: String,
     /// The enforced figure, such as 4/5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -165,12 +183,13 @@ impl ResultLine {
         let decided_by = match &record.verdict {
             Verdict::Refused { refusal: Refusal::Primary(_), .. } => "primary",
             Verdict::Refused { refusal: Refusal::MethodEnded, .. } => "method",
+            Verdict::Refused { refusal: Refusal::ReportOnly, .. } => "mode",
             Verdict::Refused { refusal: Refusal::Quorum(_), .. } | Verdict::Corroborated(_) => "quorum",
         };
         Self {
             id: Some(record.request.id.to_string()),
             line: None,
-            verdict: if record.verdict.permits() { "pass" } else { "fail" }.to_owned(),
+            verdict: if record.permits() { "pass" } else { "fail" }.to_owned(),
             identifier: Some(record.request.identifier.to_string()),
             method: Some(record.request.method_label().to_owned()),
             problem: record.explanation.problem,
@@ -335,6 +354,10 @@ pub struct Summary {
     pub late_answers: u64,
     /// Late answers that go against a permission: an alarm.
     pub late_contradictions: u64,
+    /// Attempts whose outcome was not released, since perspectives disagreed and the process started afresh.
+    pub restarts: u64,
+    /// Reports that answer nothing that was asked: an alarm.
+    pub rejected_reports: u64,
     /// Results compared with expected ones; none if there were none to compare with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compared: Option<usize>,
@@ -411,9 +434,9 @@ pub fn run(config: &Config, options: &BulkOptions, stop: &Arc<AtomicBool>) -> Re
     }
     let committed = journal.committed_sequence();
     let mut results = Results::open(options, expected, lines_total, committed)?;
-    let answered = results.take_over(options, config.rules.digest(), committed)?;
-    let (engine, released) = Corroborator::start(config, journal)?;
-    drive(engine, &released, input, &answered, &mut results, options, stop)
+    let taken = results.take_over(options, config.rules.digest(), committed)?;
+    let (engine, released) = Corroborator::start(config, journal, Arc::new(options.log))?;
+    drive(engine, &released, input, &taken, &mut results, options, stop)
 }
 
 fn count_lines(options: &BulkOptions) -> Option<u64> {
@@ -439,7 +462,7 @@ fn drive(
     mut engine: Corroborator,
     released: &crossbeam::channel::Receiver<Vec<Released>>,
     mut input: Input<impl std::io::BufRead + Send>,
-    answered: &HashMap<String, CheckRequest>,
+    taken: &TakenOver,
     results: &mut Results,
     options: &BulkOptions,
     stop: &Arc<AtomicBool>,
@@ -449,7 +472,7 @@ fn drive(
     let (bad_in, bad_out) = crossbeam::channel::bounded(BAD_LINES_QUEUED_MAX);
     let outcome = std::thread::scope(|scope| {
         let engine_ref = &mut engine;
-        let feeder = scope.spawn(move || feed(engine_ref, &mut input, answered, &bad_in, stop, &options.file));
+        let feeder = scope.spawn(move || feed(engine_ref, &mut input, taken, &bad_in, stop, &options.file));
         let mut write_error = None;
         loop {
             for bad in bad_out.try_iter() {
@@ -490,13 +513,16 @@ fn keep_first(first: &mut Option<BulkError>, result: Result<(), BulkError>) {
 fn feed(
     engine: &mut Corroborator,
     input: &mut Input<impl std::io::BufRead>,
-    answered: &HashMap<String, CheckRequest>,
+    taken: &TakenOver,
     bad_lines: &crossbeam::channel::Sender<BadLine>,
     stop: &AtomicBool,
     path: &Path,
 ) -> Result<bool, BulkError> {
-    let fed = feed_lines(engine, input, answered, bad_lines, stop, path);
-    // Whatever became of the file, what was submitted is finished and its results are written.
+    let fed = feed_lines(engine, input, taken, bad_lines, stop, path);
+    if stop.load(Ordering::Relaxed) {
+        engine.stop();
+    }
+    // Whatever became of the file, what was begun is finished and its results are written.
     let finished = engine.finish();
     let interrupted = fed?;
     finished?;
@@ -507,7 +533,7 @@ fn feed(
 fn feed_lines(
     engine: &Corroborator,
     input: &mut Input<impl std::io::BufRead>,
-    answered: &HashMap<String, CheckRequest>,
+    taken: &TakenOver,
     bad_lines: &crossbeam::channel::Sender<BadLine>,
     stop: &AtomicBool,
     path: &Path,
@@ -523,10 +549,13 @@ fn feed_lines(
                 // The receiver outlives this thread.
                 let _ = bad_lines.send(bad);
             }
-            Some((_, Ok(request))) => match answered.get(request.id.as_str()) {
-                Some(before) if *before == request => {}
-                Some(_) => return Err(BulkError::OtherFile(request.id.to_string())),
-                None => engine.submit(request)?,
+            Some((_, Ok(request))) => match taken.requests.get(request.id.as_str()) {
+                Some((before, _)) if *before != request => {
+                    return Err(BulkError::OtherFile(request.id.to_string()));
+                }
+                Some((_, Standing::Answered)) => {}
+                Some((_, Standing::Restarts(restart))) => engine.submit(request, Some(*restart))?,
+                None => engine.submit(request, None)?,
             },
         }
     }
@@ -559,6 +588,21 @@ fn process_cpu() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
+/// What a journal says about a request.
+enum Standing {
+    /// It has its verdict.
+    Answered,
+    /// Perspectives disagreed, and nothing was released: the next attempt follows that one.
+    Restarts(Restart),
+}
+
+/// What a journal has of earlier runs.
+#[derive(Default)]
+struct TakenOver {
+    /// Requests by id.
+    requests: HashMap<String, (CheckRequest, Standing)>,
+}
+
 /// Where results go, and what is counted on the way.
 struct Results {
     path: PathBuf,
@@ -569,7 +613,7 @@ struct Results {
     refused_lines: u64,
     by_kind: BTreeMap<String, u64>,
     latency: BTreeMap<String, Histogram<u64>>,
-    states: Vec<BTreeMap<String, u64>>,
+    states: HashMap<PerspectiveId, BTreeMap<String, u64>>,
     progress: Option<indicatif::ProgressBar>,
 }
 
@@ -610,23 +654,19 @@ impl Results {
             refused_lines: 0,
             by_kind: BTreeMap::new(),
             latency: BTreeMap::new(),
-            states: Vec::new(),
+            states: HashMap::new(),
             progress,
         })
     }
 
     /// Writes the results of the records that are there, and gives the requests they answer.
-    fn take_over(
-        &mut self,
-        options: &BulkOptions,
-        setup: &str,
-        committed: u64,
-    ) -> Result<HashMap<String, CheckRequest>, BulkError> {
-        let mut answered = HashMap::new();
+    fn take_over(&mut self, options: &BulkOptions, setup: &str, committed: u64) -> Result<TakenOver, BulkError> {
+        let mut taken = TakenOver::default();
         if committed == 0 {
-            return Ok(answered);
+            return Ok(taken);
         }
-        let fresh = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(FRESH_HOURS_MAX);
+        let now = jiff::Timestamp::now();
+        let fresh = now - jiff::SignedDuration::from_hours(FRESH_HOURS_MAX);
         let (mut old, mut other_setup) = (0_u64, 0_u64);
         let mut items = Items::open(&options.journal)?;
         while let Some((_, item)) = items.next_item()? {
@@ -634,12 +674,21 @@ impl Results {
             if !options.resume {
                 return Err(BulkError::NotEmpty(options.journal.clone()));
             }
+            if record.decided > now + CLOCK_AHEAD_MAX {
+                return Err(BulkError::Clock { request: record.request.id.to_string(), decided: record.decided });
+            }
+            if record.restarted {
+                let number = record.restart.map_or(0, |restart| restart.number).saturating_add(1);
+                let standing = Standing::Restarts(Restart { predecessor: record.attempt, number });
+                taken.requests.insert(record.request.id.to_string(), (record.request, standing));
+                continue;
+            }
             self.resumed += 1;
-            old += u64::from(record.verdict.permits() && record.started < fresh);
+            old += u64::from(record.permits() && record.started < fresh);
             other_setup += u64::from(record.setup != setup);
             self.write(&ResultLine::of_record(&record))?;
             self.count_states(&record);
-            answered.insert(record.request.id.to_string(), record.request);
+            taken.requests.insert(record.request.id.to_string(), (record.request, Standing::Answered));
         }
         self.flush()?;
         if old > 0 {
@@ -652,7 +701,7 @@ impl Results {
                 "parallax: warning: {other_setup} verdicts taken over were made under other settings than today's"
             );
         }
-        Ok(answered)
+        Ok(taken)
     }
 
     fn write(&mut self, line: &ResultLine) -> Result<(), BulkError> {
@@ -698,11 +747,9 @@ impl Results {
     }
 
     fn count_states(&mut self, record: &Record) {
-        self.states.resize_with(record.perspectives.len().max(self.states.len()), BTreeMap::new);
-        for (counts, perspective) in self.states.iter_mut().zip(&record.perspectives) {
-            if perspective.state != PerspectiveState::NotAsked {
-                *counts.entry(state_name(perspective.state).to_owned()).or_default() += 1;
-            }
+        for part in record.perspectives.iter().filter(|part| part.state != PerspectiveState::NotAsked) {
+            let counts = self.states.entry(part.perspective.clone()).or_default();
+            *counts.entry(state_name(part.state).to_owned()).or_default() += 1;
         }
     }
 
@@ -718,17 +765,15 @@ impl Results {
         }
         let per = |total: f64, count: u64| if count == 0 { 0.0 } else { total / count as f64 };
         let states = &mut self.states;
-        states.resize_with(engine.nodes().len(), BTreeMap::new);
         let perspectives = engine
             .nodes()
             .iter()
-            .zip(states)
-            .map(|((id, stats), states)| {
+            .map(|(id, stats)| {
                 let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
                 PerspectiveSummary {
                     perspective: id.to_string(),
                     tasks: read(&stats.tasks),
-                    states: std::mem::take(states),
+                    states: states.remove(id).unwrap_or_default(),
                     cpu_us_per_task: per(read(&stats.cpu_us) as f64, read(&stats.tasks)),
                     queries: read(&stats.queries),
                     connections: read(&stats.connections),
@@ -751,6 +796,8 @@ impl Results {
             commits: stats.commits.load(Ordering::Relaxed),
             late_answers: stats.late.load(Ordering::Relaxed),
             late_contradictions: stats.late_contradictions.load(Ordering::Relaxed),
+            restarts: stats.restarts.load(Ordering::Relaxed),
+            rejected_reports: stats.rejected_reports.load(Ordering::Relaxed),
             compared: self.expected.as_ref().map(|e| e.compared),
             kinds: self.expected.as_ref().map(|e| e.kinds.len()),
             difference_count: self.expected.as_ref().map_or(0, |e| e.difference_count),

@@ -17,12 +17,17 @@ use parallax_validation::{
     check::caa::authorize::CaaPolicy,
     lookup::{Dnssec, dnssec::anchor::TrustAnchors},
     plan::PlanLimits,
-    record::{FORM_VERSION, Rules, Setup, SetupError},
+    record::{Conduct, FORM_VERSION, Mode, Rules, Setup, SetupError},
     request::RequestRules,
-    verdict::cohort::{Cohort, CohortViolation, Diversity},
+    verdict::{
+        cohort::{Cohort, CohortViolation, Diversity},
+        draw::Draw,
+    },
 };
 use serde::Deserialize;
 use thiserror::Error;
+
+use crate::admission::Limits;
 
 /// The built-in policy rows.
 pub const POLICY: &str = parallax_validation::verdict::policy::BUILTIN_TEXT;
@@ -58,6 +63,9 @@ pub struct File {
     /// `[cohort]`.
     #[serde(default)]
     pub cohort: CohortSection,
+    /// `[limits]`.
+    #[serde(default)]
+    pub limits: Limits,
     /// The journal.
     #[serde(default)]
     pub journal: JournalSection,
@@ -78,6 +86,8 @@ pub enum FanOut {
     PrimaryFirst,
     /// All are asked at once: lower latency, more traffic.
     Parallel,
+    /// At once for accounts whose attempts mostly passed at the primary of late, else the primary first.
+    Adaptive,
 }
 
 /// Who validates DNSSEC for a perspective (req B1, B6).
@@ -113,6 +123,8 @@ pub struct CohortSection {
     pub as_numbers_min: u8,
     /// Providers among all perspectives, at least (req H4).
     pub providers_min: u8,
+    /// Remotes that are drawn for each attempt out of all that are named; all of them if missing.
+    pub remotes: Option<u8>,
 }
 
 /// `[engine]`.
@@ -127,6 +139,12 @@ pub struct EngineSection {
     pub await_all_on_refusal: bool,
     /// Added to the task's deadline before a silent perspective is given up, milliseconds.
     pub reply_grace_ms: u32,
+    /// `report-only` for dry runs: nothing is permitted (req H15).
+    pub mode: Mode,
+    /// How often the whole process starts afresh after perspectives disagreed, at most (req H8).
+    pub restarts_max: u8,
+    /// How long the first restart waits, milliseconds; twice as long each further one (req H13).
+    pub restart_cool_down_ms: u32,
 }
 
 impl Default for EngineSection {
@@ -136,6 +154,9 @@ impl Default for EngineSection {
             fan_out: FanOut::PrimaryFirst,
             await_all_on_refusal: true,
             reply_grace_ms: 2000,
+            mode: Mode::Enforcing,
+            restarts_max: 1,
+            restart_cool_down_ms: 5000,
         }
     }
 }
@@ -290,6 +311,20 @@ pub enum ConfigError {
         /// Every broken rule.
         violations: Vec<CohortViolation>,
     },
+    /// No cohort can be drawn.
+    #[error("{path}: no {remotes} of the {pool} remotes are a lawful cohort with the primary under the rules of {at}; the first {remotes}, for example:\n  {}", example.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  "))]
+    NoCohort {
+        /// The file.
+        path: PathBuf,
+        /// The instant whose rules are broken.
+        at: Timestamp,
+        /// Remotes of a cohort.
+        remotes: u8,
+        /// Remotes there are.
+        pool: usize,
+        /// The broken rules of the first that could be drawn.
+        example: Vec<CohortViolation>,
+    },
 }
 
 /// Settings, checked.
@@ -303,6 +338,8 @@ pub struct Config {
     pub suffixes: Suffixes,
     /// How attempts are made.
     pub engine: EngineSection,
+    /// What protects third parties and accounts from each other.
+    pub limits: Limits,
     /// The journal.
     pub journal: JournalSection,
     /// What is lawful but worth knowing.
@@ -374,13 +411,13 @@ impl Checker<'_> {
         let nodes = self.nodes(&file, &laboratory)?;
         let (suffixes, list_age) = self.suffixes(&file)?;
         let rules = self.rules(&file, perspectives, &suffixes)?;
-        let diversity =
-            Diversity { as_numbers_min: file.cohort.as_numbers_min, providers_min: file.cohort.providers_min };
-        let violations = diversity.lacking(rules.primary(), rules.remotes());
-        if !violations.is_empty() {
-            return Err(ConfigError::Cohort { path: self.path.to_owned(), at: self.now, violations });
+        let mut warnings = match rules.setup().conduct.draw {
+            Some(draw) => self.check_draw(&rules, draw)?,
+            None => self.check_cohort(&rules, diversity(&file.cohort))?,
+        };
+        if file.engine.mode == Mode::ReportOnly {
+            warnings.push("engine.mode is \"report-only\": nothing is permitted, whatever is found".to_owned());
         }
-        let mut warnings = self.check_cohort(&rules)?;
         if file.laboratory.is_some() {
             warnings.push(
                 "[laboratory] is set: special-purpose addresses may be connected to; never use this for issuance"
@@ -392,7 +429,7 @@ impl Checker<'_> {
                 .filter(|days| *days > SUFFIX_LIST_DAYS_MAX)
                 .map(|days| format!("public_suffix_list: {days} days old; public suffixes come and go by the week")),
         );
-        Ok(Config { rules, nodes, suffixes, engine: file.engine, journal: file.journal, warnings })
+        Ok(Config { rules, nodes, suffixes, engine: file.engine, limits: file.limits, journal: file.journal, warnings })
     }
 
     /// The lists, and the age of the one from a file in days: by its version, or else by the file's date.
@@ -417,6 +454,9 @@ impl Checker<'_> {
     }
 
     fn check_numbers(&self, file: &File) -> Result<(), ConfigError> {
+        if file.engine.restart_cool_down_ms > 3_600_000 {
+            return Err(self.value("engine.restart_cool_down_ms", "above an hour"));
+        }
         file.lookup.check().map_err(|problem| self.value("lookup", problem))?;
         if file.caa.lookup_failure_permits && file.lookup.caa_repeat_ms == 0 {
             let problem = "needs lookup.caa_repeat_ms: a lookup that was not repeated never permits";
@@ -522,6 +562,7 @@ impl Checker<'_> {
                 }
                 let node = NodeConfig {
                     perspective: section.id.clone(),
+                    rir: section.rir,
                     source_ipv4: section.source_ipv4,
                     source_ipv6: section.source_ipv6,
                     resolver: section.resolver,
@@ -538,6 +579,13 @@ impl Checker<'_> {
     }
 
     fn rules(&self, file: &File, perspectives: Vec<Perspective>, suffixes: &Suffixes) -> Result<Rules, ConfigError> {
+        let (trials, perspectives) = perspectives.into_iter().partition(|p| p.role == Role::Trial);
+        let conduct = Conduct {
+            mode: file.engine.mode,
+            draw: file.cohort.remotes.map(|remotes| Draw { remotes, diversity: diversity(&file.cohort) }),
+            restarts_max: file.engine.restarts_max,
+            trials,
+        };
         let policy = match &file.policy_file {
             None => POLICY.to_owned(),
             Some(named) => {
@@ -558,12 +606,50 @@ impl Checker<'_> {
             perspectives,
             limits: file.lookup,
             public_suffixes: suffixes.newer().map(|list| list.rules().to_owned()),
+            conduct,
         };
-        setup.rules().map_err(|error| ConfigError::Policy { path: self.path.to_owned(), error: Box::new(error) })
+        setup.rules().map_err(|error| match error {
+            SetupError::Draw(error) => self.value("cohort.remotes", error),
+            SetupError::Restarts(_) => self.value("engine.restarts_max", error),
+            SetupError::Perspectives => self.value("perspective", error),
+            SetupError::Policy(_) | SetupError::Suffixes(_) => {
+                ConfigError::Policy { path: self.path.to_owned(), error: Box::new(error) }
+            }
+        })
+    }
+
+    /// Refuses a pool out of which no lawful cohort can be drawn now or tomorrow; warns of the next 30 days (req A20).
+    fn check_draw(&self, rules: &Rules, draw: Draw) -> Result<Vec<String>, ConfigError> {
+        let hours = |hours: i64| self.now + jiff::SignedDuration::from_hours(hours);
+        for at in [self.now, hours(24)] {
+            if rules.cohorts(at).is_empty() {
+                return Err(ConfigError::NoCohort {
+                    path: self.path.to_owned(),
+                    at,
+                    remotes: draw.remotes,
+                    pool: rules.remotes().len(),
+                    example: example(rules, draw, at),
+                });
+            }
+        }
+        let mut warnings: Vec<String> = never_drawn(rules, self.now)
+            .into_iter()
+            .map(|id| format!("{id} is in no lawful cohort, so it is never asked"))
+            .collect();
+        if rules.cohorts(hours(24 * 30)).is_empty() {
+            let example = example(rules, draw, hours(24 * 30));
+            let what = example.iter().map(|violation| format!("; such as: {violation}")).collect::<String>();
+            warnings.push(format!("within 30 days: no cohort of {} remotes will be lawful{what}", draw.remotes));
+        }
+        Ok(warnings)
     }
 
     /// Refuses a cohort that is not lawful now or tomorrow; warns of the next 30 days (req A20).
-    fn check_cohort(&self, rules: &Rules) -> Result<Vec<String>, ConfigError> {
+    fn check_cohort(&self, rules: &Rules, diversity: Diversity) -> Result<Vec<String>, ConfigError> {
+        let violations = diversity.lacking(rules.primary(), rules.remotes());
+        if !violations.is_empty() {
+            return Err(ConfigError::Cohort { path: self.path.to_owned(), at: self.now, violations });
+        }
         let hours = |hours: i64| self.now + jiff::SignedDuration::from_hours(hours);
         let mut warnings = Vec::new();
         for at in [self.now, hours(24)] {
@@ -579,9 +665,17 @@ impl Checker<'_> {
     }
 }
 
-/// The primary leads; the order of the remotes is that of the file.
+/// The primary leads, and those on trial come last; otherwise the order is that of the file.
 fn primary_first(file: &mut File) {
-    file.perspectives.sort_by_key(|p| p.role != Role::Primary);
+    file.perspectives.sort_by_key(|p| match p.role {
+        Role::Primary => 0,
+        Role::Remote => 1,
+        Role::Trial => 2,
+    });
+}
+
+fn diversity(section: &CohortSection) -> Diversity {
+    Diversity { as_numbers_min: section.as_numbers_min, providers_min: section.providers_min }
 }
 
 /// How CAA is judged for a CA with these issuer domains.
@@ -589,6 +683,24 @@ fn primary_first(file: &mut File) {
 pub fn caa_policy(issuer_domains: Vec<String>, flags_one_is_critical: bool) -> CaaPolicy {
     let issuer_domains = issuer_domains.into_iter().map(|d| d.to_ascii_lowercase()).collect();
     CaaPolicy { issuer_domains, flags_one_is_critical, ..CaaPolicy::default() }
+}
+
+/// Remotes of the pool that no lawful cohort holds.
+#[must_use]
+pub fn never_drawn(rules: &Rules, at: Timestamp) -> Vec<PerspectiveId> {
+    let cohorts = rules.cohorts(at);
+    let drawn = |place: usize| cohorts.iter().any(|members| members.iter().any(|m| usize::from(*m) == place));
+    let pool = rules.remotes().iter().enumerate();
+    pool.filter(|(index, _)| !drawn(index + 1)).map(|(_, remote)| remote.id.clone()).collect()
+}
+
+/// What is wrong with one of the cohorts that could be drawn.
+fn example(rules: &Rules, draw: Draw, at: Timestamp) -> Vec<CohortViolation> {
+    let row = rules.table().row_at(at).unwrap_or(&rules.table().rows()[0]);
+    let first = &rules.remotes()[..usize::from(draw.remotes).min(rules.remotes().len())];
+    let mut violations = Cohort::check(rules.primary(), first, row).err().unwrap_or_default();
+    violations.extend(draw.diversity.lacking(rules.primary(), first));
+    violations
 }
 
 fn cohort_at(rules: &Rules, at: Timestamp) -> Result<Cohort, Vec<CohortViolation>> {

@@ -77,7 +77,7 @@ pub fn find(directory: &Path, wanted: &Wanted, threads: NonZeroUsize) -> Result<
             let rules = setups.of(&record, entry.sequence);
             part.found.extend(fitting(entry.sequence, &record, rules.as_deref(), wanted));
         }
-        Ok(Item::Setup(_) | Item::Late(_)) => {}
+        Ok(Item::Setup(_) | Item::Late(_) | Item::Trial(_) | Item::Rejected(_)) => {}
         Err(error) => {
             part.failure.get_or_insert((entry.sequence, error));
         }
@@ -109,7 +109,7 @@ fn fitting(entry: u64, record: &Record, rules: Option<&Rules>, wanted: &Wanted) 
             .software
             .as_ref()
             .is_none_or(|software| rules.is_some_and(|rules| rules.setup().software == *software))
-        && (!wanted.corroborated || record.verdict.permits());
+        && (!wanted.corroborated || record.permits());
     if !fits {
         return None;
     }
@@ -138,7 +138,7 @@ fn fitting(entry: u64, record: &Record, rules: Option<&Rules>, wanted: &Wanted) 
         identifier: record.request.identifier.to_string(),
         method: record.method.clone(),
         decided: record.decided,
-        corroborated: record.verdict.permits(),
+        corroborated: record.permits(),
         perspectives,
     })
 }

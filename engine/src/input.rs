@@ -168,6 +168,7 @@ impl<R: BufRead> Input<R> {
                 "token" => raw.token = given,
                 "key_authorization" => raw.key_authorization = given,
                 "account_uri" => raw.account_uri = given,
+                "account" => raw.account = given,
                 "relied_on_method" => raw.relied_on_method = given,
                 "caa" => {
                     raw.caa = match value.as_str() {

@@ -3,11 +3,14 @@
 //!
 //! * [`config`]: settings, cross-checked once.
 //! * [`tally`]: the lock-free count of one attempt.
+//! * [`admission`]: whose request is begun next.
 //! * [`corroborate`]: the threads that carry attempts from request to released verdict.
+//! * [`log`]: what somebody may have to look at.
 //! * [`journal`]: durable, hash-chained records.
 //! * [`audit`]: reading a journal back, and recomputing it.
 //! * [`bulk`]: bulk files in, results out, resumable.
 
+pub mod admission;
 pub mod audit;
 pub mod bulk;
 pub mod cohort;
@@ -16,8 +19,10 @@ pub mod corroborate;
 pub mod find;
 pub mod input;
 pub mod journal;
+pub mod log;
 pub mod methods;
 pub mod policy;
 pub mod prove;
 pub mod show;
+mod sync;
 pub mod tally;

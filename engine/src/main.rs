@@ -20,10 +20,11 @@ use parallax_engine::{
     find,
     input::Format,
     journal::{JournalOptions, Writer},
+    log::LogForm,
     methods, policy, prove, show,
 };
 use parallax_node::{Laboratory, Node, NodeConfig};
-use parallax_protocol::{AttemptId, Task};
+use parallax_protocol::{AttemptId, Header, Task};
 use parallax_validation::{
     base::perspective::{Coordinates, Perspective, PerspectiveId, ResolverSite, Rir, Role},
     check::caa,
@@ -177,7 +178,8 @@ struct Bulk {
     /// method: token and key_authorization (http-01, dns-01, dns-account-01, tls-alpn-01); random_value (dns-change
     /// with record_type and prefix_label, website-change with file and scheme); contact (contact-…); account_uri
     /// (dns-account-01, dns-persist-01, and wherever CAA binds an account). Further: authorization_domain, reverse_name
-    /// (addresses), mail_host (mailboxes), caa (default true), relied_on_method (with caa), sibling_digests.
+    /// (addresses), mail_host (mailboxes), caa (default true), relied_on_method (with caa), sibling_digests, account
+    /// (whose request it is; account_uri if absent).
     file: PathBuf,
     /// Configuration file.
     #[arg(long, default_value = "parallax.toml")]
@@ -200,6 +202,9 @@ struct Bulk {
     /// Print the summary as JSON.
     #[arg(long)]
     json: bool,
+    /// How what somebody may have to look at is written to standard error.
+    #[arg(long, value_enum, default_value_t)]
+    log: LogForm,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -263,6 +268,9 @@ struct Check {
     /// Print the record as JSON.
     #[arg(long)]
     json: bool,
+    /// How what somebody may have to look at is written to standard error.
+    #[arg(long, value_enum, default_value_t)]
+    log: LogForm,
 }
 
 #[derive(Args)]
@@ -497,6 +505,7 @@ fn run_bulk(args: &Bulk) -> Result<u8, Failed> {
         resume: args.resume,
         expected: args.expect.clone(),
         progress: !args.json,
+        log: args.log,
     };
     let stop = stop_flag()?;
     let summary = bulk::run(&config, &options, &stop).map_err(|error| match error {
@@ -507,6 +516,7 @@ fn run_bulk(args: &Bulk) -> Result<u8, Failed> {
         bulk::BulkError::File { .. }
         | bulk::BulkError::Expected { .. }
         | bulk::BulkError::NotEmpty(_)
+        | bulk::BulkError::Clock { .. }
         | bulk::BulkError::OtherFile(_) => unusable(error),
     })?;
     let text = if args.json { json_line(&summary) } else { show::summary(&summary) };
@@ -549,15 +559,15 @@ fn run_check(args: Check) -> Result<u8, Failed> {
     let directory = args.journal.unwrap_or_else(|| config.journal.directory.clone());
     let options = JournalOptions { segment_bytes_max: config.journal.segment_mib << 20 };
     let (journal, _) = Writer::open(&directory, options).map_err(broken)?;
-    let (mut engine, released) = Corroborator::start(&config, journal).map_err(broken)?;
-    engine.submit(request).map_err(broken)?;
+    let (mut engine, released) = Corroborator::start(&config, journal, Arc::new(args.log)).map_err(broken)?;
+    engine.submit(request, None).map_err(broken)?;
     engine.no_more();
     let first = released.iter().flatten().next();
     drop(released);
     engine.finish().map_err(broken)?;
     let Some(outcome) = first else { return Err(broken("no verdict came")) };
     print_out(&if args.json { json_line(&outcome.record) } else { show::record(&outcome.record) });
-    Ok(if outcome.record.verdict.permits() { 0 } else { NEGATIVE })
+    Ok(if outcome.record.permits() { 0 } else { NEGATIVE })
 }
 
 fn run_caa(args: Caa) -> Result<u8, Failed> {
@@ -610,6 +620,7 @@ fn observe(
 ) -> Result<parallax_validation::observation::Observation, Failed> {
     let config = NodeConfig {
         perspective: "here".parse().map_err(broken)?,
+        rir: Rir::RipeNcc,
         source_ipv4: None,
         source_ipv6: None,
         resolver,
@@ -621,11 +632,12 @@ fn observe(
     };
     let (reports_in, reports) = crossbeam::channel::unbounded();
     let mut node = Node::start(&config, &reports_in).map_err(broken)?;
-    let task = Task { attempt: AttemptId(0), nonce: 0, perspective: config.perspective.clone(), plan };
+    let header = Header { attempt: AttemptId(0), nonce: 0, setup: "none".into() };
+    let task = Task { header, perspective: config.perspective.clone(), plan };
     node.submit(vec![task]).map_err(|_| broken("the node takes no task"))?;
     drop(reports_in);
     let report = reports.recv().map_err(broken)?.into_iter().next();
-    report.map(|report| report.observation).ok_or_else(|| broken("no report came"))
+    report.map(|report| *report.observation).ok_or_else(|| broken("no report came"))
 }
 
 fn parse_resolver(text: &str) -> Result<SocketAddr, Failed> {
@@ -653,6 +665,7 @@ fn run_verify(directory: &Path, json: bool) -> Result<u8, Failed> {
     if json {
         print_out(&json_line(&serde_json::json!({
             "records": found.records, "corroborated": found.corroborated, "late": found.late,
+            "restarted": found.restarted, "trials": found.trials, "rejected_reports": found.rejected_reports,
             "mismatches": found.mismatches, "repeated": found.repeated, "torn_tail_bytes": found.torn_tail.map(|cut| cut.bytes),
         })));
     } else {
@@ -664,6 +677,15 @@ fn run_verify(directory: &Path, json: bool) -> Result<u8, Failed> {
             found.late,
             found.mismatches.len()
         );
+        if found.restarted > 0 {
+            text += &format!("  {} of them were not released: the process started afresh\n", found.restarted);
+        }
+        if found.trials > 0 {
+            text += &format!("  {} answers of perspectives on trial\n", found.trials);
+        }
+        if found.rejected_reports > 0 {
+            text += &format!("  {} reports answered nothing that was asked\n", found.rejected_reports);
+        }
         for mismatch in &found.mismatches {
             text += &format!("  {mismatch}\n");
         }

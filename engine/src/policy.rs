@@ -4,7 +4,7 @@ use std::{collections::HashMap, fmt::Write as _, path::Path};
 
 use jiff::Timestamp;
 use parallax_validation::{
-    record::{Record, Reply, Rules, Setup, evaluate},
+    record::{Record, Reply, Rules, Setup, Terms, evaluate},
     verdict::{
         PerspectiveState, Refusal, Verdict,
         policy::{PolicyRow, PolicyTable},
@@ -160,19 +160,20 @@ pub enum ReplayError {
 /// The journal cannot be read, or the rows are none.
 pub fn replay(directory: &Path, under: Replay<'_>) -> Result<Replayed, ReplayError> {
     let mut items = Items::open(directory)?;
-    let mut rules: HashMap<String, Rules> = HashMap::new();
+    // As recorded, and as replayed.
+    let mut rules: HashMap<String, (Rules, Rules)> = HashMap::new();
     let mut found = Replayed::default();
     while let Some((entry, item)) = items.next_item()? {
         match item {
             Item::Setup(setup) => {
                 let problem = |error: &dyn std::fmt::Display| ReplayError::Setup { entry, problem: error.to_string() };
-                let recorded = setup.clone().rules().map_err(|error| problem(&error))?.digest().to_owned();
+                let recorded = setup.clone().rules().map_err(|error| problem(&error))?;
                 let policy = under.policy.map_or_else(|| setup.policy.clone(), str::to_owned);
                 let other = Setup { policy, ..*setup }.rules().map_err(|error| problem(&error))?;
-                rules.insert(recorded, other);
+                rules.insert(recorded.digest().to_owned(), (recorded, other));
             }
             Item::Record(record) => {
-                let Some(rules) = rules.get(&record.setup) else {
+                let Some((recorded, other)) = rules.get(&record.setup) else {
                     let problem = "its setup is not in the journal before it".to_owned();
                     return Err(ReplayError::Setup { entry, problem });
                 };
@@ -180,20 +181,33 @@ pub fn replay(directory: &Path, under: Replay<'_>) -> Result<Replayed, ReplayErr
                     let problem = format!("{}: {mismatch}", record.request.id);
                     ReplayError::Record { entry, problem }
                 })?;
-                found.note(entry, &record, rules, under, &replies);
+                // Who was asked stands, whatever would be drawn today.
+                let Some(members) = recorded.members(record.started, record.seed) else {
+                    let problem = format!("{}: its seed draws no cohort", record.request.id);
+                    return Err(ReplayError::Record { entry, problem });
+                };
+                found.note(entry, &record, (other, &members), under, &replies);
             }
-            Item::Late(_) => {}
+            Item::Late(_) | Item::Trial(_) | Item::Rejected(_) => {}
         }
     }
     Ok(found)
 }
 
 impl Replayed {
-    fn note(&mut self, entry: u64, record: &Record, rules: &Rules, under: Replay<'_>, replies: &[Reply]) {
+    fn note(
+        &mut self,
+        entry: u64,
+        record: &Record,
+        (rules, members): (&Rules, &[u8]),
+        under: Replay<'_>,
+        replies: &[Reply],
+    ) {
         self.records += 1;
         self.corroborated += u64::from(record.verdict.permits());
         let (started, decided) = under.at.map_or((record.started, record.decided), |at| (at, at));
-        let evaluation = evaluate(rules, &record.request, started, decided, replies);
+        let terms = Terms { started, ..record.terms(members) };
+        let evaluation = evaluate(rules, &terms, decided, replies);
         if word(&record.verdict) == word(&evaluation.verdict) {
             return;
         }
@@ -206,7 +220,7 @@ impl Replayed {
             message: evaluation.explanation.message,
         };
         let states: Vec<PerspectiveState> = evaluation.answers.iter().skip(1).map(|answer| answer.state()).collect();
-        if is_open(rules, (started, decided), &evaluation.verdict, &states) {
+        if is_open(rules, members, (started, decided), &evaluation.verdict, &states) {
             self.undetermined.push(difference);
         } else {
             self.differences.push(difference);
@@ -217,12 +231,13 @@ impl Replayed {
 /// Whether remotes that were not waited for, or not asked, could still have made it a permission.
 fn is_open(
     rules: &Rules,
+    members: &[u8],
     (started, decided): (Timestamp, Timestamp),
     verdict: &Verdict,
     states: &[PerspectiveState],
 ) -> bool {
     let Verdict::Refused { refusal: Refusal::Quorum(_), .. } = verdict else { return false };
-    let Some((quorum, _)) = rules.quorum(started, decided) else { return false };
+    let Some((quorum, _)) = rules.quorum(members, started, decided) else { return false };
     let mask = |fits: fn(PerspectiveState) -> bool| {
         states.iter().enumerate().filter(|(_, state)| fits(**state)).fold(0_u16, |mask, (bit, _)| mask | 1 << bit)
     };

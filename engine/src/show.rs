@@ -27,7 +27,11 @@ const RECORDS_SHOWN_MAX: usize = 20;
 #[must_use]
 pub fn record(record: &Record) -> String {
     let mut text = String::new();
-    let verdict = if record.verdict.permits() { "PASS" } else { "FAIL" };
+    let verdict = match (record.restarted, record.permits()) {
+        (true, _) => "not released",
+        (false, true) => "PASS",
+        (false, false) => "FAIL",
+    };
     line(
         &mut text,
         format_args!(
@@ -58,6 +62,16 @@ pub fn record(record: &Record) -> String {
             record.policy.as_deref().unwrap_or("none")
         ),
     );
+    if let Some(seed) = record.seed {
+        line(&mut text, format_args!("      perspectives drawn by seed {seed}"));
+    }
+    if let Some(restart) = record.restart {
+        let (number, before) = (restart.number, restart.predecessor);
+        line(&mut text, format_args!("      restart {number}, after attempt {before}"));
+    }
+    if record.restarted {
+        line(&mut text, format_args!("      perspectives disagreed: nothing was released, the process started afresh"));
+    }
     for perspective in &record.perspectives {
         text.push('\n');
         perspective_account(&mut text, perspective);
@@ -447,6 +461,14 @@ pub fn summary(summary: &Summary) -> String {
         .collect();
     if !forged.is_empty() {
         line(&mut text, format_args!("Replies that fitted no question (mangled or forged): {}", forged.join(", ")));
+    }
+    if summary.restarts > 0 {
+        let count = summary.restarts;
+        line(&mut text, format_args!("Perspectives disagreed in {count} attempts, which were started afresh."));
+    }
+    if summary.rejected_reports > 0 {
+        let count = summary.rejected_reports;
+        line(&mut text, format_args!("ALARM: {count} reports answered nothing that was asked."));
     }
     if summary.late_answers > 0 {
         line(

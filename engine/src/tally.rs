@@ -11,19 +11,22 @@
 //! Bit layout: perspective `i` of the cohort, the primary being 0, has bit `i` of each 16-bit lane:
 //! claimed, confirmed, refused. Bit 48 is the close.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use crossbeam::atomic::AtomicCell;
 use parallax_validation::{
     observation::Observation,
     verdict::{
         PerspectiveState,
+        policy::REMOTES_MAX,
         quorum::{Quorum, Settlement},
     },
 };
 
+use crate::sync::{AtomicU8, AtomicU64, Hand, Ordering};
+
 const LANE: u32 = 16;
 const CLOSED: u64 = 1 << 48;
+/// A primary and its remotes.
+const PLACES: usize = REMOTES_MAX as usize + 1;
+const _: () = assert!(PLACES as u32 <= LANE, "a lane has a bit for every place");
 
 /// What a perspective contributed.
 #[derive(Debug)]
@@ -69,34 +72,65 @@ impl Snapshot {
     }
 }
 
+/// What one perspective contributed, handed over by the bit of its answer.
+struct Place {
+    /// Zero if it was an observation, else which of [`STATES`] it was, counted from one. Relaxed suffices: the word's
+    /// bit publishes it.
+    state: AtomicU8,
+    observation: Hand<Option<Box<Observation>>>,
+}
+
+/// States without an observation.
+const STATES: [PerspectiveState; 3] =
+    [PerspectiveState::TimedOut, PerspectiveState::RejectedReply, PerspectiveState::Cancelled];
+
+impl Place {
+    fn put(&self, evidence: Evidence) {
+        match evidence {
+            Evidence::Observed(observation) => self.observation.store(Some(observation)),
+            Evidence::None(state) => {
+                let number = STATES.iter().position(|known| *known == state).unwrap_or(STATES.len() - 1);
+                self.state.store(number as u8 + 1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn take(&self) -> Option<Evidence> {
+        match self.state.load(Ordering::Relaxed) {
+            0 => self.observation.take().map(Evidence::Observed),
+            number => STATES.get(usize::from(number) - 1).copied().map(Evidence::None),
+        }
+    }
+}
+
 /// The count of one attempt.
 pub struct Tally {
     word: AtomicU64,
     readiness: Readiness,
-    evidence: Box<[AtomicCell<Option<Box<Evidence>>>]>,
+    places: [Place; PLACES],
 }
 
 impl Tally {
     /// A count of nothing yet.
     #[must_use]
     pub fn new(readiness: Readiness) -> Self {
-        let perspectives = usize::from(readiness.quorum.remotes()) + 1;
-        let evidence = (0..perspectives).map(|_| AtomicCell::new(None)).collect();
-        Self { word: AtomicU64::new(0), readiness, evidence }
+        let place = |_| Place { state: AtomicU8::new(0), observation: Hand::new(None) };
+        Self { word: AtomicU64::new(0), readiness, places: std::array::from_fn(place) }
     }
 
-    /// Counts an answer of perspective `index`. `confirms` is its joint result.
+    /// Counts an answer of perspective `index`. `confirms` is its joint result. Allocates nothing.
     pub fn arrive(&self, index: usize, evidence: Evidence, confirms: bool) -> Arrival {
         let bit = |lane: u32| 1u64 << (lane * LANE + index as u32);
-        // AcqRel: pairs with itself; whoever sees the bit set knows another writer owns the cell.
+        // AcqRel: pairs with itself; whoever sees the bit set knows another writer owns the place.
         if self.word.fetch_or(bit(0), Ordering::AcqRel) & (bit(0) | CLOSED) != 0 {
             return Arrival::Late(evidence);
         }
-        self.evidence[index].store(Some(Box::new(evidence)));
+        self.places[index].put(evidence);
         // AcqRel: the release publishes the evidence to the acquiring close in `close`.
         let before = self.word.fetch_or(bit(if confirms { 1 } else { 2 }), Ordering::AcqRel);
         if before & CLOSED != 0 {
-            let evidence = self.evidence[index].take().map(|evidence| *evidence);
+            // Nobody else takes from this place: it is not in the snapshot.
+            let evidence = self.places[index].take();
             return Arrival::Late(evidence.unwrap_or(Evidence::None(PerspectiveState::Cancelled)));
         }
         let after = before | bit(if confirms { 1 } else { 2 });
@@ -136,7 +170,7 @@ impl Tally {
         if snapshot.arrived() & (1 << index) == 0 {
             return None;
         }
-        self.evidence[index].take().map(|evidence| *evidence)
+        self.places[index].take()
     }
 }
 
@@ -159,91 +193,6 @@ impl Readiness {
             Settlement::Corroborated => true,
             Settlement::NotCorroborated(_) => remotes_done || !self.await_all_on_refusal,
             Settlement::Open => false,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::{Arc, atomic::AtomicUsize};
-
-    use parallax_validation::{base::perspective::Rir, verdict::policy::PolicyTable};
-
-    use super::*;
-
-    fn readiness(await_all_on_refusal: bool, primary_first: bool) -> Readiness {
-        let at = "2026-11-25T00:00:00Z".parse().expect("a timestamp");
-        let row = PolicyTable::builtin().row_at(at).expect("a row");
-        let rirs = [Rir::Arin, Rir::RipeNcc, Rir::Apnic, Rir::Lacnic, Rir::Afrinic];
-        Readiness { quorum: Quorum::new(row, &rirs).expect("five do"), await_all_on_refusal, primary_first }
-    }
-
-    fn evidence() -> Evidence {
-        Evidence::None(PerspectiveState::TimedOut)
-    }
-
-    fn ready(tally: &Tally, index: usize, confirms: bool) -> bool {
-        match tally.arrive(index, evidence(), confirms) {
-            Arrival::Counted { ready } => ready,
-            Arrival::Late(_) => panic!("{index} is late"),
-        }
-    }
-
-    #[test]
-    fn a_permission_is_ready_as_soon_as_it_cannot_change() {
-        let tally = Tally::new(readiness(true, true));
-        assert!(!ready(&tally, 0, true));
-        for index in 1..4 {
-            assert!(!ready(&tally, index, true));
-        }
-        assert!(ready(&tally, 4, true));
-        assert!(!ready(&tally, 5, true), "ready only once");
-    }
-
-    #[test]
-    fn a_refusal_waits_for_the_rest_only_if_told_so() {
-        for (await_all, at) in [(true, 5), (false, 2)] {
-            let tally = Tally::new(readiness(await_all, true));
-            assert!(!ready(&tally, 0, true));
-            let became: Vec<usize> = (1..=5).filter(|&index| ready(&tally, index, index > 2)).collect();
-            assert_eq!(became, [at]);
-        }
-    }
-
-    #[test]
-    fn a_refusing_primary_ends_the_attempt() {
-        assert!(ready(&Tally::new(readiness(true, true)), 0, false));
-        assert!(!ready(&Tally::new(readiness(true, false)), 0, false), "in parallel the remotes are asked too");
-    }
-
-    #[test]
-    fn a_duplicate_never_counts_twice_and_a_late_answer_comes_back() {
-        let tally = Tally::new(readiness(true, true));
-        assert!(!ready(&tally, 1, true));
-        assert!(matches!(tally.arrive(1, evidence(), false), Arrival::Late(_)));
-        let snapshot = tally.close();
-        assert_eq!(snapshot.arrived(), 0b10);
-        assert!(tally.take(snapshot, 1).is_some() && tally.take(snapshot, 2).is_none());
-        assert!(matches!(tally.arrive(2, evidence(), true), Arrival::Late(_)));
-    }
-
-    #[test]
-    fn in_every_order_and_from_many_threads_exactly_one_answer_makes_it_ready() {
-        for round in 0..300_u64 {
-            let tally = Arc::new(Tally::new(readiness(round % 2 == 0, false)));
-            let times_ready = AtomicUsize::new(0);
-            std::thread::scope(|scope| {
-                for index in 0..6 {
-                    let (tally, times_ready) = (Arc::clone(&tally), &times_ready);
-                    scope.spawn(move || {
-                        let confirms = round >> index & 1 == 0;
-                        if matches!(tally.arrive(index, evidence(), confirms), Arrival::Counted { ready: true }) {
-                            times_ready.fetch_add(1, Ordering::Relaxed);
-                        }
-                    });
-                }
-            });
-            assert_eq!(times_ready.load(Ordering::Relaxed), 1, "round {round}");
         }
     }
 }

@@ -4,7 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 use parallax_validation::{
-    base::{address::AddressFilter, perspective::PerspectiveId},
+    base::{
+        address::AddressFilter,
+        perspective::{PerspectiveId, Rir},
+    },
     lookup::Dnssec,
 };
 use serde::Deserialize;
@@ -30,6 +33,8 @@ pub struct Laboratory {
 pub struct NodeConfig {
     /// The viewpoint.
     pub perspective: PerspectiveId,
+    /// Its region, told with every report (req A12).
+    pub rir: Rir,
     /// Where its IPv4 traffic comes from. If neither family has a source the kernel chooses; if only one
     /// has, the other is not used.
     pub source_ipv4: Option<Ipv4Addr>,

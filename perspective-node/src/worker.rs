@@ -49,7 +49,7 @@ impl Entropy for Bits {
 }
 
 struct Running {
-    header: (parallax_protocol::AttemptId, u64),
+    header: parallax_protocol::Header,
     core: Core,
     generation: u64,
     wakes: Micros,
@@ -252,8 +252,12 @@ impl Worker {
             self.state.streams.remove(&id);
             self.ring.close(id, Close::Reset);
         }
-        let (attempt, nonce) = running.header;
-        self.outgoing.push(Report { attempt, nonce, perspective: self.config.perspective.clone(), observation });
+        self.outgoing.push(Report {
+            header: running.header,
+            perspective: self.config.perspective.clone(),
+            rir: self.config.rir,
+            observation: Box::new(observation),
+        });
         if self.outgoing.len() >= BATCH_ITEMS_MAX {
             self.flush();
         }
@@ -387,7 +391,7 @@ impl State {
         let mut site = Site { settings: &self.settings, zones: &mut self.zones, entropy: &mut self.entropy };
         let core = Core::new(task.plan, &mut site, now, Timestamp::now());
         let index = self.tasks.insert(Running {
-            header: (task.attempt, task.nonce),
+            header: task.header,
             core,
             generation,
             wakes: Micros(u64::MAX),

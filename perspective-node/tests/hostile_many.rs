@@ -380,11 +380,11 @@ fn ten_thousand_hostile_servers_at_once_cost_little_and_harm_no_other_check() {
             submit(&mut bench, tasks);
         }
         for report in bench.reports.recv_timeout(Duration::from_millis(20)).unwrap_or_default() {
-            let number = (report.attempt.0 >> 64) as usize;
+            let number = (report.header.attempt.0 >> 64) as usize;
             if let Some(round) = number.checked_sub(kinds.len()) {
                 slowest = slowest.max(good_since[round / GOOD_IN_ROUND as usize].elapsed());
             }
-            assert!(seen.insert(number, report.observation).is_none(), "task {number} was reported twice");
+            assert!(seen.insert(number, *report.observation).is_none(), "task {number} was reported twice");
         }
         peak = peak.max(resident_bytes());
     }

@@ -1,23 +1,37 @@
 //! The messages between engine and perspective nodes.
 //!
 //! The same types go over an in-memory channel today and over a link later; nothing here depends on both
-//! ends being one process. A report names its attempt, its nonce and its perspective, so that a wrong,
-//! replayed or mis-wired one is noticed and counts as a non-corroboration (req A12, A13, F2).
+//! ends being one process.
+
+use std::sync::Arc;
 
 pub use parallax_validation::base::attempt::AttemptId;
-use parallax_validation::{base::perspective::PerspectiveId, observation::Observation, plan::Plan};
+use parallax_validation::{
+    base::perspective::{PerspectiveId, Rir},
+    observation::Observation,
+    plan::Plan,
+};
 use serde::{Deserialize, Serialize};
 
 /// Tasks or reports that travel together.
 pub const BATCH_ITEMS_MAX: usize = 256;
 
+/// What a report must bring back unchanged, so that a wrong, replayed or mis-wired one is noticed (req A12, A13, F2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// Drawn afresh for this perspective and attempt.
+    pub nonce: u64,
+    /// Digest of the rules and perspectives that the attempt is made under.
+    pub setup: Arc<str>,
+}
+
 /// What a perspective is asked to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
-    /// The attempt it belongs to.
-    pub attempt: AttemptId,
-    /// Drawn afresh for this perspective and attempt; comes back in the report.
-    pub nonce: u64,
+    /// Comes back in the report.
+    pub header: Header,
     /// Who is asked.
     pub perspective: PerspectiveId,
     /// What to look up.
@@ -27,12 +41,12 @@ pub struct Task {
 /// What a perspective saw.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// The attempt it belongs to.
-    pub attempt: AttemptId,
-    /// The task's nonce.
-    pub nonce: u64,
+    /// The task's.
+    pub header: Header,
     /// Who looked.
     pub perspective: PerspectiveId,
+    /// Where it believes to be (req A12).
+    pub rir: Rir,
     /// The evidence.
-    pub observation: Observation,
+    pub observation: Box<Observation>,
 }

@@ -23,7 +23,7 @@ use parallax_validation::{
         Observation, RecordType, SecurityStatus, ServerAnswer, ServerOutcome, ServerView, Validation,
     },
     plan::PlanLimits,
-    record::{FORM_VERSION, Record, Reply, Rules, Setup},
+    record::{Conduct, FORM_VERSION, Record, Reply, Rules, Setup, Terms},
     request::{CheckRequest, RawRequest},
     verdict::PerspectiveState,
 };
@@ -120,6 +120,7 @@ fn rules() -> Rules {
         perspectives: perspectives.collect(),
         limits: PlanLimits::default(),
         public_suffixes: None,
+        conduct: Conduct::default(),
     };
     setup.rules().expect("rules")
 }
@@ -153,7 +154,10 @@ fn explained(primary: Observation, remotes: Option<Observation>) -> Explanation 
     let remote = remotes.map_or(Reply::None(PerspectiveState::NotAsked), Reply::Observed);
     let replies = std::iter::once(Reply::Observed(primary)).chain(std::iter::repeat_n(remote, 5)).collect();
     let time: Timestamp = "2026-12-20T00:00:00Z".parse().expect("a time");
-    let record = Record::new(&rules, AttemptId(7), &request, time, time, replies);
+    let members = rules.members(time, None).expect("all of them");
+    let terms =
+        Terms { attempt: AttemptId(7), request: &request, started: time, members: &members, seed: None, restart: None };
+    let record = Record::new(&rules, &terms, time, replies);
     record.recompute(&rules).expect("the same again");
     let again: Record = serde_json::from_str(&serde_json::to_string(&record).expect("JSON")).expect("a record");
     assert_eq!(again, record, "a record survives JSON");

@@ -12,9 +12,9 @@ use std::{
 use crossbeam::channel::{Receiver, RecvTimeoutError, unbounded};
 use ipnet::IpNet;
 use parallax_node::{Full, Laboratory, Node, NodeConfig};
-use parallax_protocol::{AttemptId, BATCH_ITEMS_MAX, Report, Task};
+use parallax_protocol::{AttemptId, BATCH_ITEMS_MAX, Header, Report, Task};
 use parallax_validation::{
-    base::address::AddressFilter,
+    base::{address::AddressFilter, perspective::Rir},
     observation::{ControlObservation, DnsLookup, HttpObservation, Observation},
     plan::{Plan, PlanLimits},
     request::{CheckRequest, RawRequest},
@@ -44,6 +44,7 @@ fn loopback() -> Vec<IpNet> {
 pub(crate) fn config(resolver: SocketAddr) -> NodeConfig {
     NodeConfig {
         perspective: "test".parse().expect("an id"),
+        rir: Rir::RipeNcc,
         source_ipv4: None,
         source_ipv6: None,
         resolver,
@@ -93,7 +94,8 @@ impl Bench {
 
     pub(crate) fn task(&self, number: u64, plan: Plan) -> Task {
         let attempt = AttemptId(u128::from(number) << 64 | 7);
-        Task { attempt, nonce: nonce(number), perspective: self.config.perspective.clone(), plan }
+        let header = Header { attempt, nonce: nonce(number), setup: "test".into() };
+        Task { header, perspective: self.config.perspective.clone(), plan }
     }
 
     /// Carries out one plan.
@@ -143,12 +145,12 @@ pub(crate) fn collect(
         };
         let took = began.elapsed();
         for report in batch {
-            let number = (report.attempt.0 >> 64) as u64;
-            assert_eq!(report.nonce, nonce(number), "the nonce comes back");
+            let number = (report.header.attempt.0 >> 64) as u64;
+            assert_eq!((report.header.nonce, &*report.header.setup), (nonce(number), "test"), "the header comes back");
             assert_eq!(report.perspective.as_str(), "test");
             let due = deadlines[number as usize];
             assert!(took <= due, "task {number} was reported after {took:?}, due {due:?}");
-            assert!(seen.insert(number, report.observation).is_none(), "task {number} was reported twice");
+            assert!(seen.insert(number, *report.observation).is_none(), "task {number} was reported twice");
         }
     }
     match reports.recv_timeout(Duration::from_millis(100)) {

@@ -143,6 +143,8 @@ pub enum Role {
     Primary,
     /// Corroborates it, or does not.
     Remote,
+    /// Is asked and recorded, and never counts (req H15).
+    Trial,
 }
 
 /// The one resolver a perspective asks, and where it lies (req A9, A10).

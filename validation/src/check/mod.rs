@@ -336,6 +336,7 @@ mod tests {
             derivation: None,
             control: Some(Challenge { method, proof: Proof::KeyAuthorization(key) }),
             caa: Some(CaaCheck { account_uri: None, method: Some(method), section: None }),
+            account: None,
             sibling_digests: Vec::new(),
         }
     }

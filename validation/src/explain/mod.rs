@@ -175,6 +175,7 @@ pub fn explain(request: &CheckRequest, verdict: &Verdict, seen: &[Seen<'_>]) -> 
         Verdict::Corroborated(figures) => passed(request, figures, seen),
         Verdict::Refused { refusal: Refusal::Primary(_), .. } => primary_refused(request, seen),
         Verdict::Refused { refusal: Refusal::MethodEnded, .. } => method_ended(&[], seen),
+        Verdict::Refused { refusal: Refusal::ReportOnly, figures } => report_only(request, figures.as_ref(), seen),
         Verdict::Refused { refusal: Refusal::Quorum(shortfall), figures } => {
             not_corroborated(request, *shortfall, figures.as_ref(), seen)
         }
@@ -502,6 +503,21 @@ fn passed(request: &CheckRequest, figures: &Figures, seen: &[Seen<'_>]) -> Expla
     let said = std::iter::once("Validated.").chain(way.as_deref()).chain(warnings.iter().map(String::as_str));
     let message = said.collect::<Vec<_>>().join(" ");
     Explanation { problem: None, blame, retry: None, message, warnings }
+}
+
+/// What would have been a permission, if permissions were given.
+fn report_only(request: &CheckRequest, figures: Option<&Figures>, seen: &[Seen<'_>]) -> Explanation {
+    let found = figures.map(|figures| passed(request, figures, seen));
+    let warnings = found.map(|found| found.warnings).unwrap_or_default();
+    let said = std::iter::once("All checks were passed, but this engine only reports: nothing may be issued on it.");
+    let message = said.chain(warnings.iter().map(String::as_str)).collect::<Vec<_>>().join(" ");
+    Explanation {
+        problem: Some(ProblemKind::ServerInternal),
+        blame: Some(Blame::Perspective),
+        retry: Some(Retry::Fix),
+        message,
+        warnings,
+    }
 }
 
 fn margin_in_words(failing: &[Failing<'_>], figures: &Figures) -> String {

@@ -4,155 +4,33 @@
 //! engine calls it to decide and an auditor calls it, through [`Record::recompute`], to check. A
 //! [`Setup`] holds what stays the same over many attempts; a record names it by digest.
 
+mod setup;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+pub use self::setup::{Conduct, Mode, RESTARTS_MAX, Rules, Setup, SetupError, TRIALS_MAX};
 use crate::{
     base::{
         attempt::AttemptId,
-        perspective::{Perspective, PerspectiveId, Rir, Role},
-        suffix::{SuffixList, SuffixListError, Suffixes},
+        perspective::{PerspectiveId, Role},
     },
     check::{
         Determination,
-        caa::authorize::CaaPolicy,
         dcv::registry::{self, Row, Standing},
         judge_with,
     },
     explain::{Explanation, Seen, explain, method_ended},
     observation::Observation,
-    plan::PlanLimits,
     request::CheckRequest,
     verdict::{
-        Answer, PerspectiveState, Refusal, Verdict, decide,
-        policy::{PolicyError, PolicyTable},
-        quorum::{Quorum, QuorumShortfall},
+        Answer, PerspectiveState, Refusal, Verdict, decide, disagree, draw::CohortSeed, quorum::QuorumShortfall,
     },
 };
 
 /// Version of the form of records and setups.
 pub const FORM_VERSION: u32 = 1;
-
-/// What stays the same over many attempts: the rules and the cohort.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Setup {
-    /// [`FORM_VERSION`].
-    pub form: u32,
-    /// The program and its version.
-    pub software: String,
-    /// The policy rows, as the data file has them.
-    pub policy: String,
-    /// How CAA is judged.
-    pub caa: CaaPolicy,
-    /// The primary first, then the remotes in the order of their bits; fixed before anything is asked
-    /// (req A15).
-    pub perspectives: Vec<Perspective>,
-    /// Limits of each perspective's task.
-    pub limits: PlanLimits,
-    /// The ICANN rules of a public suffix list besides the built-in one, a line each (req B17).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub public_suffixes: Option<String>,
-}
-
-/// A setup that cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum SetupError {
-    /// Its policy rows.
-    #[error("policy: {0}")]
-    Policy(#[from] PolicyError),
-    /// Its public suffixes.
-    #[error("public_suffixes: {0}")]
-    Suffixes(#[from] SuffixListError),
-    /// Its perspectives.
-    #[error("perspectives: one primary, first, and its remotes are wanted")]
-    Perspectives,
-}
-
-/// A setup made ready.
-#[derive(Clone, Debug)]
-pub struct Rules {
-    setup: Setup,
-    table: PolicyTable,
-    suffixes: Suffixes,
-    digest: String,
-}
-
-impl Setup {
-    /// Makes it ready.
-    ///
-    /// # Errors
-    /// Rows that cannot be read or are laxer than the Baseline Requirements, or perspectives that are
-    /// no cohort.
-    pub fn rules(self) -> Result<Rules, SetupError> {
-        let table = PolicyTable::parse_stricter(&self.policy)?;
-        let roles_fit =
-            self.perspectives.iter().enumerate().all(|(index, p)| (p.role == Role::Primary) == (index == 0));
-        if self.perspectives.is_empty() || !roles_fit {
-            return Err(SetupError::Perspectives);
-        }
-        let list: Option<SuffixList> = self.public_suffixes.as_deref().map(str::parse).transpose()?;
-        let suffixes = list.map(Suffixes::with).unwrap_or_default();
-        let digest = self.digest();
-        Ok(Rules { setup: self, table, suffixes, digest })
-    }
-
-    fn digest(&self) -> String {
-        let text = serde_json_text(self);
-        Sha256::digest(text.as_bytes()).iter().fold(String::with_capacity(64), |mut hex, byte| {
-            use std::fmt::Write as _;
-            // Writing to a string cannot fail.
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
-    }
-}
-
-fn serde_json_text(setup: &Setup) -> String {
-    serde_json::to_string(setup).expect("a setup holds only text, numbers and lists")
-}
-
-impl Rules {
-    /// The setup they were made from.
-    #[must_use]
-    pub fn setup(&self) -> &Setup {
-        &self.setup
-    }
-
-    /// The dated rows.
-    #[must_use]
-    pub fn table(&self) -> &PolicyTable {
-        &self.table
-    }
-
-    /// SHA-256 of the setup, hexadecimal.
-    #[must_use]
-    pub fn digest(&self) -> &str {
-        &self.digest
-    }
-
-    /// The primary.
-    #[must_use]
-    pub fn primary(&self) -> &Perspective {
-        &self.setup.perspectives[0]
-    }
-
-    /// The remotes, in the order of their bits.
-    #[must_use]
-    pub fn remotes(&self) -> &[Perspective] {
-        &self.setup.perspectives[1..]
-    }
-
-    /// The counting rule for an attempt from `started` to `decided`: the later row if it spans a change
-    /// (req A20). None if the remotes cannot form a quorum under it.
-    #[must_use]
-    pub fn quorum(&self, started: Timestamp, decided: Timestamp) -> Option<(Quorum, &str)> {
-        let row = self.table.governing(started, decided)?;
-        let rirs: Vec<Rir> = self.remotes().iter().map(|remote| remote.rir).collect();
-        Quorum::new(row, &rirs).ok().map(|quorum| (quorum, row.revision()))
-    }
-}
 
 /// What came from one perspective.
 #[derive(Clone, Debug, PartialEq)]
@@ -161,6 +39,32 @@ pub enum Reply {
     Observed(Observation),
     /// None; the state says why.
     None(PerspectiveState),
+}
+
+/// The attempt that another follows, because perspectives disagreed in it (req H8). Nothing of it is used (req F2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restart {
+    /// That attempt.
+    pub predecessor: AttemptId,
+    /// The how manieth restart of its request this is, from 1.
+    pub number: u8,
+}
+
+/// The terms of one attempt, fixed before anything is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
+    /// Its name.
+    pub attempt: AttemptId,
+    /// What is asked.
+    pub request: &'a CheckRequest,
+    /// When it began, engine's clock.
+    pub started: Timestamp,
+    /// Its perspectives, as [`Rules::members`] gives them.
+    pub members: &'a [u8],
+    /// What they were drawn by, if they were drawn.
+    pub seed: Option<CohortSeed>,
+    /// Whether it is a restart.
+    pub restart: Option<Restart>,
 }
 
 /// What an attempt means.
@@ -172,31 +76,35 @@ pub struct Evaluation {
     pub revision: Option<String>,
     /// The outcome.
     pub verdict: Verdict,
+    /// Whether the outcome is not to be released, since the whole process starts afresh (req H8).
+    pub restarts: bool,
     /// What to say about it.
     pub explanation: Explanation,
 }
 
-/// Decides an attempt: a pure function of (request, replies, policy, clock). `replies` are those of the
-/// cohort in its order; missing ones do not confirm.
+/// Decides an attempt: a pure function of (terms, replies, policy, clock). `replies` are those of the
+/// attempt's members in their order; missing ones do not confirm.
 #[must_use]
-pub fn evaluate(
-    rules: &Rules,
-    request: &CheckRequest,
-    started: Timestamp,
-    decided: Timestamp,
-    replies: &[Reply],
-) -> Evaluation {
-    let perspectives = &rules.setup.perspectives;
-    let answers: Vec<Answer> = (0..perspectives.len())
+pub fn evaluate(rules: &Rules, terms: &Terms<'_>, decided: Timestamp, replies: &[Reply]) -> Evaluation {
+    let Terms { request, started, members, .. } = *terms;
+    // Without a primary there is no determination; its place stands for it.
+    let members = if members.is_empty() { &[0] } else { members };
+    let observation = |index: usize| match replies.get(index) {
+        Some(Reply::Observed(observation)) => Some(observation),
+        Some(Reply::None(_)) | None => None,
+    };
+    let answers: Vec<Answer> = (0..members.len())
         .map(|index| match replies.get(index) {
-            Some(Reply::Observed(observation)) => Answer::Determined(determine(rules, index, request, observation)),
+            Some(Reply::Observed(observation)) => {
+                Answer::Determined(determine(rules, role_at(index), request, observation))
+            }
             Some(Reply::None(state)) => Answer::None(*state),
             None => Answer::None(PerspectiveState::NotAsked),
         })
         .collect();
     let ended: Vec<&Row> =
         request.rows().filter(|row| matches!(row.standing(decided), Standing::Ended { .. })).collect();
-    let (verdict, revision) = match rules.quorum(started, decided) {
+    let (verdict, revision) = match rules.quorum(members, started, decided) {
         // An attempt that spans a change obeys the later rule (req A20, F6).
         quorum if !ended.is_empty() => {
             let refused = Verdict::Refused { refusal: Refusal::MethodEnded, figures: None };
@@ -205,16 +113,14 @@ pub fn evaluate(
         Some((quorum, revision)) => (decide(&quorum, &answers[0], &answers[1..]), Some(revision.to_owned())),
         None => (no_quorum_possible(&answers), None),
     };
-    let seen: Vec<Seen<'_>> = perspectives
+    let verdict = permitted_by(rules.setup().conduct.mode, verdict);
+    let seen: Vec<Seen<'_>> = members
         .iter()
         .zip(&answers)
         .enumerate()
-        .map(|(index, (perspective, answer))| {
-            let observation = match replies.get(index) {
-                Some(Reply::Observed(observation)) => Some(observation),
-                Some(Reply::None(_)) | None => None,
-            };
-            Seen { perspective, observation, answer }
+        .filter_map(|(index, (place, answer))| {
+            let perspective = rules.perspective(*place)?;
+            Some(Seen { perspective, observation: observation(index), answer })
         })
         .collect();
     let mut explanation = match verdict {
@@ -222,7 +128,26 @@ pub fn evaluate(
         _ => explain(request, &verdict, &seen),
     };
     explanation.warnings.extend(discouraged(request, decided));
-    Evaluation { answers, revision, verdict, explanation }
+    let so_far = terms.restart.map_or(0, |restart| restart.number);
+    // A restart cannot help a method that has ended.
+    let restarts = ended.is_empty() && so_far < rules.setup().conduct.restarts_max && disagree(&answers);
+    Evaluation { answers, revision, verdict, restarts, explanation }
+}
+
+/// The part of the member at `index` of an attempt.
+#[must_use]
+pub fn role_at(index: usize) -> Role {
+    if index == 0 { Role::Primary } else { Role::Remote }
+}
+
+/// The only way from what was counted to what may be relied on: an engine that may only report permits nothing.
+fn permitted_by(mode: Mode, verdict: Verdict) -> Verdict {
+    match (mode, verdict) {
+        (Mode::ReportOnly, Verdict::Corroborated(figures)) => {
+            Verdict::Refused { refusal: Refusal::ReportOnly, figures: Some(figures) }
+        }
+        (Mode::Enforcing | Mode::ReportOnly, verdict) => verdict,
+    }
 }
 
 /// Methods that should not be used any more, and until when they may.
@@ -240,11 +165,10 @@ fn discouraged(request: &CheckRequest, at: Timestamp) -> Vec<String> {
     texts
 }
 
-/// Judges the observation of one perspective, by its place in the cohort, under a setup.
+/// Judges the observation of one perspective under a setup.
 #[must_use]
-pub fn determine(rules: &Rules, index: usize, request: &CheckRequest, observation: &Observation) -> Determination {
-    let role = rules.setup.perspectives.get(index).map_or(Role::Primary, |perspective| perspective.role);
-    judge_with(request, observation, &rules.setup.caa, &rules.suffixes, role)
+pub fn determine(rules: &Rules, role: Role, request: &CheckRequest, observation: &Observation) -> Determination {
+    judge_with(request, observation, &rules.setup().caa, rules.suffixes(), role)
 }
 
 /// Too few remotes for the row in force: refused whatever they say.
@@ -263,15 +187,18 @@ pub struct Record {
     pub form: u32,
     /// The attempt.
     pub attempt: AttemptId,
-    /// The attempt this one retries, if any; nothing of it was used (req F2).
+    /// The attempt this one follows, if perspectives disagreed in that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub predecessor: Option<AttemptId>,
+    pub restart: Option<Restart>,
     /// The [`Setup`] it was made under, by digest.
     pub setup: String,
     /// The sub-section of the TLS BR of the method, and of what leads to it, or `caa` (req E3).
     pub method: String,
     /// What was asked.
     pub request: CheckRequest,
+    /// What its perspectives were drawn by, if they were drawn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<CohortSeed>,
     /// When the attempt began, engine's clock.
     pub started: Timestamp,
     /// When it was decided, engine's clock.
@@ -283,6 +210,10 @@ pub struct Record {
     pub perspectives: Vec<PerspectiveRecord>,
     /// The outcome, with the figures of req E2.
     pub verdict: Verdict,
+    /// Whether the outcome was not released, since perspectives disagreed and the whole process started afresh: nobody
+    /// may rely on it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restarted: bool,
     /// What was said about it.
     pub explanation: Explanation,
 }
@@ -320,6 +251,54 @@ pub struct LateEntry {
     pub contradicts_verdict: bool,
 }
 
+/// Why a report did not count: a wrong, replayed or mis-wired one, which somebody should look into (req A12, A13).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rejection {
+    /// It answers nothing that was asked, or what has been answered.
+    Unasked,
+    /// Its nonce is not the question's.
+    Nonce,
+    /// It comes in another perspective's name.
+    Perspective,
+    /// It comes from another region than its perspective's.
+    Region,
+    /// It was made under another setup than it was asked.
+    Setup,
+}
+
+impl std::fmt::Display for Rejection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Unasked => "it answers nothing that was asked, or what has been answered",
+            Self::Nonce => "its nonce is not the question's",
+            Self::Perspective => "it comes in another perspective's name",
+            Self::Region => "it comes from another region than its perspective's",
+            Self::Setup => "it was made under another setup than it was asked",
+        })
+    }
+}
+
+/// A report that did not count.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RejectedEntry {
+    /// When it came, engine's clock.
+    pub received: Timestamp,
+    /// By whose link.
+    pub perspective: PerspectiveId,
+    /// The attempt that it names.
+    pub attempt: AttemptId,
+    /// Why it did not count.
+    pub why: Rejection,
+    /// Others by this link since the last entry, which have no entry of their own.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub suppressed: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 /// How a record differs from its recomputation.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Mismatch {
@@ -330,7 +309,7 @@ pub enum Mismatch {
     #[error("the record names another setup")]
     Setup,
     /// The perspectives are not the setup's.
-    #[error("the perspectives are not those of the setup, in its order")]
+    #[error("the perspectives are not those of the setup, or not those that its seed draws")]
     Perspectives,
     /// A perspective's state or results.
     #[error("{perspective}: recorded as {recorded}, recomputed as {recomputed}")]
@@ -353,6 +332,14 @@ pub enum Mismatch {
         /// Now.
         recomputed: String,
     },
+    /// Whether the process started afresh.
+    #[error("started afresh: recorded {recorded}, recomputed {recomputed}")]
+    Restarted {
+        /// In the record.
+        recorded: bool,
+        /// Now.
+        recomputed: bool,
+    },
     /// The sections of the method.
     #[error("the method differs: recorded {recorded}, recomputed {recomputed}")]
     Method {
@@ -374,37 +361,51 @@ pub enum Mismatch {
 impl Record {
     /// Makes the record of an attempt from what was decided and nothing else.
     #[must_use]
-    pub fn new(
-        rules: &Rules,
-        attempt: AttemptId,
-        request: &CheckRequest,
-        started: Timestamp,
-        decided: Timestamp,
-        replies: Vec<Reply>,
-    ) -> Self {
-        let evaluation = evaluate(rules, request, started, decided, &replies);
+    pub fn new(rules: &Rules, terms: &Terms<'_>, decided: Timestamp, replies: Vec<Reply>) -> Self {
+        let evaluation = evaluate(rules, terms, decided, &replies);
         let mut replies = replies.into_iter();
-        let perspectives = rules
-            .setup
-            .perspectives
+        let perspectives = terms
+            .members
             .iter()
+            .filter_map(|place| rules.perspective(*place))
             .zip(&evaluation.answers)
             .map(|(perspective, answer)| perspective_record(&perspective.id, answer, replies.next()))
             .collect();
         Self {
             form: FORM_VERSION,
-            attempt,
-            predecessor: None,
-            setup: rules.digest.clone(),
-            method: request.sections().unwrap_or_else(|| "caa".to_owned()),
-            request: request.clone(),
-            started,
+            attempt: terms.attempt,
+            restart: terms.restart,
+            setup: rules.digest().to_owned(),
+            method: terms.request.sections().unwrap_or_else(|| "caa".to_owned()),
+            request: terms.request.clone(),
+            seed: terms.seed,
+            started: terms.started,
             decided,
             policy: evaluation.revision,
             perspectives,
             verdict: evaluation.verdict,
+            restarted: evaluation.restarts,
             explanation: evaluation.explanation,
         }
+    }
+
+    /// Its terms, with its members.
+    #[must_use]
+    pub fn terms<'a>(&'a self, members: &'a [u8]) -> Terms<'a> {
+        Terms {
+            attempt: self.attempt,
+            request: &self.request,
+            started: self.started,
+            members,
+            seed: self.seed,
+            restart: self.restart,
+        }
+    }
+
+    /// Whether issuance may rely on it.
+    #[must_use]
+    pub fn permits(&self) -> bool {
+        self.verdict.permits() && !self.restarted
     }
 
     /// What came from each perspective, as recorded.
@@ -423,14 +424,16 @@ impl Record {
         if self.form != FORM_VERSION {
             return Err(Mismatch::Form(self.form));
         }
-        if self.setup != rules.digest {
+        if self.setup != rules.digest() {
             return Err(Mismatch::Setup);
         }
-        if !self.perspectives.iter().map(|p| &p.perspective).eq(rules.setup.perspectives.iter().map(|p| &p.id)) {
+        let members = rules.members(self.started, self.seed).ok_or(Mismatch::Perspectives)?;
+        let named = members.iter().filter_map(|place| rules.perspective(*place)).map(|perspective| &perspective.id);
+        if !self.perspectives.iter().map(|part| &part.perspective).eq(named) {
             return Err(Mismatch::Perspectives);
         }
         let replies = self.replies()?;
-        let again = Self::new(rules, self.attempt, &self.request, self.started, self.decided, replies);
+        let again = Self::new(rules, &self.terms(&members), self.decided, replies);
         for (recorded, recomputed) in self.perspectives.iter().zip(&again.perspectives) {
             if summary(recorded) != summary(recomputed) {
                 return Err(Mismatch::Perspective {
@@ -451,6 +454,9 @@ impl Record {
         if self.verdict != again.verdict {
             let (recorded, recomputed) = (format!("{:?}", self.verdict), format!("{:?}", again.verdict));
             return Err(Mismatch::Verdict { recorded, recomputed });
+        }
+        if self.restarted != again.restarted {
+            return Err(Mismatch::Restarted { recorded: self.restarted, recomputed: again.restarted });
         }
         Ok(())
     }

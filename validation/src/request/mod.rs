@@ -20,8 +20,8 @@ pub use self::{
 use crate::{
     base::{
         limits::{
-            FILE_CHARS_MAX, RANDOM_VALUE_BITS_MIN, RANDOM_VALUE_CHARS_MAX, REQUEST_ID_CHARS_MAX, THUMBPRINT_CHARS,
-            TOKEN_CHARS_MAX, TOKEN_CHARS_MIN,
+            ACCOUNT_URI_CHARS_MAX, FILE_CHARS_MAX, RANDOM_VALUE_BITS_MIN, RANDOM_VALUE_CHARS_MAX, REQUEST_ID_CHARS_MAX,
+            THUMBPRINT_CHARS, TOKEN_CHARS_MAX, TOKEN_CHARS_MIN,
         },
         name::{DomainName, NameError},
         octets::escape,
@@ -56,6 +56,9 @@ pub struct RawRequest {
     /// The ACME account (RFC 8657 §3); dns-account-01 and dns-persist-01 need it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account_uri: Option<String>,
+    /// Whose request it is, for fairness and limits; `account_uri` if absent. Nothing is judged by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
     /// The Random Value or Request Token of dns-change and website-change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub random_value: Option<String>,
@@ -268,6 +271,9 @@ pub struct CheckRequest {
     /// Authority under CAA, if it is to be checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caa: Option<CaaCheck>,
+    /// Whose request it is, if that was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
     /// Digests that belong to other authorizations of the same order (`cases.md` D18).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sibling_digests: Vec<String>,
@@ -375,6 +381,9 @@ pub enum RequestError {
     /// The account URI.
     #[error("account_uri: {0}")]
     AccountUri(&'static str),
+    /// Whose request it is.
+    #[error("account: 1 to {ACCOUNT_URI_CHARS_MAX} visible characters of ASCII are allowed")]
+    Account,
     /// The name that control was to be shown for.
     #[error("{field}: {problem}")]
     Derivation {
@@ -445,6 +454,7 @@ impl RequestError {
             | Self::Token(_)
             | Self::KeyAuthorization(_)
             | Self::AccountUri(_)
+            | Self::Account
             | Self::Mailbox(_)
             | Self::MethodEnded { .. }
             | Self::OtherMethod { .. }
@@ -474,6 +484,14 @@ impl CheckRequest {
     #[must_use]
     pub fn method_label(&self) -> &'static str {
         self.control.as_ref().map_or("caa", |challenge| challenge.method.label())
+    }
+
+    /// Whose request it is: as given, or else the account it is bound to.
+    #[must_use]
+    pub fn account(&self) -> Option<&str> {
+        let bound = || self.control.as_ref().and_then(Challenge::account_uri);
+        let in_caa = || self.caa.as_ref().and_then(|check| check.account_uri.as_deref());
+        self.account.as_deref().or_else(bound).or_else(in_caa)
     }
 
     /// What control is shown for: the identifier, or what stands for it. A wildcard stays one, since some methods

@@ -54,6 +54,13 @@ impl CheckRequest {
         if let Some(uri) = &raw.account_uri {
             check_account_uri(uri)?;
         }
+        let account = raw.account.clone();
+        let fits = |account: &String| {
+            (1..=ACCOUNT_URI_CHARS_MAX).contains(&account.len()) && account.bytes().all(|b| b.is_ascii_graphic())
+        };
+        if !account.as_ref().is_none_or(fits) {
+            return Err(RequestError::Account);
+        }
         if let Some(bad) = raw.sibling_digests.iter().find(|d| d.len() != THUMBPRINT_CHARS || !is_base64url(d)) {
             return Err(RequestError::SiblingDigest(shown(bad)));
         }
@@ -65,6 +72,7 @@ impl CheckRequest {
                 derivation: None,
                 control: None,
                 caa,
+                account,
                 sibling_digests: raw.sibling_digests,
             });
         }
@@ -76,8 +84,15 @@ impl CheckRequest {
         check_reach(&identifier, derivation.as_ref(), method)?;
         let caa = caa_with(&raw, &identifier, method)?;
         let challenge = parse_challenge(&raw, method)?;
-        let request =
-            Self { id, identifier, derivation, control: Some(challenge), caa, sibling_digests: raw.sibling_digests };
+        let request = Self {
+            id,
+            identifier,
+            derivation,
+            control: Some(challenge),
+            caa,
+            account,
+            sibling_digests: raw.sibling_digests,
+        };
         check_value_is_not_in_request(&request)?;
         if let Some(challenge) = &request.control {
             challenge.check()?;

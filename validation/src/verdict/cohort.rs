@@ -13,6 +13,7 @@ use std::{
     fmt,
 };
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{
@@ -193,7 +194,8 @@ pub enum CohortViolation {
 }
 
 /// A stricter rule of the operator's own (req H4): the Baseline Requirements demand neither (req A18).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Diversity {
     /// Autonomous systems among all perspectives, at least.
     pub as_numbers_min: u8,
@@ -254,6 +256,7 @@ fn role_name(role: Role) -> &'static str {
     match role {
         Role::Primary => "primary",
         Role::Remote => "remote",
+        Role::Trial => "trial",
     }
 }
 

@@ -106,6 +106,8 @@ pub enum Refusal {
     Quorum(QuorumShortfall),
     /// The method may not be used any more, whatever was found by it (req F6).
     MethodEnded,
+    /// It would have been corroborated, by an engine that may only report (req H15).
+    ReportOnly,
 }
 
 impl Verdict {
@@ -146,6 +148,14 @@ pub fn decide(quorum: &Quorum, primary: &Answer, remotes: &[Answer]) -> Verdict 
             Verdict::Refused { refusal: Refusal::Quorum(QuorumShortfall::TooFewConfirmations), figures }
         }
     }
+}
+
+/// Whether some saw what contradicts and others confirmed: an anomaly after which the whole process starts afresh
+/// (req H8).
+#[must_use]
+pub fn disagree(answers: &[Answer]) -> bool {
+    let any = |state: PerspectiveState| answers.iter().any(|answer| answer.state() == state);
+    any(PerspectiveState::Confirmed) && any(PerspectiveState::Contradicted)
 }
 
 fn figures(quorum: &Quorum, remotes: &[Answer]) -> Figures {

@@ -33,7 +33,7 @@ use parallax_validation::{
     },
     observation::{NetworkError, Observation, RecordType},
     plan::{Plan, PlanLimits},
-    record::{FORM_VERSION, Record, Reply, Rules, Setup, evaluate},
+    record::{Conduct, FORM_VERSION, Record, Reply, Rules, Setup, Terms, evaluate},
     request::{Challenge, CheckRequest, RawRequest},
     verdict::{PerspectiveState, Verdict},
 };
@@ -169,6 +169,7 @@ pub(crate) struct World {
     tls: TlsSettings,
     decided: Timestamp,
     suffixes: Option<String>,
+    conduct: Conduct,
 }
 
 /// Connections made, questions asked and HTTP requests sent, by perspective.
@@ -240,10 +241,16 @@ impl World {
             tls: TlsSettings::new(rustls::crypto::ring::default_provider()).unwrap(),
             decided: "2026-12-20T00:00:16Z".parse().unwrap(),
             suffixes: None,
+            conduct: Conduct::default(),
         }
     }
 
     /// A suffix list besides the built-in one.
+    pub(crate) fn conduct(mut self, conduct: Conduct) -> Self {
+        self.conduct = conduct;
+        self
+    }
+
     pub(crate) fn public_suffixes(mut self, list: &str) -> Self {
         self.suffixes = Some(list.to_owned());
         self
@@ -412,6 +419,7 @@ impl World {
             perspectives,
             limits: self.limits,
             public_suffixes: self.suffixes.clone(),
+            conduct: self.conduct.clone(),
         };
         setup.rules().unwrap()
     }
@@ -423,14 +431,23 @@ impl World {
         let started = decided - jiff::SignedDuration::from_secs(16);
         let mut played = Traffic::default();
         let mut replies = vec![self.reply(P, started, &mut played)];
-        let primary = evaluate(&rules, &self.request, started, started, &replies).answers[P].state();
+        let members = rules.members(started, None).unwrap();
+        let terms = Terms {
+            attempt: AttemptId(7),
+            request: &self.request,
+            started,
+            members: &members,
+            seed: None,
+            restart: None,
+        };
+        let primary = evaluate(&rules, &terms, started, &replies).answers[P].state();
         for place in &ALL[1..] {
             replies.push(match primary {
                 PerspectiveState::Confirmed => self.reply(*place, started, &mut played),
                 _ => Reply::None(PerspectiveState::NotAsked),
             });
         }
-        let record = Record::new(&rules, AttemptId(7), &self.request, started, decided, replies);
+        let record = Record::new(&rules, &terms, decided, replies);
         record.recompute(&rules).unwrap();
         let again: Record = serde_json::from_str(&serde_json::to_string(&record).unwrap()).unwrap();
         assert_eq!(again, record, "a record survives JSON");

@@ -1,0 +1,92 @@
+//! One attempt on its way, and what the threads tell each other about it.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
+
+use jiff::Timestamp;
+use parallax_protocol::AttemptId;
+use parallax_validation::{
+    record::{RejectedEntry, Restart, Terms},
+    request::CheckRequest,
+    verdict::draw::{CohortSeed, Members},
+};
+
+use crate::tally::{Evidence, Tally};
+
+/// A request with what went before it.
+#[derive(Debug)]
+pub(super) struct Submission {
+    pub(super) request: CheckRequest,
+    /// The attempt that it follows, if perspectives disagreed in one.
+    pub(super) restart: Option<Restart>,
+    /// When it was submitted; a restart keeps the time of the first attempt.
+    pub(super) submitted: Instant,
+}
+
+/// One attempt.
+pub(super) struct Attempt {
+    pub(super) id: AttemptId,
+    pub(super) request: CheckRequest,
+    pub(super) started: Timestamp,
+    pub(super) submitted: Instant,
+    pub(super) begun: Instant,
+    pub(super) members: Members,
+    pub(super) seed: Option<CohortSeed>,
+    pub(super) restart: Option<Restart>,
+    pub(super) tally: Tally,
+    pub(super) primary_first: bool,
+    pub(super) asked_remotes: OnceLock<()>,
+}
+
+impl Attempt {
+    pub(super) fn terms(&self) -> Terms<'_> {
+        Terms {
+            attempt: self.id,
+            request: &self.request,
+            started: self.started,
+            members: &self.members,
+            seed: self.seed,
+            restart: self.restart,
+        }
+    }
+
+    /// The place in the tally of a perspective, by its number; none if it does not count here.
+    pub(super) fn place_of(&self, perspective: usize) -> Option<usize> {
+        self.members.iter().position(|member| usize::from(*member) == perspective)
+    }
+}
+
+/// What a collector expects of its perspective.
+pub(super) struct Expected {
+    pub(super) nonce: u64,
+    pub(super) attempt: Arc<Attempt>,
+}
+
+pub(super) enum ToDecider {
+    /// It has what it needs.
+    Ready(Arc<Attempt>),
+    /// An answer of the perspective with this number came after the verdict.
+    Late(Arc<Attempt>, usize, Evidence),
+    /// A perspective on trial has answered.
+    Trial(Arc<Attempt>, usize, Evidence),
+    /// A report that does not count.
+    Rejected(RejectedEntry),
+}
+
+/// The primary has confirmed; these are the addresses that it connected to.
+pub(super) struct Confirmed {
+    pub(super) attempt: Arc<Attempt>,
+    pub(super) targets: Vec<IpAddr>,
+}
+
+/// An attempt that was decided and recorded.
+pub(super) struct Settled {
+    pub(super) attempt: Arc<Attempt>,
+    /// It did not pass, and that was not our fault.
+    pub(super) failed: bool,
+    /// Its outcome is not released; the whole process starts afresh.
+    pub(super) restarts: bool,
+}

@@ -1,0 +1,175 @@
+//! Takes one perspective's reports, judges them, and counts.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crossbeam::channel::{Receiver, Sender};
+use parallax_protocol::{AttemptId, Report};
+use parallax_validation::{
+    base::perspective::{PerspectiveId, Rir},
+    observation::{ControlObservation, Observation},
+    record::{RejectedEntry, Rejection, Rules, determine, role_at},
+    verdict::PerspectiveState,
+};
+
+use super::{
+    EngineStats,
+    attempt::{Attempt, Confirmed, Expected, ToDecider},
+    clock::Clock,
+};
+use crate::{
+    log::{Event, Log},
+    tally::{Arrival, Evidence},
+};
+
+/// Expected reports from which on a collector looks for forgotten ones.
+const FORGET_EXPECTED_MIN: usize = 16_384;
+
+/// Entries about rejected reports that one link may have in the journal in a minute; others are counted.
+const REJECTED_ENTRIES_PER_MINUTE: u32 = 60;
+
+/// Keeps a link that has gone mad from filling the journal.
+#[derive(Debug, Default)]
+pub(super) struct RejectedLimit {
+    since: Option<Instant>,
+    entries: u32,
+    suppressed: u64,
+}
+
+impl RejectedLimit {
+    /// Whether there is room for an entry, and how many had none before it.
+    fn admit(&mut self, now: Instant) -> Option<u64> {
+        if self.since.is_none_or(|since| now.duration_since(since) >= Duration::from_secs(60)) {
+            (self.since, self.entries) = (Some(now), 0);
+        }
+        if self.entries < REJECTED_ENTRIES_PER_MINUTE {
+            self.entries += 1;
+            Some(std::mem::take(&mut self.suppressed))
+        } else {
+            self.suppressed += 1;
+            None
+        }
+    }
+}
+
+pub(super) struct Collector {
+    /// The perspective's number; those on trial come after the others.
+    pub(super) index: usize,
+    pub(super) perspective: PerspectiveId,
+    pub(super) rir: Rir,
+    pub(super) rules: Arc<Rules>,
+    pub(super) expect: Receiver<(AttemptId, Expected)>,
+    pub(super) expected: HashMap<AttemptId, Expected>,
+    pub(super) decider: Sender<ToDecider>,
+    pub(super) fan_out: Sender<Confirmed>,
+    pub(super) stats: Arc<EngineStats>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) log: Arc<dyn Log>,
+    pub(super) rejected: RejectedLimit,
+    /// Reports this late are answered by nobody: their perspective was given up long ago.
+    pub(super) forget_after: Duration,
+    pub(super) forget_at: usize,
+}
+
+impl Collector {
+    pub(super) const FORGET_AT: usize = FORGET_EXPECTED_MIN;
+
+    pub(super) fn run(mut self, reports: &Receiver<Vec<Report>>) {
+        for batch in reports {
+            self.take_batch(batch);
+        }
+    }
+
+    pub(super) fn take_batch(&mut self, batch: Vec<Report>) {
+        // What was asked was announced before it was sent, so every announcement is here by now.
+        self.expected.extend(self.expect.try_iter());
+        for report in batch {
+            self.take(report);
+        }
+        if self.expected.len() >= self.forget_at {
+            let (now, after) = (self.clock.instant(), self.forget_after);
+            self.expected.retain(|_, expected| now.duration_since(expected.attempt.begun) < after);
+            self.forget_at = FORGET_EXPECTED_MIN.max(self.expected.len() * 2);
+        }
+    }
+
+    fn take(&mut self, report: Report) {
+        let attempt = report.header.attempt;
+        let Some(Expected { nonce, attempt: asked }) = self.expected.remove(&attempt) else {
+            return self.reject(attempt, Rejection::Unasked);
+        };
+        let wrong = if report.header.nonce != nonce {
+            Some(Rejection::Nonce)
+        } else if report.perspective != self.perspective {
+            Some(Rejection::Perspective)
+        } else if report.rir != self.rir {
+            Some(Rejection::Region)
+        } else if *report.header.setup != *self.rules.digest() {
+            Some(Rejection::Setup)
+        } else {
+            None
+        };
+        if let Some(wrong) = wrong {
+            self.reject(attempt, wrong);
+            return self.count(&asked, Evidence::None(PerspectiveState::RejectedReply), false);
+        }
+        let Some(place) = asked.place_of(self.index) else {
+            // On trial: recorded, and never counted.
+            let evidence = Evidence::Observed(report.observation);
+            let _ = self.decider.send(ToDecider::Trial(asked, self.index, evidence));
+            return;
+        };
+        let confirms = determine(&self.rules, role_at(place), &asked.request, &report.observation).confirms();
+        self.count(&asked, Evidence::Observed(report.observation), confirms);
+    }
+
+    fn reject(&mut self, attempt: AttemptId, why: Rejection) {
+        EngineStats::add(&self.stats.rejected_reports, 1);
+        if let Some(suppressed) = self.rejected.admit(self.clock.instant()) {
+            self.log.tell(&Event::ReportRejected { perspective: &self.perspective, attempt, why, suppressed });
+            let perspective = self.perspective.clone();
+            let entry = RejectedEntry { received: self.clock.now(), perspective, attempt, why, suppressed };
+            let _ = self.decider.send(ToDecider::Rejected(entry));
+        }
+    }
+
+    fn count(&self, attempt: &Arc<Attempt>, evidence: Evidence, confirms: bool) {
+        let Some(place) = attempt.place_of(self.index) else { return };
+        // The primary's evidence is gone once it is counted.
+        let targets = match &evidence {
+            Evidence::Observed(observation) if place == 0 && confirms => targets(observation),
+            Evidence::Observed(_) | Evidence::None(_) => Vec::new(),
+        };
+        // A send fails only if the decider ended because the journal failed: then nothing is released.
+        match attempt.tally.arrive(place, evidence, confirms) {
+            Arrival::Counted { ready } => {
+                if ready {
+                    let _ = self.decider.send(ToDecider::Ready(Arc::clone(attempt)));
+                } else if place == 0 && confirms && attempt.primary_first {
+                    let _ = self.fan_out.send(Confirmed { attempt: Arc::clone(attempt), targets });
+                }
+            }
+            Arrival::Late(evidence) => {
+                let _ = self.decider.send(ToDecider::Late(Arc::clone(attempt), self.index, evidence));
+            }
+        }
+    }
+}
+
+/// The addresses of the applicant's servers that an observation connected to.
+fn targets(seen: &Observation) -> Vec<IpAddr> {
+    let mut addresses: Vec<IpAddr> = match &seen.control {
+        Some(ControlObservation::Http(fetch)) => {
+            fetch.hops.iter().flat_map(|hop| &hop.tries).map(|connection| connection.address.ip()).collect()
+        }
+        Some(ControlObservation::Tls(probe)) => probe.tries.iter().map(|connection| connection.address.ip()).collect(),
+        Some(ControlObservation::Record(_) | ControlObservation::Climb(_)) | None => Vec::new(),
+    };
+    addresses.sort();
+    addresses.dedup();
+    addresses
+}

@@ -1,0 +1,74 @@
+//! The engine's side of one perspective.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use crossbeam::channel::Sender;
+use parallax_node::{Full, Node};
+use parallax_protocol::{AttemptId, BATCH_ITEMS_MAX, Task};
+use parallax_validation::{base::perspective::PerspectiveId, verdict::PerspectiveState};
+
+use super::attempt::{Attempt, Expected};
+use crate::tally::Evidence;
+
+/// The way to a perspective: a node in this process, a link to one elsewhere, or one that is played.
+pub trait Way: Send {
+    /// Hands over a batch.
+    ///
+    /// # Errors
+    /// It takes no more for now; the batch comes back whole.
+    fn submit(&mut self, batch: Vec<Task>) -> Result<(), Full>;
+
+    /// Whether it has ended for good.
+    fn has_ended(&self) -> bool;
+}
+
+impl Way for Node {
+    fn submit(&mut self, batch: Vec<Task>) -> Result<(), Full> {
+        Self::submit(self, batch)
+    }
+
+    fn has_ended(&self) -> bool {
+        Self::has_ended(self)
+    }
+}
+
+pub(super) struct Link {
+    pub(super) way: Box<dyn Way>,
+    pub(super) expect: Sender<(AttemptId, Expected)>,
+    pub(super) pending: VecDeque<(Arc<Attempt>, usize, Task)>,
+    pub(super) perspective: PerspectiveId,
+}
+
+impl Link {
+    /// Hands pending tasks over in batches until the way is full.
+    pub(super) fn flush(&mut self) {
+        while !self.pending.is_empty() {
+            let take = self.pending.len().min(BATCH_ITEMS_MAX);
+            let (attempts, batch): (Vec<_>, Vec<Task>) =
+                self.pending.drain(..take).map(|(attempt, index, task)| ((attempt, index), task)).unzip();
+            if let Err(Full(back)) = self.way.submit(batch) {
+                for ((attempt, index), task) in attempts.into_iter().zip(back).rev() {
+                    self.pending.push_front((attempt, index, task));
+                }
+                return;
+            }
+        }
+    }
+
+    /// Drops tasks that nobody waits for any more: their attempt is closed, or this perspective was given
+    /// up. A node that is slower than the rest then neither holds memory nor is kept busy for nothing.
+    pub(super) fn drop_stale(&mut self) {
+        self.pending.retain(|(attempt, index, _)| {
+            let Some(place) = attempt.place_of(*index) else { return true };
+            if attempt.tally.is_claimed(place) {
+                return false;
+            }
+            if attempt.tally.is_closed() {
+                // The record says "not awaited"; this ends the wait for a straggler that will not come.
+                let _ = attempt.tally.arrive(place, Evidence::None(PerspectiveState::Cancelled), false);
+                return false;
+            }
+            true
+        });
+    }
+}
