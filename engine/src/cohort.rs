@@ -2,15 +2,20 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
+use jiff::Timestamp;
 use parallax_validation::{
     base::perspective::{Perspective, Rir},
+    record::Rules,
     verdict::{
         cohort::{Cohort, DISTANCE_MARGIN_KM, DISTANCE_MIN_KM, Site, distance_matrix, provider_key, robust},
+        draw::Members,
         policy::PolicyRow,
         quorum::{Quorum, Settlement},
     },
 };
 use serde::Serialize;
+
+use crate::config::never_drawn;
 
 /// What is known of a cohort under one row.
 #[derive(Clone, Debug, Serialize)]
@@ -33,6 +38,20 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// What losing each remote, and each autonomous system, provider and region, does.
     pub losses: Vec<Loss>,
+    /// The draw, if cohorts are drawn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drawn: Option<Drawn>,
+}
+
+/// What can be drawn out of a pool.
+#[derive(Clone, Debug, Serialize)]
+pub struct Drawn {
+    /// Remotes of each attempt.
+    pub remotes: u8,
+    /// Lawful cohorts.
+    pub cohorts: usize,
+    /// Remotes that are in none of them.
+    pub never: Vec<String>,
 }
 
 /// What a loss does to all attempts that would pass.
@@ -42,26 +61,49 @@ pub struct Loss {
     pub lost: String,
     /// The remotes concerned, or the primary.
     pub perspectives: Vec<String>,
-    /// Whether attempts can still pass.
+    /// Whether attempts can still pass, by every cohort if they are drawn.
     pub passes: bool,
-    /// How many further remotes may fail then.
+    /// How many further remotes may fail then, by the cohort that it hits most.
     pub margin: i8,
+    /// By how many of the cohorts attempts fail then.
+    pub failing: usize,
 }
 
-/// Looks at a cohort under a row.
+/// Looks at the cohort of a setup under a row, or at all that can be drawn at that instant.
 #[must_use]
-pub fn report(primary: &Perspective, remotes: &[Perspective], row: &PolicyRow) -> Report {
+pub fn report(rules: &Rules, row: &PolicyRow, at: Timestamp) -> Report {
+    let (primary, remotes) = (rules.primary(), rules.remotes());
     let all: Vec<&Perspective> = std::iter::once(primary).chain(remotes).collect();
     let matrix = |site: Site| {
         let places: Vec<_> = all.iter().map(|perspective| site.of(perspective)).collect();
         distance_matrix(&places)
     };
-    let (violations, warnings) = match Cohort::check(primary, remotes, row) {
-        Ok(cohort) => (Vec::new(), cohort.warnings().iter().map(ToString::to_string).collect()),
-        Err(violations) => (violations.iter().map(ToString::to_string).collect(), Vec::new()),
-    };
-    let rirs: Vec<Rir> = remotes.iter().map(|remote| remote.rir).collect();
-    let quorum = Quorum::new(row, &rirs).ok();
+    let drawn = rules.setup().conduct.draw.map(|draw| Drawn {
+        remotes: draw.remotes,
+        cohorts: rules.cohorts(at).len(),
+        never: never_drawn(rules, at).iter().map(ToString::to_string).collect(),
+    });
+    let (mut violations, mut warnings) = (Vec::new(), Vec::new());
+    match &drawn {
+        Some(drawn) if drawn.cohorts == 0 => {
+            violations.push(format!("no {} of the {} remotes are a lawful cohort", drawn.remotes, remotes.len()));
+        }
+        Some(drawn) => warnings.extend(drawn.never.iter().map(|id| format!("{id} is in no lawful cohort"))),
+        None => match Cohort::check(primary, remotes, row) {
+            Ok(cohort) => warnings.extend(cohort.warnings().iter().map(ToString::to_string)),
+            Err(broken) => violations.extend(broken.iter().map(ToString::to_string)),
+        },
+    }
+    let whole: Vec<Members> = rules.members(at, None).into_iter().collect();
+    let lawful = if drawn.is_some() { rules.cohorts(at) } else { &whole };
+    let cohorts: Vec<(&[u8], Quorum)> = lawful
+        .iter()
+        .filter_map(|members| {
+            let rirs: Vec<Rir> = members.iter().skip(1).map(|place| all[usize::from(*place)].rir).collect();
+            Some((&members[..], Quorum::new(row, &rirs).ok()?))
+        })
+        .collect();
+    let quorum = cohorts.first().map(|(_, quorum)| *quorum);
     Report {
         revision: row.revision().to_owned(),
         perspectives: all.iter().map(|perspective| perspective.id.to_string()).collect(),
@@ -71,21 +113,28 @@ pub fn report(primary: &Perspective, remotes: &[Perspective], row: &PolicyRow) -
         may_fail: quorum.map(|quorum| quorum.allowed()),
         violations,
         warnings,
-        losses: quorum.map(|quorum| losses(primary, remotes, quorum)).unwrap_or_default(),
+        losses: if cohorts.is_empty() { Vec::new() } else { losses(&all, &cohorts) },
+        drawn,
     }
 }
 
-fn losses(primary: &Perspective, remotes: &[Perspective], quorum: Quorum) -> Vec<Loss> {
+fn losses(all: &[&Perspective], cohorts: &[(&[u8], Quorum)]) -> Vec<Loss> {
     let without = |lost: String, gone: &dyn Fn(&Perspective) -> bool| {
-        let ids: Vec<String> =
-            std::iter::once(primary).chain(remotes).filter(|p| gone(p)).map(|p| p.id.to_string()).collect();
-        let refused = remotes.iter().enumerate().filter(|(_, p)| gone(p)).fold(0_u16, |mask, (bit, _)| mask | 1 << bit);
-        let confirmed = quorum.all() & !refused;
-        let passes = !gone(primary) && quorum.settle(confirmed, refused) == Settlement::Corroborated;
-        Loss { lost, perspectives: ids, passes, margin: quorum.result(confirmed, refused).margin }
+        let gone: Vec<bool> = all.iter().map(|perspective| gone(perspective)).collect();
+        let (mut failing, mut margin) = (0, i8::MAX);
+        for (members, quorum) in cohorts {
+            let remotes = members.iter().skip(1).enumerate();
+            let refused = remotes.filter(|(_, m)| gone[usize::from(**m)]).fold(0_u16, |mask, (bit, _)| mask | 1 << bit);
+            let confirmed = quorum.all() & !refused;
+            let passes = !gone[0] && quorum.settle(confirmed, refused) == Settlement::Corroborated;
+            failing += usize::from(!passes);
+            margin = margin.min(quorum.result(confirmed, refused).margin);
+        }
+        let perspectives = all.iter().zip(&gone).filter(|(_, gone)| **gone).map(|(p, _)| p.id.to_string()).collect();
+        Loss { lost, perspectives, passes: failing == 0, margin, failing }
     };
+    let all = || all.iter().copied();
     let mut found = vec![without("nothing".to_owned(), &|_| false)];
-    let all = || std::iter::once(primary).chain(remotes);
     for perspective in all() {
         found.push(without(format!("perspective {}", perspective.id), &|p| p.id == perspective.id));
     }
@@ -112,7 +161,12 @@ pub fn as_text(report: &Report) -> String {
     let mut text = format!("Cohort under {}\n", report.revision);
     // Writing to a string cannot fail.
     if let (Some(confirm), Some(may_fail)) = (report.confirm, report.may_fail) {
-        let remotes = report.perspectives.len() - 1;
+        let pool = report.perspectives.len() - 1;
+        let remotes = report.drawn.as_ref().map_or(pool, |drawn| usize::from(drawn.remotes));
+        if let Some(drawn) = &report.drawn {
+            let cohorts = drawn.cohorts;
+            let _ = writeln!(text, "{remotes} of {pool} remotes are drawn for each attempt: {cohorts} lawful cohorts.");
+        }
         let _ = writeln!(text, "{confirm} of {remotes} remotes must confirm, {may_fail} may fail.");
     }
     matrix(&mut text, "Distances between perspectives, km", &report.perspectives, &report.distances_km);
@@ -121,7 +175,12 @@ pub fn as_text(report: &Report) -> String {
     if !report.losses.is_empty() {
         let _ = writeln!(text, "\n{:<28} {:<28} {:<12} further failures", "lost", "who", "attempts");
         for loss in &report.losses {
-            let attempts = if loss.passes { "pass" } else { "all fail" };
+            let cohorts = report.drawn.as_ref().map_or(1, |drawn| drawn.cohorts);
+            let attempts = match loss.failing {
+                0 => "pass".to_owned(),
+                all if all == cohorts => "all fail".to_owned(),
+                some => format!("{:.0} % fail", (100.0 * some as f64 / cohorts as f64).ceil()),
+            };
             let margin = if loss.passes { loss.margin.to_string() } else { "-".to_owned() };
             let _ = writeln!(text, "{:<28} {:<28} {attempts:<12} {margin}", loss.lost, loss.perspectives.join(", "));
         }

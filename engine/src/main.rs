@@ -833,7 +833,7 @@ fn rules_at(config: &Path, at: Option<Timestamp>) -> Result<(Rules, PolicyRow), 
 
 fn run_cohort_check(config: &Path, at: Option<Timestamp>, json: bool) -> Result<u8, Failed> {
     let (rules, row) = rules_at(config, at)?;
-    let report = cohort::report(rules.primary(), rules.remotes(), &row);
+    let report = cohort::report(&rules, &row, at.unwrap_or_else(Timestamp::now));
     print_out(&if json { json_line(&report) } else { cohort::as_text(&report) });
     Ok(if report.violations.is_empty() { 0 } else { NEGATIVE })
 }
@@ -880,6 +880,7 @@ fn run_config_check(file: &Path, json: bool) -> Result<u8, Failed> {
     if json {
         print_out(&json_line(&serde_json::json!({
             "primary": config.rules.primary().id, "remotes": remotes, "setup": config.rules.digest(), "warnings": config.warnings,
+            "drawn": config.rules.setup().conduct.draw, "on_trial": config.rules.setup().conduct.trials.len(),
             "public_suffix_list": suffix_list(&config),
         })));
     } else {
