@@ -1,7 +1,7 @@
 //! Stage `record`, made durable: serialising a record, and group commits of records of real size.
 //!
 //! Commits wait for the disk. The journal is written below cargo's target directory, since `/tmp` may be
-//! memory; what is measured is that file system.
+//! memory; what is measured is that file system. Its kind is printed, and on one that is memory nothing is measured.
 
 use std::{
     hint::black_box,
@@ -15,7 +15,13 @@ use parallax_validation::record::Record;
 
 const KIND: u8 = 1;
 
+/// A payload as small as a late answer or a refusal without evidence.
+const SMALL_BYTES: usize = 400;
+/// As many as the engine commits at once.
+const SMALL_BATCH: u64 = 256;
+
 fn benches(criterion: &mut Criterion) {
+    state_file_system();
     let record = record(&rules());
     let text = serialised(&record);
     let again: Record = serde_json::from_slice(&text).expect("own text");
@@ -33,7 +39,28 @@ fn benches(criterion: &mut Criterion) {
             bencher.iter_custom(|batches| commit(&text, records, batches));
         });
     }
+    let small = [b'x'; SMALL_BYTES];
+    group.throughput(Throughput::Elements(SMALL_BATCH));
+    group.bench_function(format!("commit_{SMALL_BATCH}_of_{SMALL_BYTES}_octets"), |bencher| {
+        bencher.iter_custom(|batches| commit(&small, SMALL_BATCH, batches));
+    });
     group.finish();
+}
+
+/// Says what file system commits wait for.
+fn state_file_system() {
+    let directory = std::fs::canonicalize(env!("CARGO_TARGET_TMPDIR")).expect("cargo makes this directory");
+    let mounts = std::fs::read_to_string("/proc/self/mounts").expect("Linux has it");
+    let of_line = |line: &str| {
+        let mut parts = line.split(' ').skip(1).map(str::to_owned);
+        Some((parts.next()?, parts.next()?))
+    };
+    let above = mounts.lines().filter_map(of_line).filter(|(point, _)| directory.starts_with(point));
+    // Of several at one place the last hides the others.
+    let (point, kind) = above.max_by_key(|(point, _)| point.len()).expect("something is mounted");
+    eprintln!("journal: {} is on {kind}, mounted at {point}", directory.display());
+    let only_tried = std::env::args().any(|argument| argument == "--test");
+    assert!(only_tried || !["tmpfs", "ramfs"].contains(&kind.as_str()), "memory makes nothing durable");
 }
 
 fn serialised(record: &Record) -> Vec<u8> {

@@ -1,7 +1,7 @@
 //! Reading a journal back, and recomputing every verdict from it alone.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     num::NonZeroUsize,
     path::Path,
     sync::{Arc, RwLock},
@@ -11,11 +11,12 @@ use parallax_validation::{
     base::{attempt::AttemptId, octets::escape},
     record::{LateEntry, Record, RejectedEntry, Rules, Setup},
 };
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::{
     corroborate::{ENTRY_LATE, ENTRY_RECORD, ENTRY_REJECTED, ENTRY_SETUP, ENTRY_TRIAL},
-    journal::{Cut, Entry, JournalError, Reader},
+    journal::{Cut, Entry, JournalError, KIND_REMOVED, Reader, Removed},
 };
 
 /// One entry, read.
@@ -31,6 +32,8 @@ pub enum Item {
     Trial(Box<LateEntry>),
     /// A report that did not count.
     Rejected(Box<RejectedEntry>),
+    /// Segments that were removed.
+    Removed(Box<Removed>),
 }
 
 /// A journal that cannot be read, or does not hold what it should.
@@ -81,6 +84,12 @@ impl Items {
     pub fn torn_tail(&self) -> Option<Cut> {
         self.reader.torn_tail()
     }
+
+    /// What was removed from the front, if anything was.
+    #[must_use]
+    pub fn removed(&self) -> Option<&Removed> {
+        self.reader.removed()
+    }
 }
 
 /// Reads what an entry holds.
@@ -98,6 +107,7 @@ pub(crate) fn read_item(entry: &Entry) -> Result<Item, AuditError> {
         ENTRY_LATE => serde_json::from_slice(&entry.payload).map(Item::Late).map_err(json),
         ENTRY_TRIAL => serde_json::from_slice(&entry.payload).map(Item::Trial).map_err(json),
         ENTRY_REJECTED => serde_json::from_slice(&entry.payload).map(Item::Rejected).map_err(json),
+        KIND_REMOVED => serde_json::from_slice(&entry.payload).map(Item::Removed).map_err(json),
         other => Err(problem(format!("kind {other} is not known to this version"))),
     }
 }
@@ -117,6 +127,10 @@ pub struct Verification {
     pub rejected_reports: u64,
     /// Attempts whose outcome was not released, since the process started afresh.
     pub restarted: u64,
+    /// Different setups.
+    pub setups: u64,
+    /// What was removed from the front, if anything was.
+    pub removed: Option<Removed>,
     /// Entries whose recomputation differs, with the reason.
     pub mismatches: Vec<String>,
     /// Request ids with more than one record.
@@ -144,24 +158,23 @@ pub(crate) struct Scanned<T> {
     pub(crate) parts: Vec<T>,
     /// Setups that cannot be used, by the number of the entry.
     pub(crate) unusable: Vec<(u64, String)>,
-    /// A tail that was not written to its end.
-    pub(crate) torn_tail: Option<Cut>,
+    /// Setups that were made ready.
+    pub(crate) setups: u64,
 }
 
-/// Reads a journal to its end. The chain is checked in order by one thread; `each` is given the entries on `threads`
-/// others, in no order that is known. Setups are kept and not given.
+/// Lets `feed` read a journal, or parts of it, and gives the entries to `each` on `threads` others, in no order that is
+/// known. Setups are kept and not given.
 ///
 /// # Errors
-/// Damage, or a setup that cannot be read.
-pub(crate) fn scan<T: Default + Send>(
-    directory: &Path,
+/// Those of `feed`, and a setup that cannot be read.
+pub(crate) fn spread<T: Default + Send>(
     threads: NonZeroUsize,
     each: impl Fn(&mut T, &Entry, &Setups) + Sync,
+    feed: impl FnOnce(&mut Feed<'_>) -> Result<(), AuditError>,
 ) -> Result<Scanned<T>, AuditError> {
-    let mut reader = Reader::open(directory)?;
     let setups = Setups::default();
     let (batches, work) = crossbeam::channel::bounded::<Vec<Entry>>(BATCHES_WAITING_MAX);
-    let (read, parts) = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads.get())
             .map(|_| {
                 let (work, setups, each) = (work.clone(), &setups, &each);
@@ -173,44 +186,68 @@ pub(crate) fn scan<T: Default + Send>(
             })
             .collect();
         drop(work);
-        let read = hand_out(&mut reader, &setups, &batches);
+        let mut feeding =
+            Feed { setups: &setups, seen: HashSet::new(), read: 0, unusable: Vec::new(), batch: Vec::new(), batches };
+        let fed = feed(&mut feeding);
+        feeding.flush();
+        let Feed { read, unusable, batches, .. } = feeding;
         drop(batches);
         // A thread that panicked has judged nothing that may count.
-        let parts: Vec<T> = workers
+        let parts = workers
             .into_iter()
             .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
             .collect();
-        (read, parts)
-    });
-    Ok(Scanned { parts, unusable: read?, torn_tail: reader.torn_tail() })
+        fed.map(|()| Scanned { parts, unusable, setups: read })
+    })
 }
 
-/// Reads to the end. Setups are kept before the entries after them are handed out, so that these find them.
-fn hand_out(
-    reader: &mut Reader,
-    setups: &Setups,
-    batches: &crossbeam::channel::Sender<Vec<Entry>>,
-) -> Result<Vec<(u64, String)>, AuditError> {
-    let mut unusable = Vec::new();
-    let mut batch = Vec::with_capacity(ENTRIES_PER_BATCH);
-    while let Some(entry) = reader.next_entry()? {
+/// Hands entries out. Setups are kept before the entries after them are handed out, so that these find them.
+pub(crate) struct Feed<'a> {
+    setups: &'a Setups,
+    /// Setups that were read, by the digest of their text: to make one ready may be dear.
+    seen: HashSet<[u8; 32]>,
+    read: u64,
+    unusable: Vec<(u64, String)>,
+    batch: Vec<Entry>,
+    batches: crossbeam::channel::Sender<Vec<Entry>>,
+}
+
+impl Feed<'_> {
+    /// Hands out an entry, or keeps the setup in it.
+    ///
+    /// # Errors
+    /// A setup that cannot be read.
+    pub(crate) fn give(&mut self, entry: Entry) -> Result<(), AuditError> {
         if entry.kind == ENTRY_SETUP {
-            let Item::Setup(setup) = read_item(&entry)? else { continue };
-            match setup.rules() {
-                Ok(rules) => setups.keep(entry.sequence, rules),
-                Err(error) => unusable.push((entry.sequence, format!("entry {}: {error}", entry.sequence))),
-            }
-            continue;
+            return self.keep(&entry);
         }
-        batch.push(entry);
-        if batch.len() == ENTRIES_PER_BATCH {
-            let full = std::mem::replace(&mut batch, Vec::with_capacity(ENTRIES_PER_BATCH));
-            // The threads take all there is; they end after this one.
-            let _ = batches.send(full);
+        self.batch.push(entry);
+        if self.batch.len() == ENTRIES_PER_BATCH {
+            self.flush();
         }
+        Ok(())
     }
-    let _ = batches.send(batch);
-    Ok(unusable)
+
+    fn keep(&mut self, entry: &Entry) -> Result<(), AuditError> {
+        if !self.seen.insert(Sha256::digest(&entry.payload).into()) {
+            return Ok(());
+        }
+        self.read += 1;
+        let Item::Setup(setup) = read_item(entry)? else { return Ok(()) };
+        match setup.rules() {
+            Ok(rules) => self.setups.keep(entry.sequence, rules),
+            Err(error) => {
+                self.unusable.push((entry.sequence, format!("entry {}: {error}", entry.sequence)));
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) {
+        let full = std::mem::replace(&mut self.batch, Vec::with_capacity(ENTRIES_PER_BATCH));
+        // The threads take all there is; they end after this one.
+        let _ = self.batches.send(full);
+    }
 }
 
 /// Setups by digest with the numbers of their entries, as far as the journal has been read.
@@ -258,9 +295,20 @@ struct Link {
 /// # Errors
 /// Damage, or an entry that cannot be read: the first in the journal.
 pub fn verify(directory: &Path, threads: NonZeroUsize) -> Result<Verification, AuditError> {
-    let scanned = scan(directory, threads, Part::judge)?;
+    let mut reader = Reader::open(directory)?;
+    let scanned = spread(threads, Part::judge, |feed| {
+        while let Some(entry) = reader.next_entry()? {
+            feed.give(entry)?;
+        }
+        Ok(())
+    })?;
     let mut mismatches = scanned.unusable;
-    let mut found = Verification { torn_tail: scanned.torn_tail, ..Verification::default() };
+    let mut found = Verification {
+        torn_tail: reader.torn_tail(),
+        removed: reader.removed().cloned(),
+        setups: scanned.setups,
+        ..Verification::default()
+    };
     let mut seen: HashMap<String, u32> = HashMap::new();
     let (mut restarted, mut followers) = (HashMap::new(), Vec::new());
     let mut failure: Option<(u64, AuditError)> = None;
@@ -280,7 +328,7 @@ pub fn verify(directory: &Path, threads: NonZeroUsize) -> Result<Verification, A
         return Err(error);
     }
     found.restarted = restarted.len() as u64;
-    mismatches.extend(broken_links(restarted, followers));
+    mismatches.extend(broken_links(&restarted, followers, found.removed.is_some()));
     mismatches.sort_by_key(|(sequence, _)| *sequence);
     found.mismatches = mismatches.into_iter().map(|(_, text)| text).collect();
     found.repeated = seen.into_iter().filter(|(_, count)| *count > 1).map(|(id, _)| id).collect();
@@ -288,18 +336,21 @@ pub fn verify(directory: &Path, threads: NonZeroUsize) -> Result<Verification, A
     Ok(found)
 }
 
-/// Attempts that claim to follow one that is not there, or that another follows already (req F2, E8).
+/// Attempts that claim to follow one that is not there, or that another follows already (req F2, E8). One that is not
+/// there may have been `removed` with the front of the journal.
 fn broken_links(
-    mut restarted: HashMap<AttemptId, Link>,
+    restarted: &HashMap<AttemptId, Link>,
     mut followers: Vec<(u64, AttemptId, Link)>,
+    removed: bool,
 ) -> Vec<(u64, String)> {
     followers.sort_by_key(|(sequence, ..)| *sequence);
+    let mut followed = HashSet::new();
     let mut broken = Vec::new();
     for (sequence, predecessor, link) in followers {
-        let before = restarted.remove(&predecessor);
         let follows =
             |before: &Link| before.request == link.request && before.number.checked_add(1) == Some(link.number);
-        if !before.as_ref().is_some_and(follows) {
+        let known = restarted.get(&predecessor).map_or(removed, follows);
+        if !followed.insert(predecessor) || !known {
             let request = &link.request;
             let problem = format!("it does not follow attempt {predecessor}, which it names as the one before it");
             broken.push((sequence, format!("entry {sequence}, {request}: {problem}")));
@@ -329,7 +380,7 @@ impl Part {
                     self.failure = Some((sequence, error));
                 }
             }
-            Ok(Item::Setup(_)) => {}
+            Ok(Item::Setup(_) | Item::Removed(_)) => {}
             Ok(Item::Late(_)) => self.found.late += 1,
             Ok(Item::Trial(_)) => self.found.trials += 1,
             Ok(Item::Rejected(entry)) => self.found.rejected_reports += 1 + entry.suppressed,

@@ -32,8 +32,9 @@ use crate::{
     config::Config,
     corroborate::{Corroborator, EngineError, Released},
     input::{BadLine, Format, Input},
-    journal::{JournalError, JournalOptions, Writer},
+    journal::JournalError,
     log::LogForm,
+    upkeep,
 };
 
 /// Latencies are recorded from 1 µs to this.
@@ -423,8 +424,7 @@ pub fn run(config: &Config, options: &BulkOptions, stop: &Arc<AtomicBool>) -> Re
     let format = options.format.unwrap_or_else(|| Format::of(&options.file));
     let rules = config.request_rules();
     let input = Input::new(BufReader::with_capacity(1 << 20, reader), format, rules);
-    let journal_options = JournalOptions { segment_bytes_max: config.journal.segment_mib << 20 };
-    let (journal, recovery) = Writer::open(&options.journal, journal_options)?;
+    let (journal, recovery) = upkeep::open(&options.journal, &config.journal)?;
     if let Some(cut) = recovery.cut {
         eprintln!(
             "parallax: {}: the last {} octets were not written to their end and are cut off; nothing of them was released",

@@ -27,7 +27,7 @@ use parallax_validation::{
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::admission::Limits;
+use crate::{admission::Limits, retention::KEEP_DAYS_MIN};
 
 /// The built-in policy rows.
 pub const POLICY: &str = parallax_validation::verdict::policy::BUILTIN_TEXT;
@@ -195,11 +195,13 @@ pub struct JournalSection {
     pub directory: PathBuf,
     /// A new segment is begun beyond this many mebibytes.
     pub segment_mib: u64,
+    /// Segments whose records are all older than this many days are removed; 0 keeps them for ever.
+    pub keep_days: u32,
 }
 
 impl Default for JournalSection {
     fn default() -> Self {
-        Self { directory: PathBuf::from("journal"), segment_mib: 256 }
+        Self { directory: PathBuf::from("journal"), segment_mib: 256, keep_days: 0 }
     }
 }
 
@@ -390,6 +392,9 @@ fn file_of(text: &str, path: &Path) -> Result<File, ConfigError> {
     toml::from_str(text).map_err(|error| ConfigError::Toml { path: path.to_owned(), error: Box::new(error) })
 }
 
+/// A hundred years.
+const KEEP_DAYS_MAX: u32 = 36_525;
+
 /// From when on a public suffix list is called old, days.
 const SUFFIX_LIST_DAYS_MAX: i64 = 90;
 
@@ -467,6 +472,13 @@ impl Checker<'_> {
         }
         if !(1..=4096).contains(&file.journal.segment_mib) {
             return Err(self.value("journal.segment_mib", "not in 1..=4096"));
+        }
+        if !matches!(file.journal.keep_days, 0 | KEEP_DAYS_MIN..=KEEP_DAYS_MAX) {
+            let problem = format!(
+                "neither 0, which is for ever, nor in {KEEP_DAYS_MIN}..={KEEP_DAYS_MAX}: records are kept for 200 days of \
+                 reuse, 200 days of validity and 2 years at least (TLS BR 2.3.1 §5.4.3, §5.5.2)"
+            );
+            return Err(self.value("journal.keep_days", problem));
         }
         if file.issuer_domains.is_empty() {
             return Err(self.value("issuer_domains", "at least one name is wanted, or no CAA record can permit"));
@@ -764,6 +776,9 @@ mod tests {
             ("issuer_domains = [\"ca.example\"]", "issuer_domains = []", "issuer_domains"),
             ("dns_transmissions = 2", "dns_transmissions = 9", "dns_transmissions: 9"),
             ("workers = 1", "workers = 0", "workers: 0"),
+            ("keep_days = 0", "keep_days = 1129", "journal.keep_days: neither 0"),
+            ("keep_days = 0", "keep_days = 400", "200 days of reuse, 200 days of validity and 2 years"),
+            ("keep_days = 0", "keep_days = 99999", "journal.keep_days"),
             ("latitude = 39.04\nlongitude = -77.49", "latitude = 52.00\nlongitude = 5.00", "km"),
         ] {
             let text = SAMPLE.replace(from, to);

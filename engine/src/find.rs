@@ -11,8 +11,10 @@ use parallax_validation::{
 use serde::Serialize;
 
 use crate::{
-    audit::{AuditError, Item, Setups, read_item, scan},
-    journal::Entry,
+    audit::{AuditError, Feed, Item, Setups, read_item, spread},
+    corroborate::{ENTRY_RECORD, ENTRY_SETUP},
+    index::Index,
+    journal::{Entry, Frames, Place, Reader, Removed},
 };
 
 /// What is looked for; everything that is given must fit.
@@ -59,6 +61,21 @@ pub struct Found {
     pub perspectives: Vec<String>,
 }
 
+/// What a search came to.
+#[derive(Debug, Default)]
+pub struct Search {
+    /// Attempts that were looked at, or told apart by an index.
+    pub searched: u64,
+    /// Those that fit, in their order.
+    pub found: Vec<Found>,
+    /// Segments whose index was used.
+    pub indexed: u64,
+    /// Indexes that were of no use, with the reason; their segments were read instead.
+    pub notes: Vec<String>,
+    /// What was removed from the front, if anything was.
+    pub removed: Option<Removed>,
+}
+
 #[derive(Default)]
 struct Part {
     searched: u64,
@@ -66,32 +83,124 @@ struct Part {
     failure: Option<(u64, AuditError)>,
 }
 
-/// Searches a journal on `threads` threads; gives how many attempts were looked at, and those that fit in their order.
+/// Searches a journal on `threads` threads. Segments that have an index are read at the candidates only, all others from
+/// end to end.
 ///
 /// # Errors
-/// Damage, or an entry that cannot be read.
-pub fn find(directory: &Path, wanted: &Wanted, threads: NonZeroUsize) -> Result<(u64, Vec<Found>), AuditError> {
-    let scanned = scan(directory, threads, |part: &mut Part, entry: &Entry, setups: &Setups| match read_item(entry) {
-        Ok(Item::Record(record)) => {
-            part.searched += 1;
-            let rules = setups.of(&record, entry.sequence);
-            part.found.extend(fitting(entry.sequence, &record, rules.as_deref(), wanted));
-        }
-        Ok(Item::Setup(_) | Item::Late(_) | Item::Trial(_) | Item::Rejected(_)) => {}
-        Err(error) => {
-            part.failure.get_or_insert((entry.sequence, error));
-        }
-    })?;
-    let (mut searched, mut found) = (0, Vec::new());
+/// Damage in what is read, or an entry that cannot be read.
+pub fn find(directory: &Path, wanted: &Wanted, threads: NonZeroUsize) -> Result<Search, AuditError> {
+    let mut walk = Walk { directory, wanted, search: Search::default(), skipped: 0, given: 0 };
+    let scanned = spread(
+        threads,
+        |part: &mut Part, entry: &Entry, setups: &Setups| match read_item(entry) {
+            Ok(Item::Record(record)) => {
+                part.searched += 1;
+                let rules = setups.of(&record, entry.sequence);
+                part.found.extend(fitting(entry.sequence, &record, rules.as_deref(), wanted));
+            }
+            Ok(Item::Setup(_) | Item::Late(_) | Item::Trial(_) | Item::Rejected(_) | Item::Removed(_)) => {}
+            Err(error) => {
+                part.failure.get_or_insert((entry.sequence, error));
+            }
+        },
+        |feed| walk.all(feed),
+    )?;
+    let Walk { mut search, skipped, given, .. } = walk;
+    search.searched = skipped;
     for part in scanned.parts {
         if let Some((_, error)) = part.failure {
             return Err(error);
         }
-        searched += part.searched;
-        found.extend(part.found);
+        search.searched += part.searched;
+        search.found.extend(part.found);
     }
-    found.sort_by_key(|found: &Found| found.entry);
-    Ok((searched, found))
+    search.searched = search.searched.saturating_sub(given);
+    search.found.sort_by_key(|found| found.entry);
+    // Of a segment whose index broke off, some candidates may have been given before all of it was.
+    search.found.dedup_by_key(|found| found.entry);
+    Ok(search)
+}
+
+/// Goes through the segments in order and hands out what may fit.
+struct Walk<'a> {
+    directory: &'a Path,
+    wanted: &'a Wanted,
+    search: Search,
+    /// Records in segments that were searched by their index.
+    skipped: u64,
+    /// Of these, and of segments whose index broke off, those that were handed out.
+    given: u64,
+}
+
+impl Walk<'_> {
+    fn all(&mut self, feed: &mut Feed<'_>) -> Result<(), AuditError> {
+        let reader = Reader::open(self.directory)?;
+        self.search.removed = reader.removed().cloned();
+        let mut next = Some(reader.begins());
+        while let Some(place) = next {
+            next = match self.by_index(place, feed)? {
+                Some(after) => Some(after),
+                None => self.by_reading(place, feed)?,
+            };
+        }
+        Ok(())
+    }
+
+    /// Searches a segment by its index, if it has one that can be used; gives where the next one begins.
+    fn by_index(&mut self, place: Place, feed: &mut Feed<'_>) -> Result<Option<Place>, AuditError> {
+        let index = match Index::open(self.directory, place) {
+            Ok(Some(index)) => index,
+            // Reading it will say what is wrong with the segment itself.
+            Ok(None) | Err(_) => return Ok(None),
+        };
+        let chosen = index.and_then(|mut index| {
+            let (setups, candidates) = (index.setups()?, index.candidates(self.wanted)?);
+            Ok((index, setups, candidates))
+        });
+        let (index, setups, candidates) = match chosen {
+            Ok(chosen) => chosen,
+            Err(flaw) => return Ok(self.note(place.segment, &flaw)),
+        };
+        let mut frames = Frames::open(self.directory, place.segment)?;
+        for (kind, offset) in setups
+            .into_iter()
+            .map(|offset| (ENTRY_SETUP, offset))
+            .chain(candidates.into_iter().map(|offset| (ENTRY_RECORD, offset)))
+        {
+            let Some(entry) = frames.entry_at(offset)?.filter(|entry| entry.kind == kind) else {
+                return Ok(self.note(place.segment, &format!("there is no such entry at offset {offset}")));
+            };
+            self.given += u64::from(kind == ENTRY_RECORD);
+            feed.give(entry)?;
+        }
+        self.skipped += index.rows();
+        self.search.indexed += 1;
+        Ok(Some(index.after()))
+    }
+
+    fn note<T>(&mut self, segment: u64, problem: &dyn std::fmt::Display) -> Option<T> {
+        self.search.notes.push(format!("segment {segment}: its index is not used: {problem}"));
+        None
+    }
+
+    /// Reads a segment from end to end; gives where the next one begins, or `None` at the end of the journal.
+    fn by_reading(&mut self, place: Place, feed: &mut Feed<'_>) -> Result<Option<Place>, AuditError> {
+        let mut reader = Reader::at(self.directory, place);
+        let mut after = Place { segment: place.segment + 1, ..place };
+        while let Some(entry) = reader.next_entry()? {
+            if entry.segment != place.segment {
+                return Ok(Some(after));
+            }
+            (after.sequence, after.chain) = (entry.sequence + 1, entry.chain);
+            feed.give(entry)?;
+        }
+        Ok(None)
+    }
+}
+
+/// The sections of a record's method, or `caa`.
+pub(crate) fn sections(record: &Record) -> impl Iterator<Item = &str> {
+    record.method.split(" with ")
 }
 
 fn fitting(entry: u64, record: &Record, rules: Option<&Rules>, wanted: &Wanted) -> Option<Found> {
@@ -103,7 +212,7 @@ fn fitting(entry: u64, record: &Record, rules: Option<&Rules>, wanted: &Wanted) 
     };
     let fits = wanted.from.is_none_or(|from| record.decided >= from)
         && wanted.until.is_none_or(|until| record.decided < until)
-        && wanted.method.as_ref().is_none_or(|method| record.method.split(" with ").any(|part| part == method))
+        && wanted.method.as_ref().is_none_or(|method| sections(record).any(|section| section == method))
         && wanted.domain.as_ref().is_none_or(in_domain)
         && wanted
             .software
@@ -145,24 +254,35 @@ fn fitting(entry: u64, record: &Record, rules: Option<&Rules>, wanted: &Wanted) 
 
 /// Whether an address was connected to, asked, or found for a host.
 fn touches(seen: &Observation, address: IpAddr) -> bool {
-    let connected = match &seen.control {
-        Some(ControlObservation::Http(fetch)) => {
-            fetch.hops.iter().flat_map(|hop| &hop.tries).any(|connection| connection.address.ip() == address)
+    let mut touched = false;
+    each_address(seen, |octets| {
+        touched |= match address {
+            IpAddr::V4(address) => octets == address.octets(),
+            IpAddr::V6(address) => octets == address.octets(),
         }
-        Some(ControlObservation::Tls(probe)) => probe.tries.iter().any(|connection| connection.address.ip() == address),
-        Some(ControlObservation::Record(_) | ControlObservation::Climb(_)) | None => false,
+    });
+    touched
+}
+
+/// Every address that was connected to, asked, or found for a host, some perhaps twice.
+pub(crate) fn each_address(seen: &Observation, mut each: impl FnMut(&[u8])) {
+    let mut whole = |address: IpAddr| match address {
+        IpAddr::V4(address) => each(&address.octets()),
+        IpAddr::V6(address) => each(&address.octets()),
     };
-    let octets = match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
-    };
-    let asked = || {
-        seen.lookups()
-            .any(|lookup| lookup.resolver.ip() == address || lookup.addresses().any(|found| found == octets.as_slice()))
-    };
-    let diagnosed = || {
-        let servers = seen.diagnosis.iter().flat_map(|diagnosis| &diagnosis.servers);
-        servers.into_iter().any(|server| server.address == Some(address))
-    };
-    connected || asked() || diagnosed()
+    match &seen.control {
+        Some(ControlObservation::Http(fetch)) => {
+            fetch.hops.iter().flat_map(|hop| &hop.tries).for_each(|connection| whole(connection.address.ip()));
+        }
+        Some(ControlObservation::Tls(probe)) => {
+            probe.tries.iter().for_each(|connection| whole(connection.address.ip()))
+        }
+        Some(ControlObservation::Record(_) | ControlObservation::Climb(_)) | None => {}
+    }
+    let servers = seen.diagnosis.iter().flat_map(|diagnosis| &diagnosis.servers);
+    servers.filter_map(|server| server.address).for_each(&mut whole);
+    for lookup in seen.lookups() {
+        whole(lookup.resolver.ip());
+    }
+    seen.lookups().flat_map(|lookup| lookup.addresses()).for_each(each);
 }

@@ -7,6 +7,9 @@
 //! * [`corroborate`]: the threads that carry attempts from request to released verdict.
 //! * [`log`]: what somebody may have to look at.
 //! * [`journal`]: durable, hash-chained records.
+//! * [`retention`]: how long records are kept.
+//! * [`upkeep`]: indexes and removal beside a running writer.
+//! * [`index`]: which records of a segment have what is looked for.
 //! * [`audit`]: reading a journal back, and recomputing it.
 //! * [`bulk`]: bulk files in, results out, resumable.
 
@@ -17,12 +20,15 @@ pub mod cohort;
 pub mod config;
 pub mod corroborate;
 pub mod find;
+pub mod index;
 pub mod input;
 pub mod journal;
 pub mod log;
 pub mod methods;
 pub mod policy;
 pub mod prove;
+pub mod retention;
 pub mod show;
 mod sync;
 pub mod tally;
+pub mod upkeep;

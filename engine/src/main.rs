@@ -17,11 +17,11 @@ use parallax_engine::{
     cohort,
     config::{Config, DnssecSetting, POLICY, SAMPLE, caa_policy},
     corroborate::Corroborator,
-    find,
+    find, index,
     input::Format,
-    journal::{JournalOptions, Writer},
+    journal::{JournalOptions, Removed, Writer},
     log::LogForm,
-    methods, policy, prove, show,
+    methods, policy, prove, retention, show, upkeep,
 };
 use parallax_node::{Laboratory, Node, NodeConfig};
 use parallax_protocol::{AttemptId, Header, Task};
@@ -323,6 +323,31 @@ enum Journal {
     },
     /// List attempts whose evidence touched something; everything given must fit.
     Find(Find),
+    /// Make the indexes of all complete segments that lack one, so that find need not read them.
+    Index {
+        /// Journal directory.
+        directory: PathBuf,
+        /// Print what was done as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove segments from the front whose records were all decided before a date, and put that on record.
+    ///
+    /// Refused while an engine writes to the journal, and for a date within the last 1130 days: records are kept for 200
+    /// days of reuse, 200 days of validity and 2 years (TLS BR §5.4.3, §5.5.2).
+    Prune {
+        /// Journal directory.
+        directory: PathBuf,
+        /// A date that begins in UTC, such as 2023-01-31, or an instant.
+        #[arg(long, value_name = "DATE", value_parser = retention::parse_cut)]
+        before: Timestamp,
+        /// Only say what would be removed.
+        #[arg(long)]
+        dry_run: bool,
+        /// Print what was done as JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Validate DNSSEC again from what the records of one request or attempt keep, by the clock of the attempt.
     Prove {
         /// Journal directory.
@@ -425,6 +450,10 @@ fn main() -> ExitCode {
             run_prove(&directory, &id, trust_anchor.as_deref(), json)
         }
         Command::Journal(Journal::Find(args)) => run_find(args),
+        Command::Journal(Journal::Index { directory, json }) => run_index(&directory, json),
+        Command::Journal(Journal::Prune { directory, before, dry_run, json }) => {
+            run_prune(&directory, before, dry_run, json)
+        }
         Command::Explain(args) => run_explain(&args),
         Command::Methods(args) => {
             let at = args.at.unwrap_or_else(Timestamp::now);
@@ -557,8 +586,7 @@ fn run_check(args: Check) -> Result<u8, Failed> {
     let id = format!("check-{:016x}", rand::rng().random::<u64>());
     let request = CheckRequest::parse(raw, &id, &config.request_rules(), Timestamp::now()).map_err(unusable)?;
     let directory = args.journal.unwrap_or_else(|| config.journal.directory.clone());
-    let options = JournalOptions { segment_bytes_max: config.journal.segment_mib << 20 };
-    let (journal, _) = Writer::open(&directory, options).map_err(broken)?;
+    let (journal, _) = upkeep::open(&directory, &config.journal).map_err(broken)?;
     let (mut engine, released) = Corroborator::start(&config, journal, Arc::new(args.log)).map_err(broken)?;
     engine.submit(request, None).map_err(broken)?;
     engine.no_more();
@@ -659,14 +687,14 @@ fn system_resolver() -> Result<SocketAddr, Failed> {
 
 fn run_verify(directory: &Path, json: bool) -> Result<u8, Failed> {
     let begun = Instant::now();
-    let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let found =
-        audit::verify(directory, threads).map_err(|error| Failed { status: NEGATIVE, text: error.to_string() })?;
+        audit::verify(directory, threads()).map_err(|error| Failed { status: NEGATIVE, text: error.to_string() })?;
     if json {
         print_out(&json_line(&serde_json::json!({
             "records": found.records, "corroborated": found.corroborated, "late": found.late,
             "restarted": found.restarted, "trials": found.trials, "rejected_reports": found.rejected_reports,
             "mismatches": found.mismatches, "repeated": found.repeated, "torn_tail_bytes": found.torn_tail.map(|cut| cut.bytes),
+            "setups": found.setups, "removed": found.removed,
         })));
     } else {
         let mut text = format!(
@@ -696,6 +724,9 @@ fn run_verify(directory: &Path, json: bool) -> Result<u8, Failed> {
                 found.repeated[0]
             );
         }
+        if let Some(removed) = &found.removed {
+            text += &format!("  {removed}\n");
+        }
         if let Some(cut) = found.torn_tail {
             text += &format!(
                 "  the last {} octets were not written to their end; nothing of them was released\n",
@@ -719,9 +750,12 @@ fn run_find(args: Find) -> Result<u8, Failed> {
         until: args.until,
         corroborated: args.corroborated,
     };
-    let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let (searched, found) = find::find(&args.directory, &wanted, threads).map_err(unusable)?;
-    for attempt in &found {
+    let search = find::find(&args.directory, &wanted, threads()).map_err(unusable)?;
+    say_removed(&args.directory, search.removed.as_ref());
+    for note in &search.notes {
+        eprintln!("parallax: {}: {note}", args.directory.display());
+    }
+    for attempt in &search.found {
         print_out(&if args.json {
             json_line(attempt)
         } else {
@@ -732,13 +766,78 @@ fn run_find(args: Find) -> Result<u8, Failed> {
         });
     }
     if !args.json {
-        print_out(&format!("{} of {searched} attempts fit\n", found.len()));
+        print_out(&format!("{} of {} attempts fit\n", search.found.len(), search.searched));
     }
+    Ok(0)
+}
+
+fn threads() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+/// Says what of a journal was removed: who lists the rest should know.
+fn say_removed(directory: &Path, removed: Option<&Removed>) {
+    if let Some(removed) = removed {
+        eprintln!("parallax: {}: {removed}", directory.display());
+    }
+}
+
+fn run_index(directory: &Path, json: bool) -> Result<u8, Failed> {
+    let begun = Instant::now();
+    let built = index::build_missing(directory, threads(), &AtomicBool::new(false)).map_err(unusable)?;
+    let Some(built) = built else {
+        return Err(unusable(format!("{}: another process makes indexes now", directory.display())));
+    };
+    if json {
+        print_out(&json_line(&serde_json::json!({
+            "segments": built.segments, "built": built.built, "records": built.records, "bytes": built.bytes,
+        })));
+    } else {
+        let records = built.records.max(1) as f64;
+        print_out(&format!(
+            "{} of {} complete segments got an index: {} records ({:.0}/s), {:.0} octets a record\n",
+            built.built,
+            built.segments,
+            built.records,
+            built.records as f64 / begun.elapsed().as_secs_f64().max(1e-6),
+            built.bytes as f64 / records
+        ));
+    }
+    Ok(0)
+}
+
+fn run_prune(directory: &Path, before: Timestamp, dry_run: bool, json: bool) -> Result<u8, Failed> {
+    let now = Timestamp::now();
+    let plan = retention::plan(directory, before, now, &AtomicBool::new(false)).map_err(unusable)?;
+    let planned = plan.as_ref().map(|plan| {
+        serde_json::json!({
+            "from": plan.from, "to": plan.before - 1, "records": plan.records,
+            "oldest": plan.oldest, "newest": plan.newest,
+        })
+    });
+    let removed = match plan {
+        Some(_) if !dry_run => {
+            let (mut writer, _) = Writer::open(directory, JournalOptions::default()).map_err(unusable)?;
+            // Planned again under the writer's lock.
+            retention::prune(&mut writer, before, now, format!("the command, before {before}")).map_err(broken)?
+        }
+        _ => None,
+    };
+    print_out(&match (&plan, &removed) {
+        _ if json => json_line(&serde_json::json!({ "would_remove": planned, "removed": removed })),
+        (_, Some(removed)) => format!("{removed}\n"),
+        (Some(plan), None) if dry_run => {
+            let (from, to) = (plan.from, plan.before - 1);
+            format!("segments {from} to {to} with {} records would be removed\n", plan.records)
+        }
+        _ => format!("no segment of {} has only records decided before {before}\n", directory.display()),
+    });
     Ok(0)
 }
 
 fn records(directory: &Path, id: Option<&str>, mut each: impl FnMut(&Record)) -> Result<u64, Failed> {
     let mut items = Items::open(directory).map_err(unusable)?;
+    say_removed(directory, items.removed());
     let mut found = 0;
     while let Some((_, item)) = items.next_item().map_err(broken)? {
         let Item::Record(record) = item else { continue };

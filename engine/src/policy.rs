@@ -162,10 +162,14 @@ pub fn replay(directory: &Path, under: Replay<'_>) -> Result<Replayed, ReplayErr
     let mut items = Items::open(directory)?;
     // As recorded, and as replayed.
     let mut rules: HashMap<String, (Rules, Rules)> = HashMap::new();
+    let mut latest = None;
     let mut found = Replayed::default();
     while let Some((entry, item)) = items.next_item()? {
         match item {
+            // Every segment begins with its setup again.
+            Item::Setup(setup) if latest.as_ref() == Some(&setup) => {}
             Item::Setup(setup) => {
+                latest = Some(setup.clone());
                 let problem = |error: &dyn std::fmt::Display| ReplayError::Setup { entry, problem: error.to_string() };
                 let recorded = setup.clone().rules().map_err(|error| problem(&error))?;
                 let policy = under.policy.map_or_else(|| setup.policy.clone(), str::to_owned);
@@ -188,7 +192,7 @@ pub fn replay(directory: &Path, under: Replay<'_>) -> Result<Replayed, ReplayErr
                 };
                 found.note(entry, &record, (other, &members), under, &replies);
             }
-            Item::Late(_) | Item::Trial(_) | Item::Rejected(_) => {}
+            Item::Late(_) | Item::Trial(_) | Item::Rejected(_) | Item::Removed(_) => {}
         }
     }
     Ok(found)
@@ -204,7 +208,11 @@ impl Replayed {
         replies: &[Reply],
     ) {
         self.records += 1;
-        self.corroborated += u64::from(record.verdict.permits());
+        self.corroborated += u64::from(record.permits());
+        if record.restarted {
+            // Nobody was told its outcome.
+            return;
+        }
         let (started, decided) = under.at.map_or((record.started, record.decided), |at| (at, at));
         let terms = Terms { started, ..record.terms(members) };
         let evaluation = evaluate(rules, &terms, decided, replies);

@@ -346,6 +346,7 @@ fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle
 
 fn write_setup(rules: &Rules, journal: &mut Writer) -> Result<(), JournalError> {
     let text = serde_json::to_vec(rules.setup()).expect("a setup holds only text, numbers and lists");
-    journal.append(ENTRY_SETUP, &text)?;
+    // Records name it, and earlier segments may be removed.
+    journal.set_head(ENTRY_SETUP, &text)?;
     journal.commit()
 }

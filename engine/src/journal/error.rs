@@ -53,6 +53,43 @@ pub enum JournalError {
         last: u64,
     },
 
+    /// The journal does not begin with segment 1, and nothing in it says why.
+    #[error(
+        "the journal in {} begins with segment {first}: the segments before {first} are missing \
+         and no removal is on record",
+        directory.display()
+    )]
+    MissingFront {
+        /// The journal's directory.
+        directory: PathBuf,
+        /// The lowest number found.
+        first: u64,
+    },
+
+    /// Segments that cannot be removed.
+    #[error(
+        "segments before {before} of the journal in {} cannot be removed: it has segments {first} to {last}, \
+         of which the last one stays",
+        directory.display()
+    )]
+    NotRemovable {
+        /// The journal's directory.
+        directory: PathBuf,
+        /// The segment that the journal would begin with.
+        before: u64,
+        /// The first segment.
+        first: u64,
+        /// The last segment.
+        last: u64,
+    },
+
+    /// The kind of an entry that only the journal itself writes.
+    #[error("entries of kind {kind} are the journal's own")]
+    ReservedKind {
+        /// The kind.
+        kind: u8,
+    },
+
     /// A segment was written in a format this program does not know.
     #[error("journal segment {} has format version {version}, this program knows only {known}", path.display())]
     Version {

@@ -2,7 +2,10 @@
 //!
 //! A journal is a directory of segment files named `NNNNNNNNNN.journal`
 //! (numbered from 1) plus a file `lock`. Payloads are opaque bytes; nothing in
-//! this module knows what an entry means.
+//! this module knows what an entry means, but for the one kind it writes itself.
+//!
+//! Beside a segment there may be a file `NNNNNNNNNN.index`, made from that segment
+//! by others. The journal only removes it together with its segment.
 //!
 //! # Contract
 //!
@@ -16,6 +19,28 @@
 //! * An incomplete tail of the last segment is cut by [`Writer::open`] and
 //!   reported. Anything else that does not verify is damage: an error that
 //!   names the place, never a repair.
+//!
+//! # Segments stand on their own
+//!
+//! A segment that has reached [`JournalOptions::segment_bytes_max`] is followed by
+//! another. What [`Writer::set_head`] was given is the first entry of every segment
+//! begun after that; it is written by the same commit as the entry behind it.
+//! So a segment can be read without those before it, and these can be removed.
+//!
+//! # Removal
+//!
+//! [`Writer::remove_before`] removes segments from the front, in this order:
+//!
+//! 1. An entry of kind [`KIND_REMOVED`] (JSON, [`Removed`]) is committed. It names the
+//!    segments, and the sequence and chain hash that the journal begins with since.
+//! 2. The files are deleted, the lowest number first, each durably.
+//!
+//! Every segment begun later has that entry again behind its head, so that it is
+//! found in the last segment, or in one shortly before it. A journal whose first
+//! segment is not segment 1 is accepted only if such an entry in its chain names
+//! exactly the beginning that is there. If the process dies between the two steps
+//! or amid the second, readers begin where the entry says, and the next
+//! [`Writer::open`] deletes the rest.
 //!
 //! # Format
 //!
@@ -35,7 +60,7 @@
 //! | at | bytes | field |
 //! |---:|---:|---|
 //! | 0 | 4 | payload length |
-//! | 4 | 1 | kind, chosen by the caller |
+//! | 4 | 1 | kind, chosen by the caller; 255 is the journal's own |
 //! | 5 | 3 | zero |
 //! | 8 | 8 | sequence, counted from 1 without gaps over all segments |
 //! | 16 | 4 | CRC32C of bytes 0..16, bytes 20..52 and the payload |
@@ -54,14 +79,20 @@
 mod error;
 mod frame;
 mod reader;
+mod removal;
 mod segment;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 pub use error::JournalError;
-pub use reader::Reader;
+pub use reader::{Frames, Reader};
+pub use removal::{KIND_REMOVED, RemovalNote, Removed};
 pub use writer::Writer;
+
+use std::path::{Path, PathBuf};
+
+use error::io_error;
 
 /// Largest payload of one entry.
 pub const FRAME_PAYLOAD_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -81,10 +112,10 @@ pub const SEQUENCE_FIRST: u64 = 1;
 /// How a journal is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournalOptions {
-    /// A commit that would make a segment longer than this begins a new one.
+    /// A segment that has reached this length is followed by another.
     ///
-    /// One commit never spans segments, so a commit larger than this makes a
-    /// segment of its own.
+    /// One commit never spans segments, so that a segment may be longer by one
+    /// commit.
     pub segment_bytes_max: u64,
 }
 
@@ -112,6 +143,49 @@ pub struct Cut {
     pub offset: u64,
     /// The length of the tail.
     pub bytes: u64,
+}
+
+/// Where a segment begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The segment's number.
+    pub segment: u64,
+    /// The sequence of its first entry.
+    pub sequence: u64,
+    /// The chain hash before that.
+    pub chain: [u8; 32],
+}
+
+/// The numbers of the first and the last segment in a directory, both 0 if there is none.
+///
+/// # Errors
+///
+/// If the directory cannot be read, or a segment is missing in the middle or misnamed.
+pub fn segments(directory: &Path) -> Result<(u64, u64), JournalError> {
+    segment::segments(directory)
+}
+
+/// The file of a segment.
+#[must_use]
+pub fn segment_path(directory: &Path, segment: u64) -> PathBuf {
+    segment::segment_path(directory, segment)
+}
+
+/// The file beside a segment that is derived from it and is removed with it.
+#[must_use]
+pub fn index_path(directory: &Path, segment: u64) -> PathBuf {
+    segment::index_path(directory, segment)
+}
+
+/// The length of a segment's file.
+///
+/// # Errors
+///
+/// If it cannot be examined.
+pub fn segment_bytes(directory: &Path, segment: u64) -> Result<u64, JournalError> {
+    let path = segment_path(directory, segment);
+    let metadata = path.metadata().map_err(io_error("examining", path))?;
+    Ok(metadata.len())
 }
 
 /// One verified entry.

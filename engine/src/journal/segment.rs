@@ -9,9 +9,10 @@ use super::error::{JournalError, io_error};
 use super::frame::{
     FRAME_HEADER_BYTES, FrameHeader, HeaderFlaw, SEGMENT_HEADER_BYTES, SegmentHeader, VERSION, chain_next, frame_crc,
 };
-use super::{Cut, Entry, FRAME_PAYLOAD_BYTES_MAX};
+use super::{CHAIN_START, Cut, Entry, FRAME_PAYLOAD_BYTES_MAX};
 
 const SUFFIX: &str = ".journal";
+const INDEX_SUFFIX: &str = ".index";
 const DIGITS: usize = 10;
 /// The highest number that fits a file name.
 pub(super) const SEGMENT_NUMBER_MAX: u64 = 9_999_999_999;
@@ -25,8 +26,13 @@ pub(super) fn segment_path(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("{number:0DIGITS$}{SUFFIX}"))
 }
 
-/// The number of the last segment, 0 if there is none; all before it exist.
-pub(super) fn last_segment(directory: &Path) -> Result<u64, JournalError> {
+/// The file beside segment `number` that is derived from it and goes with it.
+pub(super) fn index_path(directory: &Path, number: u64) -> PathBuf {
+    directory.join(format!("{number:0DIGITS$}{INDEX_SUFFIX}"))
+}
+
+/// The numbers of the first and the last segment, both 0 if there is none; all between them exist.
+pub(super) fn segments(directory: &Path) -> Result<(u64, u64), JournalError> {
     let mut numbers = Vec::new();
     let entries = fs::read_dir(directory).map_err(io_error("listing", directory))?;
     for entry in entries {
@@ -42,14 +48,14 @@ pub(super) fn last_segment(directory: &Path) -> Result<u64, JournalError> {
         }
     }
     numbers.sort_unstable();
-    let last = numbers.last().copied().unwrap_or(0);
-    for (found, expected) in numbers.into_iter().zip(1..) {
+    let (Some(&first), Some(&last)) = (numbers.first(), numbers.last()) else { return Ok((0, 0)) };
+    for (found, expected) in numbers.into_iter().zip(first..) {
         if found != expected {
             let path = segment_path(directory, expected);
             return Err(JournalError::MissingSegment { path, segment: expected, last });
         }
     }
-    Ok(last)
+    Ok((first, last))
 }
 
 fn segment_number(stem: &[u8]) -> Option<u64> {
@@ -68,11 +74,13 @@ struct Source {
     length: u64,
     window: Vec<u8>,
     window_start: u64,
+    /// How many bytes are read ahead.
+    ahead: u64,
 }
 
 impl Source {
     fn new(file: File, path: PathBuf) -> Result<Self, JournalError> {
-        let mut source = Source { file, path, length: 0, window: Vec::new(), window_start: 0 };
+        let mut source = Source { file, path, length: 0, window: Vec::new(), window_start: 0, ahead: WINDOW_BYTES };
         source.refresh()?;
         Ok(source)
     }
@@ -93,7 +101,7 @@ impl Source {
         }
         let window_end = self.window_start + self.window.len() as u64;
         if offset < self.window_start || end > window_end {
-            self.load(offset, (count as u64).max(WINDOW_BYTES).min(self.length - offset))?;
+            self.load(offset, (count as u64).max(self.ahead).min(self.length - offset))?;
             if self.window.len() < count {
                 // The file was truncated since its length was taken.
                 self.length = offset + self.window.len() as u64;
@@ -181,6 +189,18 @@ impl Scan {
         Ok(Scan { source, segment, offset: 0, sequence, chain, first_sequence: sequence })
     }
 
+    /// A scan of a segment of which nothing is known but its number.
+    pub(super) fn unplaced(directory: &Path, segment: u64) -> Result<Self, JournalError> {
+        let path = segment_path(directory, segment);
+        let file = File::open(&path).map_err(io_error("opening", &path))?;
+        Scan::new(file, path, segment, 0, CHAIN_START)
+    }
+
+    /// Reads nothing ahead: only the header is wanted.
+    pub(super) fn only_header(&mut self) {
+        self.source.ahead = 0;
+    }
+
     /// The segment's file.
     pub(super) fn path(&self) -> &Path {
         &self.source.path
@@ -203,6 +223,17 @@ impl Scan {
             segment: self.segment,
             offset: self.offset,
             sequence: self.sequence,
+            detail: detail.into(),
+        }
+    }
+
+    /// Damage found in an entry that was read.
+    pub(super) fn damage_of(&self, entry: &Entry, detail: impl Into<String>) -> JournalError {
+        JournalError::Damaged {
+            path: self.source.path.clone(),
+            segment: self.segment,
+            offset: entry.offset,
+            sequence: entry.sequence,
             detail: detail.into(),
         }
     }

@@ -4,7 +4,6 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use super::frame::{FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader, chain_next, frame_crc};
-use super::segment::segment_path;
 use super::*;
 
 type Written = Vec<(u64, u8, Vec<u8>)>;
@@ -15,6 +14,10 @@ fn options(segment_bytes_max: u64) -> JournalOptions {
 
 fn open(directory: &Path, segment_bytes_max: u64) -> (Writer, Recovery) {
     Writer::open(directory, options(segment_bytes_max)).unwrap()
+}
+
+fn last_segment(directory: &Path) -> Result<u64, JournalError> {
+    segments(directory).map(|(_, last)| last)
 }
 
 fn payload(number: u64) -> Vec<u8> {
@@ -101,9 +104,10 @@ fn round_trip_over_segments_and_reopenings() {
     assert_eq!(writer.append(7, b"").unwrap(), 51);
     all.push((51, 7, Vec::new()));
     writer.commit().unwrap();
-    assert!(segment::last_segment(&path).unwrap() > 4);
-    for segment in 1..=segment::last_segment(&path).unwrap() {
-        assert!(fs::metadata(segment_path(&path, segment)).unwrap().len() <= 1000);
+    assert!(last_segment(&path).unwrap() > 4);
+    for segment in 1..last_segment(&path).unwrap() {
+        let length = fs::metadata(segment_path(&path, segment)).unwrap().len();
+        assert!((1000..1000 + 3 * 150).contains(&length), "{segment}: {length}");
     }
     assert_eq!(read(&path).unwrap(), (all, None));
 }
@@ -134,7 +138,7 @@ fn a_kill_at_any_byte_loses_nothing_before_it() {
     let (mut writer, _) = open(directory.path(), 1000);
     let written = fill(&mut writer, 24, 2);
     drop(writer);
-    let last = segment::last_segment(directory.path()).unwrap();
+    let last = last_segment(directory.path()).unwrap();
     assert!(last >= 2);
     // Cut from the end of the last segment down through the one before, as if
     // its successor had not been created yet.
@@ -206,7 +210,7 @@ fn every_flipped_bit_is_noticed() {
     let (mut writer, _) = open(directory.path(), 400);
     let written = fill(&mut writer, 8, 1);
     drop(writer);
-    let last = segment::last_segment(directory.path()).unwrap();
+    let last = last_segment(directory.path()).unwrap();
     assert!(last >= 2);
     let frames = frames(directory.path(), last);
     assert!(frames.len() >= 2);
@@ -311,18 +315,21 @@ fn swapped_frames_are_noticed() {
 #[test]
 fn missing_swapped_and_shortened_segments_are_noticed() {
     let directory = tempfile::tempdir().unwrap();
-    let (mut writer, _) = open(directory.path(), 400);
+    let (mut writer, _) = open(directory.path(), 300);
     fill(&mut writer, 12, 1);
     drop(writer);
-    assert!(segment::last_segment(directory.path()).unwrap() >= 4);
+    assert!(last_segment(directory.path()).unwrap() >= 4);
     let two = frames(directory.path(), 2);
 
     for missing in [1, 2] {
         let work = copy(directory.path());
         fs::remove_file(segment_path(work.path(), missing)).unwrap();
-        for error in [read(work.path()).unwrap_err(), Writer::open(work.path(), options(400)).map(drop).unwrap_err()] {
-            let JournalError::MissingSegment { segment, .. } = error else { panic!("{error}") };
-            assert_eq!(segment, missing);
+        for error in [read(work.path()).unwrap_err(), Writer::open(work.path(), options(300)).map(drop).unwrap_err()] {
+            match (missing, error) {
+                (1, JournalError::MissingFront { first: 2, .. })
+                | (2, JournalError::MissingSegment { segment: 2, .. }) => {}
+                (_, error) => panic!("{missing}: {error}"),
+            }
         }
     }
 
@@ -332,7 +339,7 @@ fn missing_swapped_and_shortened_segments_are_noticed() {
     fs::write(&a, &bytes.1).unwrap();
     fs::write(&b, &bytes.0).unwrap();
     assert!(is_damage(&read(work.path())));
-    assert!(is_damage(&Writer::open(work.path(), options(400)).map(drop)));
+    assert!(is_damage(&Writer::open(work.path(), options(300)).map(drop)));
 
     // Whole and partial frames missing at the end of a segment in the middle.
     for length in SEGMENT_HEADER_BYTES..two.last().map(|(at, bytes)| at + bytes).unwrap() {
@@ -401,7 +408,7 @@ fn a_reader_follows_a_writer() {
     }
     drop(writer);
     // Through a torn tail and its recovery.
-    let last = segment::last_segment(directory.path()).unwrap();
+    let last = last_segment(directory.path()).unwrap();
     let file = segment_path(directory.path(), last);
     let length = fs::metadata(&file).unwrap().len();
     truncate(&file, length + 10);
@@ -481,5 +488,284 @@ fn a_concurrent_reader_never_takes_a_write_for_damage() {
             }
         }
     });
-    assert!(segment::last_segment(directory.path()).unwrap() > 10);
+    assert!(last_segment(directory.path()).unwrap() > 10);
+}
+
+const HEAD: u8 = 100;
+
+type Plain = (u8, Vec<u8>);
+
+/// The entries of each segment that is there, as kind and payload.
+fn by_segment(directory: &Path) -> Vec<(u64, Vec<Plain>)> {
+    let mut reader = Reader::open(directory).unwrap();
+    let mut found: Vec<(u64, Vec<Plain>)> = Vec::new();
+    while let Some(entry) = reader.next_entry().unwrap() {
+        match found.last_mut() {
+            Some((segment, entries)) if *segment == entry.segment => entries.push((entry.kind, entry.payload)),
+            _ => found.push((entry.segment, vec![(entry.kind, entry.payload)])),
+        }
+    }
+    found
+}
+
+fn note() -> RemovalNote {
+    let at = "2026-11-26T00:00:00Z".parse().unwrap();
+    RemovalNote { records: 3, oldest: Some(at), newest: Some(at), at, why: "a test".to_owned() }
+}
+
+#[test]
+fn every_segment_begins_with_the_head() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut writer, _) = open(directory.path(), 500);
+    writer.set_head(HEAD, b"first").unwrap();
+    let written = fill(&mut writer, 20, 2);
+    // Sequences given are those that are found.
+    let (found, _) = read(directory.path()).unwrap();
+    for entry in &written {
+        assert!(found.contains(entry), "{}", entry.0);
+    }
+    assert_eq!(found.iter().filter(|entry| entry.1 != HEAD).count(), written.len());
+    let segments = by_segment(directory.path());
+    assert!(segments.len() >= 4);
+    for (segment, entries) in &segments {
+        assert_eq!(entries[0], (HEAD, b"first".to_vec()), "{segment}");
+        assert_eq!(entries.iter().filter(|entry| entry.0 == HEAD).count(), 1, "{segment}");
+    }
+    // Another head counts from now on; a writer opened anew has none.
+    writer.set_head(HEAD, b"second").unwrap();
+    fill(&mut writer, 10, 2);
+    drop(writer);
+    let later = by_segment(directory.path()).split_off(segments.len());
+    assert!(later.len() >= 2 && later.iter().all(|(_, entries)| entries[0] == (HEAD, b"second".to_vec())));
+    let (mut writer, _) = open(directory.path(), 500);
+    fill(&mut writer, 10, 2);
+    assert_ne!(by_segment(directory.path()).pop().unwrap().1[0].0, HEAD);
+    assert!(matches!(writer.set_head(KIND_REMOVED, b""), Err(JournalError::ReservedKind { .. })));
+    assert!(matches!(writer.append(KIND_REMOVED, b""), Err(JournalError::ReservedKind { .. })));
+}
+
+#[test]
+fn a_kill_amid_the_head_of_a_new_segment_is_a_torn_tail() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut writer, _) = open(directory.path(), 500);
+    writer.set_head(HEAD, b"the head").unwrap();
+    fill(&mut writer, 9, 1);
+    drop(writer);
+    let last = last_segment(directory.path()).unwrap();
+    let file = segment_path(directory.path(), last);
+    let head = frames(directory.path(), last)[0];
+    assert_eq!(head.0, SEGMENT_HEADER_BYTES);
+    let (before, _) = read(directory.path()).unwrap();
+    let before: Written = before[..before.len() - frames(directory.path(), last).len()].to_vec();
+    for length in head.0..=head.0 + head.1 {
+        let work = copy(directory.path());
+        truncate(&segment_path(work.path(), last), length as u64);
+        let whole = length == head.0 + head.1;
+        let (mut writer, recovery) = open(work.path(), 500);
+        assert_eq!(recovery.cut.is_some(), length > head.0 && !whole, "{length}");
+        assert_eq!(recovery.next_sequence, before.len() as u64 + 1 + u64::from(whole));
+        writer.set_head(HEAD, b"the head").unwrap();
+        fill(&mut writer, 9, 1);
+        drop(writer);
+        assert_eq!(read(work.path()).unwrap().0[..before.len()], before);
+        let segments = by_segment(work.path());
+        assert!(segments.len() as u64 > last);
+        assert!(segments.iter().all(|(_, entries)| entries[0] == (HEAD, b"the head".to_vec())), "{length}");
+    }
+    assert!(file.exists());
+}
+
+/// A journal with a head, and what is in it.
+fn with_head(segment_bytes_max: u64, entries: u64) -> (TempDir, Writer, Written) {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut writer, _) = open(directory.path(), segment_bytes_max);
+    writer.set_head(HEAD, b"head").unwrap();
+    fill(&mut writer, entries, 1);
+    let (written, _) = read(directory.path()).unwrap();
+    (directory, writer, written)
+}
+
+#[test]
+fn removed_segments_are_on_record_and_the_rest_stands_on_its_own() {
+    let (directory, mut writer, written) = with_head(400, 30);
+    let last = last_segment(directory.path()).unwrap();
+    assert!(last >= 5);
+    for before in [0, 1, last + 1, u64::MAX] {
+        let error = writer.remove_before(before, note()).unwrap_err();
+        assert!(matches!(error, JournalError::NotRemovable { first: 1, .. }), "{error}");
+    }
+    for segment in 1..=last {
+        fs::write(index_path(directory.path(), segment), b"index").unwrap();
+    }
+    let place = Place::of_segment(directory.path(), 3).unwrap();
+    writer.append(9, b"not committed yet").unwrap();
+    let removed = writer.remove_before(3, note()).unwrap();
+    assert_eq!((removed.from, removed.to, removed.sequence), (1, 2, place.sequence));
+    assert_eq!(segments(directory.path()).unwrap().0, 3);
+    for segment in 1..=last {
+        assert_eq!(index_path(directory.path(), segment).exists(), segment >= 3, "{segment}");
+    }
+    let reader = Reader::open(directory.path()).unwrap();
+    assert_eq!((reader.begins(), reader.removed()), (place, Some(&removed)));
+    let remaining = |directory: &Path| -> Written {
+        let mut reader = Reader::open(directory).unwrap();
+        let mut found = Written::new();
+        while let Some(entry) = reader.next_entry().unwrap() {
+            found.push((entry.sequence, entry.kind, entry.payload));
+        }
+        found
+    };
+    let found = remaining(directory.path());
+    assert!(found.starts_with(&written[place.sequence as usize - 1..]));
+    assert_eq!(found.last().unwrap().1, KIND_REMOVED);
+    assert!(found.iter().any(|entry| entry.2 == b"not committed yet"));
+
+    // Again, by a writer that has to find out, over segments that begin later.
+    drop(writer);
+    let (mut writer, _) = open(directory.path(), 400);
+    assert_eq!((writer.removed(), writer.segments().0), (Some(&removed), 3));
+    writer.set_head(HEAD, b"head").unwrap();
+    fill(&mut writer, 20, 1);
+    let newest = by_segment(directory.path()).pop().unwrap();
+    assert!(newest.0 > last);
+    assert_eq!((newest.1[0].0, newest.1[1].0), (HEAD, KIND_REMOVED));
+    let again = writer.remove_before(newest.0, note()).unwrap();
+    assert_eq!((again.from, again.to, again.earlier_records), (3, newest.0 - 1, 3));
+    drop(writer);
+    let (writer, _) = open(directory.path(), 400);
+    assert_eq!(writer.removed(), Some(&again));
+    assert_eq!(by_segment(directory.path())[0].0, newest.0);
+    let text = again.to_string();
+    assert!(text.contains("segments 3 to") && text.contains("by a test, and 3 records before"), "{text}");
+}
+
+#[test]
+fn an_interrupted_removal_is_carried_to_its_end() {
+    let (directory, mut writer, _) = with_head(400, 30);
+    let full = copy(directory.path());
+    let removed = writer.remove_before(5, note()).unwrap();
+    drop(writer);
+    let after = by_segment(directory.path());
+    // `left` is the first segment that was not yet deleted.
+    for left in 1..=5 {
+        let work = copy(directory.path());
+        for segment in left..5 {
+            fs::copy(segment_path(full.path(), segment), segment_path(work.path(), segment)).unwrap();
+            fs::write(index_path(work.path(), segment), b"index").unwrap();
+        }
+        let reader = Reader::open(work.path()).unwrap();
+        let begins = if left == 1 { 1 } else { 5 };
+        assert_eq!(reader.begins().segment, begins, "{left}");
+        assert_eq!(by_segment(work.path()).last(), after.last());
+        let (writer, recovery) = open(work.path(), 400);
+        assert_eq!(recovery.cut, None);
+        assert_eq!((writer.removed(), writer.segments().0), (Some(&removed), 5));
+        assert_eq!(segments(work.path()).unwrap().0, 5, "{left}");
+        assert!((1..5).all(|segment| !index_path(work.path(), segment).exists()));
+        drop(writer);
+        assert_eq!(by_segment(work.path()), after);
+    }
+}
+
+#[test]
+fn a_removal_whose_files_cannot_be_deleted_is_completed_later() {
+    for reopened in [false, true] {
+        let (directory, mut writer, _) = with_head(400, 30);
+        // The second segment's index cannot be removed as a file.
+        let obstacle = index_path(directory.path(), 2);
+        fs::create_dir(&obstacle).unwrap();
+        let error = writer.remove_before(4, note()).unwrap_err();
+        assert!(matches!(&error, JournalError::Io { action: "removing", path, .. } if *path == obstacle), "{error}");
+        assert_eq!(segments(directory.path()).unwrap().0, 2);
+        assert_eq!(Reader::open(directory.path()).unwrap().begins().segment, 4);
+        // Meanwhile it goes on, over a rotation.
+        fill(&mut writer, 10, 1);
+        assert!(matches!(writer.remove_before(6, note()), Err(JournalError::Io { action: "removing", .. })));
+        fs::remove_dir(&obstacle).unwrap();
+        if reopened {
+            drop(writer);
+            writer = open(directory.path(), 400).0;
+            assert_eq!(segments(directory.path()).unwrap().0, 4);
+        }
+        let removed = writer.remove_before(6, note()).unwrap();
+        assert_eq!((removed.from, removed.to, removed.earlier_records), (4, 5, 3));
+        drop(writer);
+        assert_eq!(segments(directory.path()).unwrap().0, 6);
+        assert_eq!(by_segment(directory.path())[0].0, 6);
+    }
+}
+
+#[test]
+fn segments_missing_without_a_removal_that_says_so_are_damage() {
+    let (directory, mut writer, _) = with_head(400, 30);
+    // More than is on record.
+    writer.remove_before(3, note()).unwrap();
+    drop(writer);
+    let work = copy(directory.path());
+    fs::remove_file(segment_path(work.path(), 3)).unwrap();
+    for error in [
+        Reader::open(work.path()).map(drop).unwrap_err(),
+        Writer::open(work.path(), options(400)).map(drop).unwrap_err(),
+    ] {
+        assert!(matches!(error, JournalError::MissingFront { first: 4, .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("the segments before 4 are missing and no removal is on record"), "{text}");
+    }
+    // Another segment in the place of the first.
+    let other = tempfile::tempdir().unwrap();
+    fill(&mut open(other.path(), 400).0, 30, 1);
+    fs::copy(segment_path(other.path(), 3), segment_path(directory.path(), 3)).unwrap();
+    for error in [
+        Reader::open(directory.path()).map(drop).unwrap_err(),
+        Writer::open(directory.path(), options(400)).map(drop).unwrap_err(),
+    ] {
+        assert!(matches!(error, JournalError::Damaged { segment: 3, offset: 0, .. }), "{error}");
+    }
+}
+
+#[test]
+fn what_follows_a_rotation_is_called_once_for_each() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut writer, _) = open(directory.path(), 300);
+    let (tell, told) = std::sync::mpsc::channel();
+    writer.after_rotation(move |writer| {
+        // The callback may write, even so much that another segment begins.
+        writer.append(1, &[b'c'; 400]).unwrap();
+        writer.commit().unwrap();
+        tell.send((writer.segments().1, writer.committed_sequence())).unwrap();
+    });
+    fill(&mut writer, 20, 1);
+    drop(writer);
+    let told: Vec<_> = told.try_iter().collect();
+    let last = last_segment(directory.path()).unwrap();
+    assert!(told.len() >= 3 && told.windows(2).all(|pair| pair[0].0 < pair[1].0), "{told:?}");
+    assert!(told.last().unwrap().0 >= last - 1);
+    read(directory.path()).unwrap();
+}
+
+#[test]
+fn single_entries_are_read_by_their_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut writer, _) = open(directory.path(), 100_000);
+    writer.append(1, b"small").unwrap();
+    writer.append(2, &vec![7; 50_000]).unwrap();
+    writer.append(3, b"").unwrap();
+    writer.commit().unwrap();
+    let mut reader = Reader::open(directory.path()).unwrap();
+    let mut entries = Vec::new();
+    while let Some(entry) = reader.next_entry().unwrap() {
+        entries.push(entry);
+    }
+    let mut frames = Frames::open(directory.path(), 1).unwrap();
+    for entry in entries.iter().rev().chain(&entries) {
+        assert_eq!(frames.entry_at(entry.offset).unwrap().as_ref(), Some(entry));
+    }
+    for offset in [0, 1, entries[0].offset + 1, entries[2].offset + 1, 1 << 40, u64::MAX] {
+        assert_eq!(frames.entry_at(offset).unwrap(), None, "{offset}");
+    }
+    let file = segment_path(directory.path(), 1);
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[entries[1].offset as usize + 40_000] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    assert_eq!(frames.entry_at(entries[1].offset).unwrap(), None);
 }

@@ -145,7 +145,7 @@ pub(crate) fn journal(directory: &Path) -> (Vec<Record>, Vec<LateEntry>) {
     let mut items = Items::open(directory).unwrap();
     while let Some((_, item)) = items.next_item().unwrap() {
         match item {
-            Item::Setup(_) | Item::Trial(_) | Item::Rejected(_) => {}
+            Item::Setup(_) | Item::Trial(_) | Item::Rejected(_) | Item::Removed(_) => {}
             Item::Record(record) => records.push(*record),
             Item::Late(entry) => late.push(*entry),
         }

@@ -1,0 +1,156 @@
+//! What is done for a journal beside writing it: indexes of complete segments, and the removal of old ones.
+//!
+//! Both are looked into by one thread of low priority, at opening and after each rotation, and neither can stop the
+//! writer: a failure is a line on standard error. Only the writer removes anything, at opening and between two commits.
+
+use std::{
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+use jiff::Timestamp;
+
+use crate::{
+    config::JournalSection,
+    index::build_missing,
+    journal::{JournalError, JournalOptions, Recovery, Writer},
+    retention::{self, Plan, RetentionError},
+};
+
+/// Opens a journal as the settings want it, and looks after it until the writer is dropped.
+///
+/// # Errors
+/// As of [`Writer::open`]. That old segments could not be removed is none, unless the journal cannot be written since.
+pub fn open(directory: &Path, settings: &JournalSection) -> Result<(Writer, Recovery), JournalError> {
+    let options = JournalOptions { segment_bytes_max: settings.segment_mib << 20 };
+    let (mut writer, recovery) = Writer::open(directory, options)?;
+    let keep = Keep::of(settings);
+    if let Some(keep) = keep {
+        let now = Timestamp::now();
+        match retention::prune(&mut writer, keep.cut(now), now, keep.why()) {
+            Ok(None) => {}
+            Ok(Some(removed)) => eprintln!("parallax: {}: {removed}", directory.display()),
+            Err(error) => said(directory, &error),
+        }
+    }
+    attend(&mut writer, keep);
+    Ok((writer, recovery))
+}
+
+fn said(directory: &Path, error: &dyn std::fmt::Display) {
+    eprintln!("parallax: {}: {error}", directory.display());
+}
+
+/// `journal.keep_days`, if it is set.
+#[derive(Clone, Copy, Debug)]
+struct Keep(u32);
+
+impl Keep {
+    fn of(settings: &JournalSection) -> Option<Self> {
+        (settings.keep_days > 0).then_some(Self(settings.keep_days))
+    }
+
+    fn cut(self, now: Timestamp) -> Timestamp {
+        retention::days_before(now, self.0)
+    }
+
+    fn why(self) -> String {
+        format!("journal.keep_days = {}", self.0)
+    }
+}
+
+/// The thread and what is said between it and the writer.
+struct Upkeep {
+    /// Something is to be looked after. One is enough, however many segments are complete.
+    wake: Option<Sender<()>>,
+    plans: Receiver<Plan>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Upkeep {
+    fn drop(&mut self) {
+        // Read by the thread alone; nothing else hangs on its order.
+        self.stop.store(true, Ordering::Relaxed);
+        self.wake = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic of it has been printed; the journal is sound all the same.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn attend(writer: &mut Writer, keep: Option<Keep>) {
+    let (wake, woken) = bounded(1);
+    let (plans_in, plans) = bounded(1);
+    let stop = Arc::new(AtomicBool::new(false));
+    let worker =
+        Worker { directory: writer.directory().to_path_buf(), keep, woken, plans: plans_in, stop: Arc::clone(&stop) };
+    let thread = match std::thread::Builder::new().name("upkeep".to_owned()).spawn(move || worker.run()) {
+        Ok(thread) => thread,
+        Err(error) => return said(writer.directory(), &format!("no thread for the journal's upkeep: {error}")),
+    };
+    // What an earlier run left undone.
+    let _ = wake.try_send(());
+    let upkeep = Upkeep { wake: Some(wake), plans, stop, thread: Some(thread) };
+    writer.after_rotation(move |writer| {
+        if let (Some(keep), Ok(plan)) = (keep, upkeep.plans.try_recv()) {
+            remove(writer, &plan, keep);
+        }
+        // One that waits already will see this segment too.
+        let _ = upkeep.wake.as_ref().map(|wake| wake.try_send(()));
+    });
+}
+
+fn remove(writer: &mut Writer, plan: &Plan, keep: Keep) {
+    let removed = writer.finish_removal().and_then(|()| {
+        // What was planned from another beginning has been done since.
+        let due = plan.from == writer.segments().0;
+        due.then(|| writer.remove_before(plan.before, plan.note(Timestamp::now(), keep.why()))).transpose()
+    });
+    match removed {
+        Ok(None) => {}
+        Ok(Some(removed)) => eprintln!("parallax: {}: {removed}", writer.directory().display()),
+        Err(error) => said(writer.directory(), &error),
+    }
+}
+
+struct Worker {
+    directory: PathBuf,
+    keep: Option<Keep>,
+    woken: Receiver<()>,
+    plans: Sender<Plan>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Worker {
+    fn run(self) {
+        // Of this thread alone, as Linux has it. Without it the work is done at normal priority.
+        let _ = rustix::process::setpriority_process(None, 19);
+        while self.woken.recv().is_ok() && !self.stop.load(Ordering::Relaxed) {
+            if let Err(error) = build_missing(&self.directory, NonZeroUsize::MIN, &self.stop) {
+                said(&self.directory, &format!("no index: {error}"));
+            }
+            if let Err(error) = self.plan() {
+                said(&self.directory, &format!("old segments are not looked for: {error}"));
+            }
+        }
+    }
+
+    fn plan(&self) -> Result<(), RetentionError> {
+        // A plan that waits already is as good.
+        let Some(keep) = self.keep.filter(|_| !self.plans.is_full()) else { return Ok(()) };
+        let now = Timestamp::now();
+        if let Some(plan) = retention::plan(&self.directory, keep.cut(now), now, &self.stop)? {
+            // Its only sender is here, and there was room.
+            let _ = self.plans.try_send(plan);
+        }
+        Ok(())
+    }
+}
