@@ -1,8 +1,13 @@
-//! Problem types of RFC 8555 §6.7: the one place where reasons become types.
+//! Problem types of RFC 8555 §6.7: the one place where reasons become types, and documents of them.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+use crate::{
+    explain::{Blame, Explanation, Retry},
+    request::{CheckRequest, Identifier},
+};
 
 /// A problem type of RFC 8555 §6.7.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -52,5 +57,74 @@ impl ProblemKind {
 impl fmt::Display for ProblemKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// The namespace of the types (RFC 8555 §9.6).
+const NAMESPACE: &str = "urn:ietf:params:acme:error:";
+
+/// A problem document (RFC 9457) as RFC 8555 §6.7 uses it, with a sub-problem for each perspective that did not confirm
+/// (§6.7.1) and, as extension members, whose turn it is and when trying again can help.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ProblemDocument {
+    /// The type's URN.
+    #[serde(rename = "type")]
+    pub urn: String,
+    /// Sentences.
+    pub detail: String,
+    /// What it is about, as in an ACME order.
+    pub identifier: AcmeIdentifier,
+    /// Whose turn it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blame: Option<Blame>,
+    /// When trying again can help.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// Whose problem a sub-problem is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub perspective: Option<String>,
+    /// One for each perspective that did not confirm.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub subproblems: Vec<ProblemDocument>,
+}
+
+/// An identifier of an ACME order (RFC 8555 §7.1.3, RFC 8738 §3, RFC 8823 §3).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AcmeIdentifier {
+    /// `dns`, `ip` or `email`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// As written.
+    pub value: String,
+}
+
+impl ProblemDocument {
+    /// That of an attempt; none if it passed.
+    #[must_use]
+    pub fn of(request: &CheckRequest, explanation: &Explanation) -> Option<Self> {
+        let kind = match &request.identifier {
+            Identifier::Name(_) | Identifier::Wildcard(_) => "dns",
+            Identifier::Ip(_) => "ip",
+            Identifier::Mailbox(_) => "email",
+        };
+        let identifier = AcmeIdentifier { kind, value: request.identifier.to_string() };
+        let subproblems = explanation.parts.iter().map(|part| Self {
+            urn: format!("{NAMESPACE}{}", part.problem),
+            detail: part.detail.clone(),
+            identifier: identifier.clone(),
+            blame: Some(part.blame),
+            retry: Some(part.retry),
+            perspective: Some(part.perspective.to_string()),
+            subproblems: Vec::new(),
+        });
+        Some(Self {
+            urn: format!("{NAMESPACE}{}", explanation.problem?),
+            detail: explanation.message.clone(),
+            subproblems: subproblems.collect(),
+            identifier,
+            blame: explanation.blame,
+            retry: explanation.retry,
+            perspective: None,
+        })
     }
 }

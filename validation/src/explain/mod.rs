@@ -25,7 +25,7 @@ use self::{
     text::{number, places, regions, seconds, sentence, without_secret},
 };
 use crate::{
-    base::perspective::{Perspective, Role},
+    base::perspective::{Perspective, PerspectiveId, Role},
     check::{Contradiction, Determination, Finding, LookupFailure, caa::CaaFinding, dcv::registry::Row},
     observation::{
         BudgetExhausted, ControlObservation, Diagnosis, DnsFailure, DnsLookup, DnsOutcome, DnssecFault, HttpFailure,
@@ -90,6 +90,24 @@ pub struct Explanation {
     /// What should be known although it changes nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// What each perspective met that did not confirm, in the order of the attempt.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Part>,
+}
+
+/// What one perspective met.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Who.
+    pub perspective: PerspectiveId,
+    /// The problem type of RFC 8555 §6.7.
+    pub problem: ProblemKind,
+    /// Whose turn it is.
+    pub blame: Blame,
+    /// When trying again can help.
+    pub retry: Retry,
+    /// Sentences, without the expected value.
+    pub detail: String,
 }
 
 /// One perspective's part, as the explanation sees it.
@@ -180,9 +198,23 @@ pub fn explain(request: &CheckRequest, verdict: &Verdict, seen: &[Seen<'_>]) -> 
             not_corroborated(request, *shortfall, figures.as_ref(), seen)
         }
     };
+    explanation.parts = seen.iter().filter_map(|seen| part(request, seen)).collect();
     explanation.message = without_secret(request, &explanation.message);
     explanation.warnings.iter_mut().for_each(|warning| *warning = without_secret(request, warning));
     explanation
+}
+
+/// What this perspective met; none if it confirmed, was not asked, or was not waited for.
+fn part(request: &CheckRequest, seen: &Seen<'_>) -> Option<Part> {
+    let cause = cause(request, seen).filter(|_| seen.answer.state() != PerspectiveState::NotAsked)?;
+    let sentences: Vec<String> = std::iter::once(sentence(&cause.clause())).chain(cause.details.clone()).collect();
+    Some(Part {
+        perspective: seen.perspective.id.clone(),
+        problem: cause.problem,
+        blame: cause.blame,
+        retry: cause.retry,
+        detail: without_secret(request, &sentences.join(" ")),
+    })
 }
 
 /// Why this perspective did not confirm; none if it did, or was not waited for.
@@ -355,7 +387,14 @@ fn out_of_budget(observation: &Observation, budget: BudgetExhausted) -> Cause {
 }
 
 fn refused(cause: &Cause, message: String, warnings: Vec<String>) -> Explanation {
-    Explanation { problem: Some(cause.problem), blame: Some(cause.blame), retry: Some(cause.retry), message, warnings }
+    Explanation {
+        problem: Some(cause.problem),
+        blame: Some(cause.blame),
+        retry: Some(cause.retry),
+        message,
+        warnings,
+        parts: Vec::new(),
+    }
 }
 
 fn primary_refused(request: &CheckRequest, seen: &[Seen<'_>]) -> Explanation {
@@ -382,6 +421,7 @@ pub fn method_ended(ended: &[&Row], seen: &[Seen<'_>]) -> Explanation {
             text::list(&methods)
         ),
         warnings: resolver_warnings(seen),
+        parts: Vec::new(),
     }
 }
 
@@ -430,6 +470,7 @@ fn not_corroborated(
         retry: Some(retry),
         message: text.join(" "),
         warnings: resolver_warnings(seen),
+        parts: Vec::new(),
     }
 }
 
@@ -502,7 +543,7 @@ fn passed(request: &CheckRequest, figures: &Figures, seen: &[Seen<'_>]) -> Expla
     let way = record::by_way_of(request);
     let said = std::iter::once("Validated.").chain(way.as_deref()).chain(warnings.iter().map(String::as_str));
     let message = said.collect::<Vec<_>>().join(" ");
-    Explanation { problem: None, blame, retry: None, message, warnings }
+    Explanation { problem: None, blame, retry: None, message, warnings, parts: Vec::new() }
 }
 
 /// What would have been a permission, if permissions were given.
@@ -517,6 +558,7 @@ fn report_only(request: &CheckRequest, figures: Option<&Figures>, seen: &[Seen<'
         retry: Some(Retry::Fix),
         message,
         warnings,
+        parts: Vec::new(),
     }
 }
 

@@ -461,7 +461,8 @@ impl World {
         let mut secrets: Vec<String> = key.iter().flat_map(|key| [key.digest(), THUMBPRINT.to_owned()]).collect();
         let value = self.request.control.as_ref().and_then(Challenge::random_value);
         secrets.extend(value.map(|value| value.expose().to_owned()));
-        for text in explanation.warnings.iter().chain([&explanation.message]) {
+        let parts = explanation.parts.iter().map(|part| &part.detail);
+        for text in explanation.warnings.iter().chain([&explanation.message]).chain(parts) {
             let lower = text.to_lowercase();
             for secret in &secrets {
                 assert!(!lower.contains(&secret.to_lowercase()[..16]), "the expected value shows: {text}");
