@@ -12,6 +12,7 @@
 //! * [`index`]: which records of a segment have what is looked for.
 //! * [`audit`]: reading a journal back, and recomputing it.
 //! * [`bulk`]: bulk files in, results out, resumable.
+//! * [`mod@watch`]: alarms and patterns out of a journal, in a process of their own.
 
 pub mod admission;
 pub mod audit;
@@ -32,3 +33,4 @@ pub mod show;
 mod sync;
 pub mod tally;
 pub mod upkeep;
+pub mod watch;

@@ -21,7 +21,7 @@ use parallax_engine::{
     input::Format,
     journal::{JournalOptions, Removed, Writer},
     log::LogForm,
-    methods, policy, prove, retention, show, upkeep,
+    methods, policy, prove, retention, show, upkeep, watch,
 };
 use parallax_node::{Laboratory, Node, NodeConfig};
 use parallax_protocol::{AttemptId, Header, Task};
@@ -96,6 +96,9 @@ enum Command {
     /// Read a configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Tell what an operator must know of a journal: contradictions, refusals, forged replies, failing perspectives.
+    #[command(after_help = WATCH_HELP)]
+    Watch(Watch),
 }
 
 #[derive(Subcommand)]
@@ -411,6 +414,58 @@ struct Explain {
     json: bool,
 }
 
+const WATCH_HELP: &str = "ALARMS\n  late_contradiction  critical  an answer after the verdict goes against a permission\n  rejected_reply      critical  a perspective's reply was not the reply to what was asked\n  contradiction       high      perspectives of one attempt disagree about what they saw\n  pattern             high      a perspective, region or network confirms less often than the others\n  failed_validation   low       an attempt was refused\n  digest                        what is above --per-minute, counted\n\nEXIT STATUS\n  0  done\n  1  done, and there were critical alarms\n  2  the command line, the journal or the cursor cannot be used\n  3  the receiver did not take the alarms, or the system failed; the cursor stays before them\n  4  stopped by Ctrl-C; the next run goes on at the cursor\n\nEXAMPLES\n  parallax watch run1\n  parallax watch run1 --follow --webhook https://alarms.example/hook --webhook-secret secret --metrics 9464";
+
+#[derive(Args)]
+struct Watch {
+    /// Journal directory; an engine may be writing to it.
+    directory: PathBuf,
+    /// Stay at the journal's end until Ctrl-C.
+    #[arg(long)]
+    follow: bool,
+    /// File that says how far alarms are delivered. With --follow or --webhook it is DIRECTORY.watch if not given;
+    /// otherwise all of the journal is told.
+    #[arg(long, value_name = "FILE")]
+    cursor: Option<PathBuf>,
+    /// Alarms of one kind and severity that are told one by one in a minute; the rest is counted in a digest.
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    per_minute: u32,
+    /// Post alarms there too: https, or http to a loopback address.
+    #[arg(long, value_name = "URL", requires = "webhook_secrets")]
+    webhook: Option<String>,
+    /// File with the secret that posts are signed with: 24 to 64 octets, or whsec_ and base64. Given twice, posts have
+    /// two signatures, for the time in which one secret replaces another.
+    #[arg(long = "webhook-secret", value_name = "FILE", requires = "webhook")]
+    webhook_secrets: Vec<PathBuf>,
+    /// The receiver's roots in PEM; the system's if not given.
+    #[arg(long, value_name = "FILE", requires = "webhook")]
+    webhook_ca: Option<PathBuf>,
+    /// Serve figures for Prometheus at /metrics; a port alone is one of the loopback address.
+    #[arg(long, value_name = "ADDR:PORT", requires = "follow", value_parser = parse_metrics)]
+    metrics: Option<SocketAddr>,
+    /// How standard error is written.
+    #[arg(long, value_enum, default_value = "text")]
+    log: LogArg,
+    /// Print alarms as JSON Lines, and last the report.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum LogArg {
+    /// For people.
+    Text,
+    /// One object a line: ts, level, event, fields. Alarms are there too.
+    Json,
+}
+
+fn parse_metrics(text: &str) -> Result<SocketAddr, String> {
+    match text.parse::<u16>() {
+        Ok(port) => Ok(SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, port))),
+        Err(_) => text.parse().map_err(|_| "a port, or an address with one, is wanted".to_owned()),
+    }
+}
+
 #[derive(Subcommand)]
 enum ConfigCommand {
     /// Check a configuration file.
@@ -472,6 +527,7 @@ fn main() -> ExitCode {
             print_out(SAMPLE);
             Ok(0)
         }
+        Command::Watch(args) => run_watch(args),
     };
     match outcome {
         Ok(status) => ExitCode::from(status),
@@ -996,4 +1052,34 @@ fn run_config_check(file: &Path, json: bool) -> Result<u8, Failed> {
         print_out(&text);
     }
     Ok(0)
+}
+
+fn run_watch(args: Watch) -> Result<u8, Failed> {
+    let options = watch::WatchOptions {
+        journal: args.directory,
+        follow: args.follow,
+        cursor: args.cursor,
+        per_minute: args.per_minute,
+        webhook: args.webhook.map(|url| watch::WebhookOptions {
+            url,
+            secrets: args.webhook_secrets,
+            roots: args.webhook_ca,
+        }),
+        metrics: args.metrics,
+        json: args.json,
+        log_json: args.log == LogArg::Json,
+    };
+    let stop = stop_flag()?;
+    let watched = watch::watch(&options, &stop, &mut std::io::stdout().lock())
+        .map_err(|error| if error.is_unusable() { unusable(error) } else { broken(error) })?;
+    print_out(&if args.json {
+        json_line(&serde_json::json!({ "report": watched.report }))
+    } else {
+        watch::watcher::as_text(&watched.report)
+    });
+    Ok(match (watched.interrupted, watched.report.critical) {
+        (true, _) => INTERRUPTED,
+        (false, critical) if critical > 0 && !args.follow => NEGATIVE,
+        (false, _) => 0,
+    })
 }

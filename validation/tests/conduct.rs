@@ -161,10 +161,7 @@ fn err_a_setup_that_cannot_be_is_refused() {
     assert_eq!(error(setup(&POOL, drawing(10))), draw(10, 9));
     assert_eq!(error(setup(&POOL, drawing(1))), draw(1, 9));
     let restarts_max = RESTARTS_MAX + 1;
-    assert_eq!(
-        error(setup(&POOL, Conduct { restarts_max, ..Conduct::default() })),
-        SetupError::Restarts(restarts_max)
-    );
+    assert_eq!(error(setup(&POOL, Conduct { restarts_max, ..Conduct::default() })), SetupError::Restarts(restarts_max));
     let many: Vec<String> = (0..POOL_MAX + 1).map(|n| format!("r{n}")).collect();
     let many: Vec<(&str, Rir, f64, f64)> = many.iter().map(|id| (id.as_str(), Rir::Arin, 0.0, 0.0)).collect();
     assert_eq!(error(setup(&many, drawing(6))), SetupError::Perspectives);
@@ -249,10 +246,7 @@ fn h8_the_process_starts_afresh_when_perspectives_disagree() {
         assert_eq!(again.recompute(&rules), Ok(()));
         // A record that hides, or makes up, that it was not released does not verify.
         let forged = Record { restarted: !restarted, ..again };
-        assert_eq!(
-            forged.recompute(&rules),
-            Err(Mismatch::Restarted { recorded: !restarted, recomputed: restarted })
-        );
+        assert_eq!(forged.recompute(&rules), Err(Mismatch::Restarted { recorded: !restarted, recomputed: restarted }));
     }
 }
 
@@ -278,8 +272,7 @@ fn h8_a_method_that_ended_on_the_way_is_not_tried_again() {
     assert!(record.restarted);
     let members = rules.members(record.started, None).unwrap();
     // website-change ends on 2028-03-15 (req D2); the same evidence after its end.
-    let evaluation =
-        evaluate(&rules, &record.terms(&members), record.decided, &record.replies().unwrap());
+    let evaluation = evaluate(&rules, &record.terms(&members), record.decided, &record.replies().unwrap());
     assert!(evaluation.restarts);
 }
 

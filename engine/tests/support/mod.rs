@@ -217,7 +217,8 @@ impl Running {
         }
     }
 
-    fn said(&self) -> String {
+    /// What it has written to standard error so far.
+    pub(crate) fn said(&self) -> String {
         fs::read_to_string(self.err.path()).unwrap()
     }
 
