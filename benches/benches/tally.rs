@@ -16,7 +16,8 @@ const BATCH: u64 = 256;
 fn benches(criterion: &mut Criterion) {
     let rules = rules();
     let (quorum, _) = rules.quorum(&[0, 1, 2, 3, 4, 5], started(), decided()).expect("five remotes do");
-    let readiness = Readiness { quorum, await_all_on_refusal: true, primary_first: true };
+    let readiness =
+        Readiness { quorum, await_all_on_refusal: true, await_all_on_permission: false, primary_first: true };
     let seen = observation(Method::Http01);
     check(readiness, &seen);
 

@@ -39,7 +39,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use cool_down::CoolDowns;
-pub use gate::{Place, TargetGate};
+pub use gate::{Arrival, Place, TargetGate};
 
 mod cool_down;
 mod gate;
@@ -65,7 +65,9 @@ pub struct Keys {
 pub struct Limits {
     /// Requests that wait, in all.
     pub waiting_max: usize,
-    /// Requests of one account that wait.
+    /// Requests of one account that wait. Not a setting: who hands requests over one after the other, such as a bulk
+    /// file, cannot be refused one of them.
+    #[serde(skip)]
     pub waiting_per_account_max: usize,
     /// Attempts in flight of one account.
     pub in_flight_per_account_max: NonZeroUsize,
@@ -89,13 +91,13 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             waiting_max: 100_000,
-            waiting_per_account_max: 100_000,
+            waiting_per_account_max: usize::MAX,
             in_flight_per_account_max: NonZeroUsize::MAX,
             in_flight_per_name_max: IN_FLIGHT_PER_NAME,
             in_flight_per_target_max: IN_FLIGHT_PER_TARGET,
             failures_before_cool_down: FAILURES_BEFORE_COOL_DOWN,
             cool_down_ms: 1_000,
-            cool_down_max_ms: 300_000,
+            cool_down_max_ms: 60_000,
             cool_downs_max: 100_000,
         }
     }
@@ -134,6 +136,17 @@ impl Ticket {
     pub fn keys(&self) -> &Keys {
         &self.keys
     }
+}
+
+/// How an attempt ended, as far as the next one of the same account and name goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It passed.
+    Passed,
+    /// It did not, and the account or its servers can be asked to do better.
+    Failed,
+    /// It says nothing about them: it was our fault, or it starts afresh.
+    Neither,
 }
 
 /// A request in line; the greatest is the one that came first.
@@ -314,20 +327,24 @@ impl<T> Admission<T> {
         None
     }
 
-    /// An attempt has ended. One that `failed` brings the cool-down nearer; one that did not ends it, and what
-    /// waited for it may go at once. `random` varies the wait.
-    pub fn ended(&mut self, ticket: Ticket, failed: bool, now: Instant, random: u64) {
+    /// An attempt has ended. One that failed brings the cool-down nearer; one that passed ends it, and what waited for
+    /// it may go at once. `random` varies the wait.
+    pub fn ended(&mut self, ticket: Ticket, ending: Ending, now: Instant, random: u64) {
         let Ticket { keys } = ticket;
         self.in_flight -= 1;
         self.account(&keys.account).in_flight -= 1;
         self.name(&keys.name).in_flight -= 1;
-        if failed {
-            if let Some(until) = self.cool_downs.failed(&keys, now, random) {
-                self.wait_longer(&keys, until);
+        match ending {
+            Ending::Failed => {
+                if let Some(until) = self.cool_downs.failed(&keys, now, random) {
+                    self.wait_longer(&keys, until);
+                }
             }
-        } else {
-            self.cool_downs.clear(&keys);
-            self.wait_no_more(&keys);
+            Ending::Passed => {
+                self.cool_downs.clear(&keys);
+                self.wait_no_more(&keys);
+            }
+            Ending::Neither => {}
         }
         self.join_turns(&keys.account);
         self.call(&keys.name);

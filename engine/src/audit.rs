@@ -10,6 +10,7 @@ use std::{
 use parallax_validation::{
     base::{attempt::AttemptId, octets::escape},
     record::{LateEntry, Record, RejectedEntry, Rules, Setup},
+    verdict::cohort::Cohort,
 };
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -276,8 +277,12 @@ struct Part {
     /// The first entry that cannot be read.
     failure: Option<(u64, AuditError)>,
     seen: HashMap<String, u32>,
-    /// Attempts after which the process started afresh.
-    restarted: HashMap<AttemptId, Link>,
+    /// All attempts, with their entries.
+    attempts: Vec<(AttemptId, u64)>,
+    /// What is wrong with the cohort of a setup under a row, if anything is.
+    cohorts: HashMap<(String, String), Option<String>>,
+    /// Attempts after which the process started afresh, with their entries.
+    restarted: HashMap<AttemptId, (u64, Link)>,
     /// Attempts that follow another, with their own entries and what they follow.
     followers: Vec<(u64, AttemptId, Link)>,
 }
@@ -310,14 +315,15 @@ pub fn verify(directory: &Path, threads: NonZeroUsize) -> Result<Verification, A
         ..Verification::default()
     };
     let mut seen: HashMap<String, u32> = HashMap::new();
-    let (mut restarted, mut followers) = (HashMap::new(), Vec::new());
+    let (mut restarted, mut followers, mut attempts) = (HashMap::new(), Vec::new(), Vec::new());
     let mut failure: Option<(u64, AuditError)> = None;
     for part in scanned.parts {
         found.records += part.found.records;
         found.corroborated += part.found.corroborated;
         found.late += part.found.late;
         found.trials += part.found.trials;
-        found.rejected_reports += part.found.rejected_reports;
+        found.rejected_reports = found.rejected_reports.saturating_add(part.found.rejected_reports);
+        attempts.extend(part.attempts);
         restarted.extend(part.restarted);
         followers.extend(part.followers);
         mismatches.extend(part.mismatches);
@@ -328,7 +334,8 @@ pub fn verify(directory: &Path, threads: NonZeroUsize) -> Result<Verification, A
         return Err(error);
     }
     found.restarted = restarted.len() as u64;
-    mismatches.extend(broken_links(&restarted, followers, found.removed.is_some()));
+    mismatches.extend(broken_links(restarted, followers, &seen, found.removed.is_some()));
+    mismatches.extend(doubled(attempts));
     mismatches.sort_by_key(|(sequence, _)| *sequence);
     found.mismatches = mismatches.into_iter().map(|(_, text)| text).collect();
     found.repeated = seen.into_iter().filter(|(_, count)| *count > 1).map(|(id, _)| id).collect();
@@ -336,35 +343,70 @@ pub fn verify(directory: &Path, threads: NonZeroUsize) -> Result<Verification, A
     Ok(found)
 }
 
-/// Attempts that claim to follow one that is not there, or that another follows already (req F2, E8). One that is not
-/// there may have been `removed` with the front of the journal.
+/// Attempts that claim to follow one that is not there before them, or that another follows already, and outcomes that
+/// hide what they follow (req F2, H8, E8). One that is not there may have been `removed` with the front of the journal.
 fn broken_links(
-    restarted: &HashMap<AttemptId, Link>,
+    mut restarted: HashMap<AttemptId, (u64, Link)>,
     mut followers: Vec<(u64, AttemptId, Link)>,
+    answered: &HashMap<String, u32>,
     removed: bool,
 ) -> Vec<(u64, String)> {
     followers.sort_by_key(|(sequence, ..)| *sequence);
     let mut followed = HashSet::new();
     let mut broken = Vec::new();
     for (sequence, predecessor, link) in followers {
-        let follows =
-            |before: &Link| before.request == link.request && before.number.checked_add(1) == Some(link.number);
-        let known = restarted.get(&predecessor).map_or(removed, follows);
-        if !followed.insert(predecessor) || !known {
+        let known = match restarted.remove(&predecessor) {
+            Some((at, before)) => {
+                at < sequence && before.request == link.request && before.number.checked_add(1) == Some(link.number)
+            }
+            None => removed && !followed.contains(&predecessor),
+        };
+        followed.insert(predecessor);
+        if !known {
             let request = &link.request;
             let problem = format!("it does not follow attempt {predecessor}, which it names as the one before it");
             broken.push((sequence, format!("entry {sequence}, {request}: {problem}")));
         }
     }
+    // A run that was cut short may leave one without an outcome; with one, something must lead there.
+    for (attempt, (sequence, link)) in restarted {
+        if answered.contains_key(&link.request) {
+            let problem = "the process started afresh, and the request's outcome does not follow";
+            broken.push((sequence, format!("entry {sequence}, {}: {problem} attempt {attempt}", link.request)));
+        }
+    }
     broken
 }
 
+/// Attempts with more than one record: each is another one, drawn at random.
+fn doubled(mut attempts: Vec<(AttemptId, u64)>) -> Vec<(u64, String)> {
+    attempts.sort_unstable();
+    let pairs = attempts.windows(2).filter(|pair| pair[0].0 == pair[1].0);
+    pairs.map(|pair| (pair[1].1, format!("entry {}: attempt {} has a record already", pair[1].1, pair[1].0))).collect()
+}
+
 impl Part {
+    /// What is wrong with the perspectives of a record whose cohort was not drawn; those that were drawn are lawful.
+    fn unlawful(&mut self, record: &Record, rules: &Rules) -> Option<String> {
+        if rules.setup().conduct.draw.is_some() {
+            return None;
+        }
+        let row = rules.table().row_at(record.started)?;
+        let key = (record.setup.clone(), row.revision().to_owned());
+        let checked = self.cohorts.entry(key).or_insert_with(|| {
+            let violations = Cohort::check(rules.primary(), rules.remotes(), row).err()?;
+            let broken: Vec<String> = violations.iter().map(ToString::to_string).collect();
+            Some(format!("its perspectives are no lawful cohort: {}", broken.join("; ")))
+        });
+        checked.clone()
+    }
+
     fn note_restarts(&mut self, sequence: u64, record: &Record) {
+        self.attempts.push((record.attempt, sequence));
         let number = record.restart.map_or(0, |restart| restart.number);
         let link = || Link { request: record.request.id.to_string(), number };
         if record.restarted {
-            self.restarted.insert(record.attempt, link());
+            self.restarted.insert(record.attempt, (sequence, link()));
         }
         if let Some(restart) = record.restart {
             self.followers.push((sequence, restart.predecessor, link()));
@@ -383,7 +425,10 @@ impl Part {
             Ok(Item::Setup(_) | Item::Removed(_)) => {}
             Ok(Item::Late(_)) => self.found.late += 1,
             Ok(Item::Trial(_)) => self.found.trials += 1,
-            Ok(Item::Rejected(entry)) => self.found.rejected_reports += 1 + entry.suppressed,
+            Ok(Item::Rejected(entry)) => {
+                self.found.rejected_reports =
+                    self.found.rejected_reports.saturating_add(1).saturating_add(entry.suppressed)
+            }
             Ok(Item::Record(record)) => {
                 self.found.records += 1;
                 self.found.corroborated += u64::from(record.permits());
@@ -392,7 +437,10 @@ impl Part {
                     *self.seen.entry(record.request.id.to_string()).or_default() += 1;
                 }
                 let outcome = match setups.of(&record, sequence) {
-                    Some(rules) => record.recompute(&rules).map_err(|mismatch| mismatch.to_string()),
+                    Some(rules) => match record.recompute(&rules) {
+                        Ok(()) => self.unlawful(&record, &rules).filter(|_| record.permits()).map_or(Ok(()), Err),
+                        Err(mismatch) => Err(mismatch.to_string()),
+                    },
                     None => Err("its setup is not in the journal before it".to_owned()),
                 };
                 if let Err(problem) = outcome {

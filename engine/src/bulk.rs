@@ -20,7 +20,7 @@ use hdrhistogram::Histogram;
 use parallax_validation::{
     base::perspective::PerspectiveId,
     problem::ProblemKind,
-    record::{Record, Restart},
+    record::{Mode, Record, Restart},
     request::CheckRequest,
     verdict::{PerspectiveState, Refusal, Verdict},
 };
@@ -102,6 +102,9 @@ pub enum BulkError {
     /// The journal is not empty, and `--resume` was not given.
     #[error("{0}: the journal holds records already; --resume goes on where it ends, or name another directory")]
     NotEmpty(PathBuf),
+    /// The journal was made by an engine that only reported.
+    #[error("{0}: the journal was made with engine.mode = \"report-only\"; what it refused for that is no answer here")]
+    OtherMode(PathBuf),
     /// The journal was made for another file.
     #[error(
         "the journal holds a record of request '{0}' that differs from the file's; it belongs to another bulk file"
@@ -434,8 +437,8 @@ pub fn run(config: &Config, options: &BulkOptions, stop: &Arc<AtomicBool>) -> Re
     }
     let committed = journal.committed_sequence();
     let mut results = Results::open(options, expected, lines_total, committed)?;
-    let taken = results.take_over(options, config.rules.digest(), committed)?;
-    let (engine, released) = Corroborator::start(config, journal, Arc::new(options.log))?;
+    let taken = results.take_over(options, (config.rules.digest(), config.engine.mode), committed)?;
+    let (engine, released) = Corroborator::start(config, journal, Arc::new(options.log), Arc::clone(stop))?;
     drive(engine, &released, input, &taken, &mut results, options, stop)
 }
 
@@ -491,6 +494,14 @@ fn drive(
                 stop.store(true, Ordering::Relaxed);
             }
         }
+        // Nothing is released any more; the feeder may still wait for room to say what is no request.
+        while !feeder.is_finished() {
+            match bad_out.recv_timeout(Duration::from_millis(100)) {
+                Ok(bad) => keep_first(&mut write_error, results.bad_line(&bad)),
+                Err(crossbeam::channel::RecvTimeoutError::Timeout) => {}
+                Err(crossbeam::channel::RecvTimeoutError::Disconnected) => break,
+            }
+        }
         let fed = feeder.join().unwrap_or(Err(BulkError::Engine(EngineError::Stopped)));
         for bad in bad_out.try_iter() {
             keep_first(&mut write_error, results.bad_line(&bad));
@@ -519,14 +530,15 @@ fn feed(
     path: &Path,
 ) -> Result<bool, BulkError> {
     let fed = feed_lines(engine, input, taken, bad_lines, stop, path);
-    if stop.load(Ordering::Relaxed) {
-        engine.stop();
-    }
     // Whatever became of the file, what was begun is finished and its results are written.
     let finished = engine.finish();
-    let interrupted = fed?;
+    let interrupted = match fed {
+        // The engine takes nothing more because it was told to stop.
+        Err(BulkError::Engine(EngineError::Stopped)) if stop.load(Ordering::Relaxed) => true,
+        fed => fed?,
+    };
     finished?;
-    Ok(interrupted)
+    Ok(interrupted || stop.load(Ordering::Relaxed))
 }
 
 /// The file, line by line.
@@ -660,7 +672,12 @@ impl Results {
     }
 
     /// Writes the results of the records that are there, and gives the requests they answer.
-    fn take_over(&mut self, options: &BulkOptions, setup: &str, committed: u64) -> Result<TakenOver, BulkError> {
+    fn take_over(
+        &mut self,
+        options: &BulkOptions,
+        (setup, mode): (&str, Mode),
+        committed: u64,
+    ) -> Result<TakenOver, BulkError> {
         let mut taken = TakenOver::default();
         if committed == 0 {
             return Ok(taken);
@@ -676,6 +693,10 @@ impl Results {
             }
             if record.decided > now + CLOCK_AHEAD_MAX {
                 return Err(BulkError::Clock { request: record.request.id.to_string(), decided: record.decided });
+            }
+            let reported = matches!(record.verdict, Verdict::Refused { refusal: Refusal::ReportOnly, .. });
+            if reported && mode == Mode::Enforcing {
+                return Err(BulkError::OtherMode(options.journal.clone()));
             }
             if record.restarted {
                 let number = record.restart.map_or(0, |restart| restart.number).saturating_add(1);

@@ -137,6 +137,8 @@ pub struct EngineSection {
     pub fan_out: FanOut,
     /// Whether a refusal waits for every remote that was asked, so that it can be explained.
     pub await_all_on_refusal: bool,
+    /// Whether a permission does, so that every contradiction is seen before the verdict (req H8).
+    pub await_all_on_permission: bool,
     /// Added to the task's deadline before a silent perspective is given up, milliseconds.
     pub reply_grace_ms: u32,
     /// `report-only` for dry runs: nothing is permitted (req H15).
@@ -153,6 +155,7 @@ impl Default for EngineSection {
             attempts_in_flight: 2000,
             fan_out: FanOut::PrimaryFirst,
             await_all_on_refusal: true,
+            await_all_on_permission: false,
             reply_grace_ms: 2000,
             mode: Mode::Enforcing,
             restarts_max: 1,
@@ -459,6 +462,13 @@ impl Checker<'_> {
     }
 
     fn check_numbers(&self, file: &File) -> Result<(), ConfigError> {
+        let Limits { waiting_max, cool_down_ms, cool_down_max_ms, .. } = file.limits;
+        if !(1..=10_000_000).contains(&waiting_max) {
+            return Err(self.value("limits.waiting_max", "not in 1..=10000000"));
+        }
+        if cool_down_max_ms > 3_600_000 || cool_down_ms > cool_down_max_ms {
+            return Err(self.value("limits.cool_down_max_ms", "below limits.cool_down_ms, or above an hour"));
+        }
         if file.engine.restart_cool_down_ms > 3_600_000 {
             return Err(self.value("engine.restart_cool_down_ms", "above an hour"));
         }
@@ -624,7 +634,7 @@ impl Checker<'_> {
             SetupError::Draw(error) => self.value("cohort.remotes", error),
             SetupError::Restarts(_) => self.value("engine.restarts_max", error),
             SetupError::Perspectives => self.value("perspective", error),
-            SetupError::Policy(_) | SetupError::Suffixes(_) => {
+            SetupError::Policy(_) | SetupError::Suffixes(_) | SetupError::Form(_) => {
                 ConfigError::Policy { path: self.path.to_owned(), error: Box::new(error) }
             }
         })

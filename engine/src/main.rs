@@ -602,6 +602,7 @@ fn run_bulk(args: &Bulk) -> Result<u8, Failed> {
         | bulk::BulkError::Expected { .. }
         | bulk::BulkError::NotEmpty(_)
         | bulk::BulkError::Clock { .. }
+        | bulk::BulkError::OtherMode(_)
         | bulk::BulkError::OtherFile(_) => unusable(error),
     })?;
     let text = if args.json { json_line(&summary) } else { show::summary(&summary) };
@@ -643,7 +644,8 @@ fn run_check(args: Check) -> Result<u8, Failed> {
     let request = CheckRequest::parse(raw, &id, &config.request_rules(), Timestamp::now()).map_err(unusable)?;
     let directory = args.journal.unwrap_or_else(|| config.journal.directory.clone());
     let (journal, _) = upkeep::open(&directory, &config.journal).map_err(broken)?;
-    let (mut engine, released) = Corroborator::start(&config, journal, Arc::new(args.log)).map_err(broken)?;
+    let (mut engine, released) =
+        Corroborator::start(&config, journal, Arc::new(args.log), Arc::default()).map_err(broken)?;
     engine.submit(request, None).map_err(broken)?;
     engine.no_more();
     let first = released.iter().flatten().next();

@@ -44,6 +44,8 @@ pub struct Readiness {
     pub quorum: Quorum,
     /// Whether a refusal waits for every remote that was asked.
     pub await_all_on_refusal: bool,
+    /// Whether a permission does.
+    pub await_all_on_permission: bool,
     /// Whether remotes are asked only once the primary has confirmed.
     pub primary_first: bool,
 }
@@ -190,7 +192,7 @@ impl Readiness {
             return false;
         }
         match self.quorum.settle(confirmed >> 1, refused >> 1) {
-            Settlement::Corroborated => true,
+            Settlement::Corroborated => remotes_done || !self.await_all_on_permission,
             Settlement::NotCorroborated(_) => remotes_done || !self.await_all_on_refusal,
             Settlement::Open => false,
         }

@@ -11,7 +11,12 @@ fn readiness() -> Readiness {
     let at = "2026-12-20T00:00:00Z".parse().expect("an instant");
     let row = PolicyTable::builtin().row_at(at).expect("a row");
     let rirs = [Rir::Arin, Rir::RipeNcc, Rir::Apnic, Rir::Lacnic, Rir::Afrinic];
-    Readiness { quorum: Quorum::new(row, &rirs).expect("five do"), await_all_on_refusal: true, primary_first: true }
+    Readiness {
+        quorum: Quorum::new(row, &rirs).expect("five do"),
+        await_all_on_refusal: true,
+        await_all_on_permission: false,
+        primary_first: true,
+    }
 }
 
 fn observation() -> Box<Observation> {

@@ -42,7 +42,7 @@ fn tally() -> Tally {
     let at = "2025-09-20T00:00:00Z".parse().expect("an instant");
     let row = PolicyTable::builtin().row_at(at).expect("a row");
     let quorum = Quorum::new(row, &[Rir::Arin, Rir::Apnic]).expect("two do");
-    Tally::new(Readiness { quorum, await_all_on_refusal: true, primary_first: false })
+    Tally::new(Readiness { quorum, await_all_on_refusal: true, await_all_on_permission: false, primary_first: false })
 }
 
 fn evidence() -> Evidence {

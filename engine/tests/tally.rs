@@ -15,7 +15,12 @@ fn readiness(await_all_on_refusal: bool, primary_first: bool) -> Readiness {
     let at = "2026-11-25T00:00:00Z".parse().expect("a timestamp");
     let row = PolicyTable::builtin().row_at(at).expect("a row");
     let rirs = [Rir::Arin, Rir::RipeNcc, Rir::Apnic, Rir::Lacnic, Rir::Afrinic];
-    Readiness { quorum: Quorum::new(row, &rirs).expect("five do"), await_all_on_refusal, primary_first }
+    Readiness {
+        quorum: Quorum::new(row, &rirs).expect("five do"),
+        await_all_on_refusal,
+        await_all_on_permission: false,
+        primary_first,
+    }
 }
 
 fn evidence() -> Evidence {

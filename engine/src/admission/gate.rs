@@ -25,6 +25,10 @@ pub struct Place {
     addresses: Vec<IpAddr>,
 }
 
+/// One that waits in line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival(u64);
+
 #[derive(Debug)]
 struct Waiter<T> {
     item: T,
@@ -68,8 +72,11 @@ impl<T> TargetGate<T> {
         Self { places: places.get(), targets: HashMap::new(), waiting: BTreeMap::new(), arrivals: 0 }
     }
 
-    /// Gives the attempt back if it may go on at once, otherwise keeps it in line. Without addresses it may.
-    pub fn enter(&mut self, item: T, mut addresses: Vec<IpAddr>) -> Option<(T, Place)> {
+    /// Gives the attempt back if it may go on at once. Without addresses it may.
+    ///
+    /// # Errors
+    /// It is kept in line; the number takes it out again.
+    pub fn enter(&mut self, item: T, mut addresses: Vec<IpAddr>) -> Result<(T, Place), Arrival> {
         for address in &mut addresses {
             *address = address.to_canonical();
         }
@@ -77,21 +84,40 @@ impl<T> TargetGate<T> {
         addresses.dedup();
         self.arrivals += 1;
         if self.may_go(self.arrivals, &addresses) {
-            return Some(self.go(item, addresses));
+            return Ok(self.go(item, addresses));
         }
         for address in &addresses {
             self.targets.entry(*address).or_default().line.insert(self.arrivals);
         }
         self.waiting.insert(self.arrivals, Waiter { item, addresses });
-        None
+        Err(Arrival(self.arrivals))
+    }
+
+    /// Takes one out of the line that shall wait no longer, if it still waits; with it come those that its claim held
+    /// up.
+    pub fn withdraw(&mut self, arrival: Arrival) -> Option<(T, Vec<(T, Place)>)> {
+        self.waiting.contains_key(&arrival.0).then(|| {
+            let Waiter { item, addresses } = self.remove(arrival.0);
+            let going = self.admit(&addresses);
+            for address in &addresses {
+                if self.targets.get(address).is_some_and(|target| target.inside == 0 && target.line.is_empty()) {
+                    self.targets.remove(address);
+                }
+            }
+            (item, going)
+        })
     }
 
     /// Gives places back. Returns the attempts that may now go on, those that came first before the others.
     pub fn leave(&mut self, place: Place) -> Vec<(T, Place)> {
         let freed = self.free(place);
+        self.admit(&freed)
+    }
+
+    fn admit(&mut self, freed: &[IpAddr]) -> Vec<(T, Place)> {
         let mut going = Vec::new();
         let mut from = 0;
-        while let Some(arrival) = self.first_admitted(&freed, from) {
+        while let Some(arrival) = self.first_admitted(freed, from) {
             from = arrival + 1;
             if self.may_go(arrival, &self.waiter(arrival).addresses) {
                 let Waiter { item, addresses } = self.remove(arrival);
@@ -180,10 +206,10 @@ mod tests {
         let mut gate = gate(2);
         let (_, first) = gate.enter("a", at(&[1])).unwrap();
         let (_, second) = gate.enter("b", at(&[1])).unwrap();
-        assert!(gate.enter("c", at(&[1])).is_none());
-        assert!(gate.enter("d", at(&[1])).is_none());
-        assert!(gate.enter("other", at(&[2])).is_some(), "another address");
-        assert!(gate.enter("none", at(&[])).is_some(), "no address");
+        assert!(gate.enter("c", at(&[1])).is_err());
+        assert!(gate.enter("d", at(&[1])).is_err());
+        assert!(gate.enter("other", at(&[2])).is_ok(), "another address");
+        assert!(gate.enter("none", at(&[])).is_ok(), "no address");
         assert_eq!(gate.waiting(), 2);
         let (going, third) = items(gate.leave(second));
         assert_eq!(going, ["c"]);
@@ -194,12 +220,25 @@ mod tests {
     }
 
     #[test]
+    fn one_that_waits_no_longer_leaves_no_claim() {
+        let mut gate = gate(1);
+        let (_, place) = gate.enter("inside", at(&[1])).unwrap();
+        let held = gate.enter("held", at(&[1, 2])).unwrap_err();
+        let behind = gate.enter("behind", at(&[2])).unwrap_err();
+        let (item, going) = gate.withdraw(held).unwrap();
+        assert_eq!((item, items(going).0), ("held", vec!["behind"]));
+        assert!(gate.withdraw(held).is_none() && gate.withdraw(behind).is_none());
+        assert_eq!((gate.waiting(), gate.leave(place)), (0, Vec::new()));
+        assert!(!gate.targets.contains_key(&at(&[1])[0]), "nothing is kept about an address that nobody asks");
+    }
+
+    #[test]
     fn one_address_in_two_spellings_takes_one_place() {
         let mut gate = gate(2);
         let spelled = |spelling: &str| spelling.parse::<IpAddr>().unwrap();
         let (_, place) = gate.enter("a", vec![spelled("192.0.2.1"), spelled("::ffff:192.0.2.1")]).unwrap();
-        assert!(gate.enter("b", vec![spelled("::ffff:192.0.2.1")]).is_some());
-        assert!(gate.enter("c", at(&[1])).is_none());
+        assert!(gate.enter("b", vec![spelled("::ffff:192.0.2.1")]).is_ok());
+        assert!(gate.enter("c", at(&[1])).is_err());
         assert_eq!(items(gate.leave(place)).0, ["c"]);
     }
 
@@ -209,10 +248,10 @@ mod tests {
         let (_, busy) = gate.enter("busy", at(&[1])).unwrap();
         let (_, busy_too) = gate.enter("busy too", at(&[1])).unwrap();
         for held_up in ["first", "second", "third"] {
-            assert!(gate.enter(held_up, at(&[1, 2])).is_none());
+            assert!(gate.enter(held_up, at(&[1, 2])).is_err());
         }
         let (_, passing) = gate.enter("passes", at(&[2])).expect("one of two places");
-        assert!(gate.enter("waits", at(&[2])).is_none(), "the other place is claimed");
+        assert!(gate.enter("waits", at(&[2])).is_err(), "the other place is claimed");
         assert_eq!(items(gate.leave(passing)).0, ["waits"]);
         assert_eq!(items(gate.leave(busy)).0, ["first"]);
         assert_eq!(items(gate.leave(busy_too)).0, [""; 0], "no place is left at the second address");
@@ -224,10 +263,10 @@ mod tests {
         let mut gate = gate(1);
         let (_, mut one) = gate.enter(0, at(&[1])).unwrap();
         let (_, two) = gate.enter(0, at(&[2])).unwrap();
-        assert!(gate.enter(1, at(&[1, 2])).is_none());
+        assert!(gate.enter(1, at(&[1, 2])).is_err());
         for _ in 0..10 {
-            assert!(gate.enter(2, at(&[1])).is_none());
-            assert!(gate.enter(3, at(&[2])).is_none());
+            assert!(gate.enter(2, at(&[1])).is_err());
+            assert!(gate.enter(3, at(&[2])).is_err());
         }
         assert_eq!(gate.leave(one), [], "the place stays free for the one that came first");
         (_, one) = gate.leave(two).pop().unwrap();
@@ -240,7 +279,7 @@ mod tests {
         let mut gate = gate(1);
         for _ in 0..3 {
             let (_, place) = gate.enter((), at(&[1, 2, 3])).unwrap();
-            assert!(gate.enter((), at(&[3, 4])).is_none());
+            assert!(gate.enter((), at(&[3, 4])).is_err());
             let (_, mut places) = items(gate.leave(place));
             assert_eq!(gate.leave(places.remove(0)), []);
             assert!(gate.targets.is_empty());

@@ -4,6 +4,11 @@ use proptest::{collection::vec, prelude::*, sample::Index};
 
 use super::*;
 
+/// Of an attempt that failed or passed.
+fn ending(failed: bool) -> Ending {
+    if failed { Ending::Failed } else { Ending::Passed }
+}
+
 fn settings() -> ProptestConfig {
     // 256 cases, or as many as PROPTEST_CASES says.
     ProptestConfig { failure_persistence: None, ..ProptestConfig::default() }
@@ -81,11 +86,11 @@ impl Bench {
     }
 
     fn ok(&mut self, ticket: Ticket) {
-        self.line.ended(ticket, false, self.now, 0);
+        self.line.ended(ticket, Ending::Passed, self.now, 0);
     }
 
     fn fail(&mut self, ticket: Ticket, random: u64) {
-        self.line.ended(ticket, true, self.now, random);
+        self.line.ended(ticket, Ending::Failed, self.now, random);
     }
 
     /// Carries one attempt for this pair out, which fails.
@@ -409,7 +414,7 @@ fn a_hundred_thousand_failing_names_take_no_more_memory_than_the_cap() {
         let keys = Keys { account: Some(Arc::clone(&account)), name: number.to_string().into() };
         line.push(number, keys, None).unwrap();
         let (_, ticket) = line.next(now).unwrap();
-        line.ended(ticket, true, now, number);
+        line.ended(ticket, Ending::Failed, now, number);
         now += Duration::from_micros(1);
     }
     assert_eq!(line.cool_downs.len(), 1000);
@@ -448,7 +453,7 @@ fn limits_are_read_with_defaults_and_without_mistakes() {
     assert_eq!((limits.in_flight_per_name_max.get(), limits.in_flight_per_target_max.get()), (7, 64));
     assert_eq!(
         (limits.failures_before_cool_down.get(), limits.cool_down_ms, limits.cool_down_max_ms),
-        (3, 1000, 300_000)
+        (3, 1000, 60_000)
     );
     assert_eq!(limits.in_flight_per_account_max, NonZeroUsize::MAX);
     for bad in ["in_flight_per_name_max = 0", "in_flight_per_target_max = 0", "waiting = 1"] {
@@ -483,7 +488,7 @@ fn a_hundred_thousand_blocked_by_their_names_are_not_looked_at() {
     assert_eq!(line.moves, before);
     for _ in 0..10_000 {
         let before = line.moves;
-        line.ended(tickets.pop_front().unwrap(), false, now, 0);
+        line.ended(tickets.pop_front().unwrap(), Ending::Passed, now, 0);
         tickets.push_back(line.next(now).unwrap().1);
         assert!(line.next(now).is_none());
         assert!(line.moves - before <= 5, "{}", line.moves - before);
@@ -496,7 +501,7 @@ fn a_hundred_thousand_in_cool_down_are_not_looked_at() {
     let mut line = Admission::new(Limits { in_flight_per_name_max: nz(1), cool_downs_max: 100_000, ..cooling() });
     crowd(&mut line, 50_000, 2);
     while let Some((_, ticket)) = line.next(now) {
-        line.ended(ticket, true, now, 0);
+        line.ended(ticket, Ending::Failed, now, 0);
     }
     assert_eq!(line.waiting(), 50_000);
     let before = line.moves;
@@ -504,7 +509,7 @@ fn a_hundred_thousand_in_cool_down_are_not_looked_at() {
         assert!(line.next(now).is_none());
         line.push(number, keys("b", "x"), None).unwrap();
         let (_, ticket) = line.next(now).unwrap();
-        line.ended(ticket, false, now, 0);
+        line.ended(ticket, Ending::Passed, now, 0);
     }
     assert!(line.moves - before <= 1000 * 3, "{}", line.moves - before);
     now = line.wake_at().unwrap();
@@ -523,7 +528,7 @@ fn many_accounts_that_wait_for_one_name_are_not_looked_at() {
     let mut tickets: VecDeque<Ticket> = std::iter::from_fn(|| line.next(now)).map(|(_, ticket)| ticket).collect();
     for expected in 4..10_000 {
         let before = line.moves;
-        line.ended(tickets.pop_front().unwrap(), false, now, 0);
+        line.ended(tickets.pop_front().unwrap(), Ending::Passed, now, 0);
         let (item, ticket) = line.next(now).unwrap();
         assert_eq!(item, expected);
         tickets.push_back(ticket);
@@ -542,13 +547,13 @@ fn beside_a_hundred_thousand_failing_names_another_account_is_next_or_next_but_o
         for _ in 0..round % 4 {
             let (item, ticket) = line.next(now).unwrap();
             let again = ticket.keys().clone();
-            line.ended(ticket, true, now, round);
+            line.ended(ticket, Ending::Failed, now, round);
             line.push(item, again, (round % 3 == 0).then_some(now + ms(round % 50))).unwrap();
         }
         line.push(u64::MAX, keys("b", &round.to_string()), None).unwrap();
         let turn = (0..2).find(|_| {
             let (item, ticket) = line.next(now).unwrap();
-            line.ended(ticket, item != u64::MAX, now, round);
+            line.ended(ticket, ending(item != u64::MAX), now, round);
             item == u64::MAX
         });
         assert!(turn.is_some(), "round {round}");
@@ -711,7 +716,7 @@ proptest! {
                 }
                 Op::Ended { which, failed, random } if !tickets.is_empty() => {
                     let position = which.index(tickets.len());
-                    line.ended(tickets.remove(position), failed, now, random);
+                    line.ended(tickets.remove(position), ending(failed), now, random);
                     naive.ended(position, failed, random);
                 }
                 Op::Ended { .. } => {}
@@ -727,7 +732,7 @@ proptest! {
         // Each round carries one out at least, or 50 ms of the longest wait pass.
         for _ in 0..100 {
             for ticket in tickets.drain(..) {
-                line.ended(ticket, false, start + ms(naive.now), 0);
+                line.ended(ticket, Ending::Passed, start + ms(naive.now), 0);
                 naive.ended(0, false, 0);
             }
             while let Some((id, ticket)) = line.next(start + ms(naive.now)) {
@@ -737,7 +742,7 @@ proptest! {
             naive.now += 50;
         }
         for ticket in tickets {
-            line.ended(ticket, false, start + ms(naive.now), 0);
+            line.ended(ticket, Ending::Passed, start + ms(naive.now), 0);
         }
         line.cool_downs.expire(start + ms(naive.now + 1000));
         prop_assert!(naive.waiting.is_empty());
@@ -763,7 +768,7 @@ proptest! {
         }
         for (number, (end, which, failed)) in steps.into_iter().enumerate() {
             if end && !tickets.is_empty() {
-                line.ended(tickets.remove(which.index(tickets.len())), failed, now, 0);
+                line.ended(tickets.remove(which.index(tickets.len())), ending(failed), now, 0);
                 // Some push more than others.
                 push(&mut line, which.index(accounts), number);
                 continue;
@@ -775,5 +780,23 @@ proptest! {
             // It left the turns with its only request, or stayed: either way it comes after all others.
             prop_assert!(begun.iter().max().unwrap() - begun.iter().min().unwrap() <= 1, "{begun:?}");
         }
+    }
+}
+
+#[test]
+fn h13_an_ending_that_says_nothing_changes_no_cool_down() {
+    let limits = Limits { failures_before_cool_down: NonZeroU32::MIN, cool_down_ms: 1_000, ..wide() };
+    let keys = || Keys { account: None, name: "a.example".into() };
+    let start = Instant::now();
+    for (ending, waits) in [(Ending::Neither, true), (Ending::Passed, false), (Ending::Failed, true)] {
+        let mut line = Admission::new(limits.clone());
+        for item in 0..3 {
+            line.push(item, keys(), None).unwrap();
+        }
+        let (_, first) = line.next(start).unwrap();
+        let (_, second) = line.next(start).unwrap();
+        line.ended(first, Ending::Failed, start, 0);
+        line.ended(second, ending, start, 0);
+        assert_eq!(line.next(start).is_none(), waits, "{ending:?}");
     }
 }

@@ -2,19 +2,25 @@
 
 use std::{
     net::IpAddr,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU16, Ordering},
+    },
     time::Instant,
 };
 
 use jiff::Timestamp;
 use parallax_protocol::AttemptId;
 use parallax_validation::{
-    record::{RejectedEntry, Restart, Terms},
+    record::{RejectedEntry, Restart, TRIALS_MAX, Terms},
     request::CheckRequest,
     verdict::draw::{CohortSeed, Members},
 };
 
-use crate::tally::{Evidence, Tally};
+use crate::{
+    admission::Ending,
+    tally::{Evidence, Tally},
+};
 
 /// A request with what went before it.
 #[derive(Debug)]
@@ -32,13 +38,16 @@ pub(super) struct Attempt {
     pub(super) request: CheckRequest,
     pub(super) started: Timestamp,
     pub(super) submitted: Instant,
-    pub(super) begun: Instant,
     pub(super) members: Members,
     pub(super) seed: Option<CohortSeed>,
     pub(super) restart: Option<Restart>,
     pub(super) tally: Tally,
     pub(super) primary_first: bool,
     pub(super) asked_remotes: OnceLock<()>,
+    /// Perspectives on trial that have their one entry, or are about to: a bit for each.
+    pub(super) tried: AtomicU16,
+    /// It was released as a permission.
+    pub(super) permitted: AtomicBool,
 }
 
 impl Attempt {
@@ -53,6 +62,12 @@ impl Attempt {
         }
     }
 
+    /// Whether this is the first that is heard of a perspective on trial, by its number among them.
+    pub(super) fn tries_first(&self, trial: usize) -> bool {
+        // Relaxed: only the bit itself is read, and only by who set it.
+        self.tried.fetch_or(1 << trial, Ordering::Relaxed) & 1 << trial == 0
+    }
+
     /// The place in the tally of a perspective, by its number; none if it does not count here.
     pub(super) fn place_of(&self, perspective: usize) -> Option<usize> {
         self.members.iter().position(|member| usize::from(*member) == perspective)
@@ -62,6 +77,7 @@ impl Attempt {
 /// What a collector expects of its perspective.
 pub(super) struct Expected {
     pub(super) nonce: u64,
+    pub(super) asked: Instant,
     pub(super) attempt: Arc<Attempt>,
 }
 
@@ -85,8 +101,9 @@ pub(super) struct Confirmed {
 /// An attempt that was decided and recorded.
 pub(super) struct Settled {
     pub(super) attempt: Arc<Attempt>,
-    /// It did not pass, and that was not our fault.
-    pub(super) failed: bool,
+    pub(super) ending: Ending,
     /// Its outcome is not released; the whole process starts afresh.
     pub(super) restarts: bool,
 }
+
+const _: () = assert!(TRIALS_MAX <= u16::BITS as usize, "a mask has a bit for every perspective on trial");

@@ -3,11 +3,12 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use crossbeam::channel::{Receiver, Sender};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 use parallax_protocol::{AttemptId, Report};
 use parallax_validation::{
     base::perspective::{PerspectiveId, Rir},
@@ -32,12 +33,17 @@ const FORGET_EXPECTED_MIN: usize = 16_384;
 /// Entries about rejected reports that one link may have in the journal in a minute; others are counted.
 const REJECTED_ENTRIES_PER_MINUTE: u32 = 60;
 
+/// How often a collector whose perspective says nothing takes in what it is to expect.
+const SILENCE: Duration = Duration::from_secs(1);
+
 /// Keeps a link that has gone mad from filling the journal.
 #[derive(Debug, Default)]
 pub(super) struct RejectedLimit {
     since: Option<Instant>,
     entries: u32,
     suppressed: u64,
+    /// The latest that was suppressed.
+    latest: Option<(AttemptId, Rejection)>,
 }
 
 impl RejectedLimit {
@@ -48,7 +54,7 @@ impl RejectedLimit {
         }
         if self.entries < REJECTED_ENTRIES_PER_MINUTE {
             self.entries += 1;
-            Some(std::mem::take(&mut self.suppressed))
+            Some(self.suppressed)
         } else {
             self.suppressed += 1;
             None
@@ -79,8 +85,22 @@ impl Collector {
     pub(super) const FORGET_AT: usize = FORGET_EXPECTED_MIN;
 
     pub(super) fn run(mut self, reports: &Receiver<Vec<Report>>) {
-        for batch in reports {
-            self.take_batch(batch);
+        loop {
+            match reports.recv_timeout(SILENCE) {
+                Ok(batch) => self.take_batch(batch),
+                // What is expected of a silent perspective is forgotten in time.
+                Err(RecvTimeoutError::Timeout) => self.take_batch(Vec::new()),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        self.end();
+    }
+
+    /// Nothing more comes: those that were suppressed get an entry.
+    pub(super) fn end(&mut self) {
+        if let Some((attempt, why)) = self.rejected.latest.take() {
+            let suppressed = self.rejected.suppressed - 1;
+            self.tell(attempt, why, suppressed);
         }
     }
 
@@ -92,14 +112,14 @@ impl Collector {
         }
         if self.expected.len() >= self.forget_at {
             let (now, after) = (self.clock.instant(), self.forget_after);
-            self.expected.retain(|_, expected| now.duration_since(expected.attempt.begun) < after);
+            self.expected.retain(|_, expected| now.duration_since(expected.asked) < after);
             self.forget_at = FORGET_EXPECTED_MIN.max(self.expected.len() * 2);
         }
     }
 
     fn take(&mut self, report: Report) {
         let attempt = report.header.attempt;
-        let Some(Expected { nonce, attempt: asked }) = self.expected.remove(&attempt) else {
+        let Some(Expected { nonce, attempt: asked, .. }) = self.expected.remove(&attempt) else {
             return self.reject(attempt, Rejection::Unasked);
         };
         let wrong = if report.header.nonce != nonce {
@@ -118,27 +138,47 @@ impl Collector {
             return self.count(&asked, Evidence::None(PerspectiveState::RejectedReply), false);
         }
         let Some(place) = asked.place_of(self.index) else {
-            // On trial: recorded, and never counted.
-            let evidence = Evidence::Observed(report.observation);
-            let _ = self.decider.send(ToDecider::Trial(asked, self.index, evidence));
-            return;
+            return self.try_out(asked, Evidence::Observed(report.observation));
         };
-        let confirms = determine(&self.rules, role_at(place), &asked.request, &report.observation).confirms();
-        self.count(&asked, Evidence::Observed(report.observation), confirms);
+        let judged = || determine(&self.rules, role_at(place), &asked.request, &report.observation).confirms();
+        // Evidence that breaks the judge confirms nothing, and stops nothing else. Nothing of it is kept.
+        match std::panic::catch_unwind(AssertUnwindSafe(judged)) {
+            Ok(confirms) => self.count(&asked, Evidence::Observed(report.observation), confirms),
+            Err(_) => {
+                self.reject(attempt, Rejection::Unjudged);
+                self.count(&asked, Evidence::None(PerspectiveState::RejectedReply), false);
+            }
+        }
+    }
+
+    /// On trial: recorded once, and never counted. What comes after its time has its entry already.
+    fn try_out(&self, attempt: Arc<Attempt>, evidence: Evidence) {
+        let trial = self.index.checked_sub(self.rules.setup().perspectives.len());
+        if trial.is_some_and(|trial| attempt.tries_first(trial)) {
+            let _ = self.decider.send(ToDecider::Trial(attempt, self.index, evidence));
+        }
     }
 
     fn reject(&mut self, attempt: AttemptId, why: Rejection) {
         EngineStats::add(&self.stats.rejected_reports, 1);
-        if let Some(suppressed) = self.rejected.admit(self.clock.instant()) {
-            self.log.tell(&Event::ReportRejected { perspective: &self.perspective, attempt, why, suppressed });
-            let perspective = self.perspective.clone();
-            let entry = RejectedEntry { received: self.clock.now(), perspective, attempt, why, suppressed };
-            let _ = self.decider.send(ToDecider::Rejected(entry));
+        match self.rejected.admit(self.clock.instant()) {
+            Some(suppressed) => self.tell(attempt, why, suppressed),
+            None => self.rejected.latest = Some((attempt, why)),
         }
     }
 
+    fn tell(&mut self, attempt: AttemptId, why: Rejection, suppressed: u64) {
+        (self.rejected.suppressed, self.rejected.latest) = (0, None);
+        self.log.tell(&Event::ReportRejected { perspective: &self.perspective, attempt, why, suppressed });
+        let perspective = self.perspective.clone();
+        let entry = RejectedEntry { received: self.clock.now(), perspective, attempt, why, suppressed };
+        let _ = self.decider.send(ToDecider::Rejected(entry));
+    }
+
     fn count(&self, attempt: &Arc<Attempt>, evidence: Evidence, confirms: bool) {
-        let Some(place) = attempt.place_of(self.index) else { return };
+        let Some(place) = attempt.place_of(self.index) else {
+            return self.try_out(Arc::clone(attempt), evidence);
+        };
         // The primary's evidence is gone once it is counted.
         let targets = match &evidence {
             Evidence::Observed(observation) if place == 0 && confirms => targets(observation),

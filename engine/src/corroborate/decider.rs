@@ -1,6 +1,6 @@
 //! Decides, records, and releases.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, atomic::Ordering};
 
 use crossbeam::channel::{Receiver, Sender};
 use parallax_validation::{
@@ -15,10 +15,22 @@ use super::{
     clock::Clock,
 };
 use crate::{
+    admission::Ending,
     journal::{JournalError, Writer},
     log::{Event, Log},
     tally::Evidence,
 };
+
+/// What an outcome says about whoever asked.
+fn ending(record: &Record) -> Ending {
+    if record.restarted || (!record.permits() && record.explanation.blame == Some(Blame::Perspective)) {
+        Ending::Neither
+    } else if record.permits() {
+        Ending::Passed
+    } else {
+        Ending::Failed
+    }
+}
 
 /// Records that share one commit.
 const COMMIT_RECORDS_MAX: usize = 256;
@@ -113,7 +125,7 @@ impl Decider {
         let (mut released, mut settled) = (Vec::with_capacity(decided.len()), Vec::with_capacity(decided.len()));
         for (record, attempt) in decided {
             settled.push(Settled {
-                failed: !record.permits() && record.explanation.blame != Some(Blame::Perspective),
+                ending: ending(&record),
                 restarts: record.restarted,
                 attempt: Arc::clone(&attempt),
             });
@@ -183,10 +195,14 @@ impl Decider {
                 None => Reply::None(PerspectiveState::NotAwaited),
             })
             .collect();
-        Record::new(&self.rules, &attempt.terms(), self.clock.now(), replies)
+        let record = Record::new(&self.rules, &attempt.terms(), self.clock.now(), replies);
+        // Relaxed: written and read by this thread alone.
+        attempt.permitted.store(record.permits(), Ordering::Relaxed);
+        record
     }
 
     fn late(&self, attempt: &Attempt, index: usize, evidence: Evidence) -> Option<LateEntry> {
+        let Evidence::Observed(_) = evidence else { return None };
         let entry = self.uncounted(attempt, index, evidence)?;
         EngineStats::add(&self.stats.late, 1);
         if entry.contradicts_verdict {
@@ -201,24 +217,33 @@ impl Decider {
     }
 
     fn tried(&self, attempt: &Attempt, index: usize, evidence: Evidence) -> Option<LateEntry> {
-        EngineStats::add(&self.stats.trial_answers, 1);
+        EngineStats::add(&self.stats.trial_answers, u64::from(matches!(evidence, Evidence::Observed(_))));
         self.uncounted(attempt, index, evidence)
     }
 
-    /// An answer that changes no verdict, and whether it goes against one.
+    /// An answer that changes no verdict, and whether it goes against a permission that was released.
     fn uncounted(&self, attempt: &Attempt, index: usize, evidence: Evidence) -> Option<LateEntry> {
-        let Evidence::Observed(observation) = evidence else { return None };
-        let place = attempt.place_of(index);
-        let role = role_at(place.unwrap_or(index));
-        let answer = Answer::Determined(determine(&self.rules, role, &attempt.request, &observation));
+        let role = role_at(attempt.place_of(index).unwrap_or(index));
+        let (answer, reply) = match evidence {
+            Evidence::Observed(observation) => {
+                let determination = determine(&self.rules, role, &attempt.request, &observation);
+                (Answer::Determined(determination), Reply::Observed(*observation))
+            }
+            Evidence::None(state) => (Answer::None(state), Reply::None(state)),
+        };
         let setup = self.rules.setup();
         let id = &setup.perspectives.iter().chain(&setup.conduct.trials).nth(index)?.id;
+        // Before the verdict, after its perspective was given up, it goes against what the primary confirmed.
+        let against = match attempt.tally.is_closed() {
+            true => attempt.permitted.load(Ordering::Relaxed),
+            false => attempt.tally.primary_confirmed(),
+        };
         Some(LateEntry {
             attempt: attempt.id,
             request: attempt.request.id.clone(),
             received: self.clock.now(),
-            contradicts_verdict: answer.state() == PerspectiveState::Contradicted && attempt.tally.primary_confirmed(),
-            perspective: perspective_record(id, &answer, Some(Reply::Observed(*observation))),
+            contradicts_verdict: answer.state() == PerspectiveState::Contradicted && against,
+            perspective: perspective_record(id, &answer, Some(reply)),
         })
     }
 }

@@ -5,7 +5,7 @@ use std::{
     ops::Range,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU16, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -27,7 +27,7 @@ use super::{
     pass_rate::PassRates,
 };
 use crate::{
-    admission::{Admission, Keys, Limits, Place, TargetGate, Ticket},
+    admission::{self, Admission, Keys, Limits, Place, TargetGate, Ticket},
     config::{EngineSection, FanOut},
     log::{Event, Log},
     tally::{Arrival, Evidence, Readiness, Tally},
@@ -95,11 +95,13 @@ pub(super) struct Dispatcher {
     /// Attempts whose remotes are to ask an address that many ask already.
     gate: TargetGate<Arc<Attempt>>,
     /// Until when they are held up, oldest first.
-    gated: VecDeque<(Instant, Arc<Attempt>)>,
+    gated: VecDeque<(Instant, admission::Arrival)>,
     pass_rates: PassRates,
     patience: Duration,
     /// Asked places of attempts, oldest first: every one has the same time.
     deadlines: VecDeque<(Instant, Arc<Attempt>, Range<usize>)>,
+    /// Attempts whose perspectives on trial were asked, oldest first.
+    trials: VecDeque<(Instant, Arc<Attempt>)>,
     random: StdRng,
     watch: Watch,
 }
@@ -130,6 +132,7 @@ impl Dispatcher {
             pass_rates: PassRates::default(),
             limits,
             deadlines: VecDeque::new(),
+            trials: VecDeque::new(),
             random,
         }
     }
@@ -144,15 +147,20 @@ impl Dispatcher {
             // Without its primary nothing can be confirmed.
             let _ = self.shared.failure.set(Failure::Primary);
         }
-        if self.shared.failure.get().is_some() {
-            return Turn::Ended;
-        }
-        if self.shared.stop.load(Ordering::Relaxed) {
+        let failed = match self.shared.failure.get() {
+            None => false,
+            // Nothing can be recorded, or nothing be confirmed, any more.
+            Some(Failure::Journal(_) | Failure::Primary | Failure::Stopped) => return Turn::Ended,
+            // What is in flight is still finished and recorded.
+            Some(Failure::NoQuorum | Failure::Clock { .. }) => true,
+        };
+        if failed || self.shared.stop.load(Ordering::Relaxed) {
             self.more = false;
             self.unplaced.clear();
             self.queue.drain();
         }
         let waits = self.queue.waiting() + self.unplaced.len();
+        self.shared.stats.waiting.store(waits as u64, Ordering::Relaxed);
         if !self.more && self.held.is_empty() && waits == 0 && self.stragglers_done() {
             return Turn::Ended;
         }
@@ -189,7 +197,8 @@ impl Dispatcher {
     /// A link that holds as many tasks as there may be attempts first drops the stale ones.
     fn links_have_room(&mut self) -> bool {
         let most = self.settings.attempts_in_flight;
-        self.links.iter_mut().all(|link| {
+        let counted = self.shared.rules.setup().perspectives.len();
+        self.links[..counted].iter_mut().all(|link| {
             if link.pending.len() >= most {
                 link.drop_stale();
             }
@@ -208,18 +217,19 @@ impl Dispatcher {
     /// Every perspective that was asked has answered or had its time.
     fn stragglers_done(&mut self) -> bool {
         self.deadlines.retain(|(_, attempt, asked)| asked.clone().any(|place| !attempt.tally.is_claimed(place)));
-        self.deadlines.is_empty()
+        self.deadlines.is_empty() && self.trials.is_empty()
     }
 
     fn settle(&mut self, settled: Vec<Settled>) {
         let now = self.shared.clock.instant();
-        for Settled { attempt, failed, restarts } in settled {
+        for Settled { attempt, ending, restarts } in settled {
             if self.settings.fan_out == FanOut::Adaptive {
                 self.pass_rates.note(attempt.request.account(), attempt.tally.primary_confirmed());
             }
             if let Some(Held { ticket, place }) = self.held.remove(&attempt.id) {
-                self.queue.ended(ticket, failed, now, self.random.random());
-                place.into_iter().for_each(|place| self.leave(place));
+                self.queue.ended(ticket, ending, now, self.random.random());
+                let going = place.map(|place| self.gate.leave(place)).unwrap_or_default();
+                self.go_on(going);
             }
             if restarts {
                 let number = attempt.restart.map_or(0, |restart| restart.number) + 1;
@@ -312,19 +322,25 @@ impl Dispatcher {
             FanOut::Parallel => false,
             FanOut::Adaptive => !self.pass_rates.mostly_passes(submission.request.account()),
         };
-        let readiness = Readiness { quorum, await_all_on_refusal: self.settings.await_all_on_refusal, primary_first };
+        let readiness = Readiness {
+            quorum,
+            await_all_on_refusal: self.settings.await_all_on_refusal,
+            await_all_on_permission: self.settings.await_all_on_permission,
+            primary_first,
+        };
         let attempt = Arc::new(Attempt {
             id: AttemptId(self.random.random()),
             request: submission.request,
             started,
             submitted: submission.submitted,
-            begun: self.shared.clock.instant(),
             members,
             seed,
             restart: submission.restart,
             tally: Tally::new(readiness),
             primary_first,
             asked_remotes: OnceLock::new(),
+            tried: AtomicU16::new(0),
+            permitted: AtomicBool::new(false),
         });
         self.held.insert(attempt.id, Held { ticket, place: None });
         if primary_first {
@@ -340,8 +356,28 @@ impl Dispatcher {
         // Set once, here, by the only dispatcher.
         let _ = attempt.asked_remotes.set(());
         self.ask(attempt, place..attempt.members.len());
-        for index in self.shared.rules.setup().perspectives.len()..self.links.len() {
-            self.send(attempt, index, false);
+        self.try_out(attempt);
+    }
+
+    /// Asks those on trial. One that is far behind is left out, so that it holds up nobody.
+    fn try_out(&mut self, attempt: &Arc<Attempt>) {
+        let counted = self.shared.rules.setup().perspectives.len();
+        if self.links.len() == counted {
+            return;
+        }
+        for index in counted..self.links.len() {
+            if self.links[index].pending.len() < self.settings.attempts_in_flight {
+                self.send(attempt, index, false);
+            } else {
+                self.give_up_trial(attempt, index, PerspectiveState::Cancelled);
+            }
+        }
+        self.trials.push_back((self.shared.clock.instant() + self.patience, Arc::clone(attempt)));
+    }
+
+    fn give_up_trial(&self, attempt: &Arc<Attempt>, index: usize, state: PerspectiveState) {
+        if attempt.tries_first(index - self.shared.rules.setup().perspectives.len()) {
+            let _ = self.channels.decider.send(ToDecider::Trial(Arc::clone(attempt), index, Evidence::None(state)));
         }
     }
 
@@ -350,29 +386,20 @@ impl Dispatcher {
         let mut next = Some(first);
         for _ in 0..BATCH_ITEMS_MAX {
             let Some(Confirmed { attempt, targets }) = next else { break };
-            match self.gate.enter(Arc::clone(&attempt), targets) {
-                Some((attempt, place)) => self.go_on(&attempt, place),
-                None => self.gated.push_back((self.shared.clock.instant() + self.patience, attempt)),
+            match self.gate.enter(attempt, targets) {
+                Ok(going) => self.go_on(vec![going]),
+                Err(arrival) => self.gated.push_back((self.shared.clock.instant() + self.patience, arrival)),
             }
             next = self.channels.fan_out.try_recv().ok();
         }
     }
 
-    fn go_on(&mut self, attempt: &Arc<Attempt>, place: Place) {
-        let held = self.held.get_mut(&attempt.id);
-        match held.filter(|_| attempt.asked_remotes.get().is_none()) {
-            Some(held) => {
+    fn go_on(&mut self, going: Vec<(Arc<Attempt>, Place)>) {
+        for (attempt, place) in going {
+            if let Some(held) = self.held.get_mut(&attempt.id) {
                 held.place = Some(place);
-                self.ask_from(attempt, 1);
+                self.ask_from(&attempt, 1);
             }
-            // It was held up too long and has gone on without a place.
-            None => self.leave(place),
-        }
-    }
-
-    fn leave(&mut self, place: Place) {
-        for (attempt, place) in self.gate.leave(place) {
-            self.go_on(&attempt, place);
         }
     }
 
@@ -380,11 +407,10 @@ impl Dispatcher {
     fn pass_gate(&mut self) -> bool {
         let now = self.shared.clock.instant();
         let mut any = false;
-        while let Some((_, attempt)) =
-            self.gated.pop_front_if(|(until, attempt)| *until <= now || attempt.asked_remotes.get().is_some())
-        {
-            if attempt.asked_remotes.get().is_none() {
+        while let Some((_, arrival)) = self.gated.pop_front_if(|(until, _)| *until <= now) {
+            if let Some((attempt, going)) = self.gate.withdraw(arrival) {
                 self.ask_from(&attempt, 1);
+                self.go_on(going);
                 any = true;
             }
         }
@@ -408,9 +434,10 @@ impl Dispatcher {
         // Where a failed CAA lookup may be excused, each perspective must show that its own way out works.
         plan.diagnose = is_primary || setup.caa.lookup_failure_permits;
         let link = &mut self.links[index];
-        let expected = Expected { nonce, attempt: Arc::clone(attempt) };
+        let expected = Expected { nonce, asked: self.shared.clock.instant(), attempt: Arc::clone(attempt) };
         if link.expect.send((attempt.id, expected)).is_err() {
-            // The collector is gone; the deadline will say so.
+            // Its collector is gone, so whatever it says is heard by nobody.
+            let _ = self.shared.failure.set(Failure::Stopped);
             return;
         }
         let header = Header { attempt: attempt.id, nonce, setup: Arc::clone(&self.setup) };
@@ -428,6 +455,16 @@ impl Dispatcher {
             self.deadlines.pop_front();
         }
         let mut any = false;
+        let counted = self.shared.rules.setup().perspectives.len();
+        let trials = (self.links.len() - counted) as u32;
+        let done = |(at, attempt): &mut (Instant, Arc<Attempt>)| {
+            *at <= now || attempt.tried.load(Ordering::Relaxed).count_ones() == trials
+        };
+        while let Some((_, attempt)) = self.trials.pop_front_if(done) {
+            for index in counted..self.links.len() {
+                self.give_up_trial(&attempt, index, PerspectiveState::TimedOut);
+            }
+        }
         while self.deadlines.front().is_some_and(|(at, ..)| *at <= now) {
             let Some((_, attempt, asked)) = self.deadlines.pop_front() else { break };
             any = true;

@@ -59,7 +59,10 @@ impl Link {
     /// up. A node that is slower than the rest then neither holds memory nor is kept busy for nothing.
     pub(super) fn drop_stale(&mut self) {
         self.pending.retain(|(attempt, index, _)| {
-            let Some(place) = attempt.place_of(*index) else { return true };
+            let Some(place) = attempt.place_of(*index) else {
+                // On trial: its own time ends the wait.
+                return !attempt.tally.is_closed();
+            };
             if attempt.tally.is_claimed(place) {
                 return false;
             }

@@ -28,7 +28,7 @@ use std::{
     collections::{HashMap, VecDeque},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
@@ -75,7 +75,7 @@ pub const ENTRY_REJECTED: u8 = 6;
 
 /// Batches of released verdicts that wait for their reader; it holds the decider back.
 const RELEASED_BATCHES_MAX: usize = 16;
-/// Requests waiting to be begun; what is here is still carried out when a run is stopped.
+/// Requests handed over that the dispatcher has not put in line yet.
 const REQUESTS_QUEUED_MAX: usize = 32;
 
 /// The engine cannot go on.
@@ -117,6 +117,7 @@ enum Failure {
     NoQuorum,
     Primary,
     Clock { moved_ms: i64 },
+    Stopped,
 }
 
 impl Failure {
@@ -125,6 +126,7 @@ impl Failure {
             Self::Journal(error) => EngineError::Journal(error.clone()),
             Self::NoQuorum => EngineError::NoQuorum,
             Self::Primary => EngineError::Primary,
+            Self::Stopped => EngineError::Stopped,
             Self::Clock { moved_ms } => EngineError::Clock { moved_ms: *moved_ms },
         }
     }
@@ -154,6 +156,8 @@ pub struct EngineStats {
     pub restarts: AtomicU64,
     /// Answers of perspectives on trial.
     pub trial_answers: AtomicU64,
+    /// Requests that wait to be begun, now.
+    pub waiting: AtomicU64,
     /// Commits of the journal.
     pub commits: AtomicU64,
 }
@@ -174,7 +178,8 @@ pub struct Corroborator {
 }
 
 impl Corroborator {
-    /// Starts with nodes in this process. Released verdicts come over the receiver in batches; it ends when all
+    /// Starts with nodes in this process. Once `stop` is set nothing more is begun: what waits is left, and what is in
+    /// flight is finished. Released verdicts come over the receiver in batches; it ends when all
     /// submitted requests have been released after [`Corroborator::finish`], or when the journal failed.
     ///
     /// # Errors
@@ -183,6 +188,7 @@ impl Corroborator {
         config: &Config,
         mut journal: Writer,
         log: Arc<dyn Log>,
+        stop: Arc<AtomicBool>,
     ) -> Result<(Self, Receiver<Vec<Released>>), EngineError> {
         write_setup(&config.rules, &mut journal).map_err(EngineError::Journal)?;
         let mut nodes = Vec::new();
@@ -191,7 +197,8 @@ impl Corroborator {
             nodes.push((settings.perspective.clone(), Arc::clone(node.stats())));
             Ok(Box::new(node) as Box<dyn Way>)
         };
-        let (mut engine, released) = Self::start_with(config, Box::new(journal), Arc::new(SystemClock), log, open)?;
+        let (mut engine, released) =
+            Self::start_with(config, Box::new(journal), Arc::new(SystemClock), (log, stop), open)?;
         engine.nodes = nodes;
         Ok((engine, released))
     }
@@ -205,11 +212,11 @@ impl Corroborator {
         config: &Config,
         ledger: Box<dyn Ledger>,
         clock: Arc<dyn Clock>,
-        log: Arc<dyn Log>,
+        (log, stop): (Arc<dyn Log>, Arc<AtomicBool>),
         mut open: impl FnMut(&NodeConfig, &Sender<Vec<Report>>) -> Result<Box<dyn Way>, EngineError>,
     ) -> Result<(Self, Receiver<Vec<Released>>), EngineError> {
         let rules = Arc::new(config.rules.clone());
-        let shared = Shared { rules, clock, log, stats: Arc::default(), failure: Arc::default(), stop: Arc::default() };
+        let shared = Shared { rules, clock, log, stats: Arc::default(), failure: Arc::default(), stop };
         let (ready_in, ready_out) = unbounded();
         let (fan_in, fan_out) = unbounded();
         let (settled_in, settled_out) = unbounded();
@@ -289,11 +296,6 @@ impl Corroborator {
     /// Says that no request follows.
     pub fn no_more(&mut self) {
         self.requests = None;
-    }
-
-    /// Begins nothing more: what waits to be begun, or to start afresh, is left; what is in flight is finished.
-    pub fn stop(&self) {
-        self.shared.stop.store(true, Ordering::Relaxed);
     }
 
     /// Counters.

@@ -24,7 +24,7 @@ use parallax_protocol::{AttemptId, Report, Task};
 use parallax_validation::{
     base::{
         octets::Octets,
-        perspective::{Coordinates, Perspective, ResolverSite, Rir, Role},
+        perspective::{Coordinates, Perspective, PerspectiveId, ResolverSite, Rir, Role},
     },
     check::caa::authorize::CaaPolicy,
     observation::{DnsFailure, DnsLookup, DnsOutcome, DnsTransport, DnssecMode, Observation, RecordSet, RecordType},
@@ -310,6 +310,8 @@ struct World {
     said: HashMap<(AttemptId, usize), Said>,
     /// The first report about each question by its wire: none if it was not the answer, else its mark and what it says.
     first: HashMap<(AttemptId, usize), Option<(u64, Sight)>>,
+    /// Attempts of this life that somebody was asked in, with their names.
+    begun: HashMap<AttemptId, String>,
     mark: u64,
     /// Reports handed to a collector that are not answers.
     false_reports: u64,
@@ -352,6 +354,7 @@ impl World {
             attempts_in_flight: r.random_range(1..=12),
             fan_out: [FanOut::Parallel, FanOut::PrimaryFirst, FanOut::Adaptive][r.random_range(0..3)],
             await_all_on_refusal: r.random_bool(0.7),
+            await_all_on_permission: r.random_bool(0.3),
             reply_grace_ms: 2_000,
             restart_cool_down_ms: r.random_range(0..20_000),
             ..EngineSection::default()
@@ -402,6 +405,7 @@ impl World {
             sent: Vec::new(),
             said: HashMap::new(),
             first: HashMap::new(),
+            begun: HashMap::new(),
             mark: 0,
             false_reports: 0,
             released: HashMap::new(),
@@ -528,6 +532,7 @@ impl World {
         let usual = self.characters[index];
         let character = if self.random.random_bool(0.05) { Character::draw(&mut self.random) } else { usual };
         let name = task.plan.caa_levels[0].clone();
+        self.begun.insert(task.header.attempt, name.clone());
         let truth = self.hijacked.get(&index).or_else(|| self.truths.get(&name)).copied().unwrap_or(Sight::Fails);
         let seen = match (character, truth) {
             (Character::Liar, Sight::Permits) => Sight::Forbids,
@@ -643,6 +648,7 @@ impl World {
 
     /// One life of the engine. True if it ended by itself.
     fn live(&mut self) -> bool {
+        self.begun.clear();
         let mut parts = self.begin();
         // What was on its way to the life before is lost; what it asked may still be answered.
         let crash_at = self.random.random_bool(0.15).then(|| self.random.random_range(1..400_u64));
@@ -674,6 +680,12 @@ impl World {
                 }
                 6 => {
                     self.answer_all();
+                    if self.random.random_bool(0.1) {
+                        self.check_limits();
+                    }
+                    if self.random.random_bool(0.0005) {
+                        parts.shared.stop.store(true, Ordering::Relaxed);
+                    }
                     self.take_released(&parts);
                     for mut confirmed in parts.confirmed.0.try_iter() {
                         let place = self.random.random_range(0..6_u8);
@@ -723,6 +735,7 @@ impl World {
                 self.clock.forward(1_000_000);
                 while self.deliver(&mut parts) {}
             }
+            parts.collectors.iter_mut().for_each(Collector::end);
             while let Ok(first) = parts.ready.try_recv() {
                 if parts.decider.settle_with(first, &parts.ready).is_err() {
                     let mut memory = self.ledger.memory();
@@ -741,7 +754,7 @@ impl World {
             Some(Failure::NoQuorum) => return true,
             Some(other) => panic!("seed {}: {other:?}", self.seed),
         }
-        by_itself
+        by_itself && !parts.shared.stop.load(Ordering::Relaxed)
     }
 }
 
@@ -789,6 +802,10 @@ impl World {
                 let restart = pair[1].restart.expect("it follows one");
                 assert_eq!(restart.predecessor, pair[0].attempt, "seed {seed}: {id}");
                 assert!(pair[0].restarted && usize::from(restart.number) <= records.len(), "seed {seed}: {id}");
+                let least = (u64::from(self.settings.restart_cool_down_ms) * 3 / 4) << (restart.number - 1);
+                let waited = pair[1].started.duration_since(pair[0].decided);
+                let kept = waited >= SignedDuration::from_millis(least as i64 - 1);
+                assert!(kept || !complete, "seed {seed}: {id} waits {waited:?} of {least} ms");
             }
         }
         for (id, record) in &self.released {
@@ -813,14 +830,33 @@ impl World {
             let answered = by_request.get(id).is_some_and(|records| records.iter().any(|record| !record.restarted));
             assert!(answered, "seed {seed}: {id} has no verdict");
         }
+        for record in by_request.values().flatten().filter(|record| !record.restarted) {
+            assert!(self.released.contains_key(record.request.id.as_str()), "seed {seed}: {}", record.attempt);
+        }
         let late: Vec<LateEntry> = self.entries(ENTRY_LATE);
         let trials: Vec<LateEntry> = self.entries(ENTRY_TRIAL);
+        let asked = |record: &&&Record| record.perspectives[1..].iter().any(|p| p.state != PerspectiveState::NotAsked);
+        let tried = by_request.values().flatten().filter(asked).count() * self.rules.setup().conduct.trials.len();
+        assert_eq!(trials.len(), tried, "seed {seed}: each perspective on trial has one entry");
+        let by_attempt: HashMap<AttemptId, &&Record> =
+            by_request.values().flatten().map(|record| (record.attempt, record)).collect();
+        for entry in late.iter().filter(|entry| entry.received > by_attempt[&entry.attempt].decided) {
+            let against =
+                entry.perspective.state == PerspectiveState::Contradicted && by_attempt[&entry.attempt].permits();
+            assert_eq!(entry.contradicts_verdict, against, "seed {seed}: {}", entry.attempt);
+        }
         let mut marks: HashSet<u64> =
             late.iter().chain(&trials).filter_map(|e| Some(e.perspective.observation.as_ref()?.elapsed_us)).collect();
         for record in by_request.values().flatten() {
             marks.extend(record.perspectives.iter().filter_map(|part| Some(part.observation.as_ref()?.elapsed_us)));
         }
-        let answers: Vec<u64> = self.first.values().filter_map(|answer| Some((*answer)?.0)).collect();
+        // A perspective on trial that had its time has its entry already.
+        let counted = self.rules.setup().perspectives.len();
+        let given_up: HashSet<AttemptId> =
+            trials.iter().filter(|entry| entry.perspective.observation.is_none()).map(|entry| entry.attempt).collect();
+        let too_late = |(attempt, index): &(AttemptId, usize)| *index >= counted && given_up.contains(attempt);
+        let answers = self.first.iter().filter(|(key, _)| !too_late(key));
+        let answers: Vec<u64> = answers.filter_map(|(_, answer)| Some((*answer)?.0)).collect();
         for mark in &answers {
             assert!(marks.contains(mark), "seed {seed}: answer {mark} is in no record");
         }
@@ -879,9 +915,56 @@ impl World {
         let number = record.restart.map_or(0, |restart| restart.number);
         let anew = !confirmed.is_empty() && contradicted && number < setup.conduct.restarts_max;
         assert_eq!(record.restarted, anew, "seed {seed}: {}", record.attempt);
+        self.check_waiting(record, &confirmed, enough);
         let apart = |a: &usize, b: &usize| !([7, 8].contains(a) && [7, 8].contains(b)) || a == b;
         let members: Vec<usize> = record.perspectives.iter().map(|part| place(part.perspective.clone())).collect();
         assert!(members.iter().all(|a| members.iter().all(|b| apart(a, b))), "seed {seed}: too near");
+        let remotes = setup.conduct.draw.map_or(setup.perspectives.len() - 1, |draw| draw.remotes.into());
+        assert_eq!((members[0], members.len()), (0, remotes + 1), "seed {seed}: the primary and its remotes");
+        assert_eq!(members.iter().collect::<HashSet<_>>().len(), members.len(), "seed {seed}: each once");
+    }
+
+    /// Nothing is refused that those who were not waited for could have made a permission, and all are waited for where
+    /// that is wanted.
+    fn check_waiting(&self, record: &Record, confirmed: &[usize], enough: bool) {
+        let seed = self.seed;
+        let setup = self.rules.setup();
+        let row = |at| self.rules.table().row_at(at).map(|row| row.revision().to_owned());
+        if row(record.started) != row(record.decided) {
+            // What sufficed when the last answer came is too little under the row that came after.
+            return;
+        }
+        let place = |id: &PerspectiveId| setup.perspectives.iter().position(|p| p.id == *id).expect("of the setup");
+        let open: Vec<usize> = record
+            .perspectives
+            .iter()
+            .filter(|part| part.state == PerspectiveState::NotAwaited)
+            .map(|part| place(&part.perspective))
+            .collect();
+        let passed =
+            matches!(record.verdict, Verdict::Corroborated(_) | Verdict::Refused { refusal: Refusal::ReportOnly, .. });
+        let await_all = match passed {
+            true => self.settings.await_all_on_permission,
+            // A primary that refuses, asked first, ends it at once, and nobody else was asked.
+            false => self.settings.await_all_on_refusal,
+        };
+        assert!(!await_all || open.is_empty(), "seed {seed}: {} waits for all", record.attempt);
+        if !passed && confirmed.contains(&0) {
+            let best: Vec<usize> = confirmed.iter().chain(&open).copied().filter(|index| *index > 0).collect();
+            let regions: HashSet<Rir> = best.iter().map(|index| setup.perspectives[*index].rir).collect();
+            let could = enough && best.len() >= needed(record.perspectives.len() - 1) && regions.len() >= 2;
+            assert!(!could, "seed {seed}: {} was refused too early", record.attempt);
+        }
+    }
+
+    /// What is asked and not settled keeps to the limits.
+    fn check_limits(&self) {
+        let settled: HashSet<AttemptId> = self.records().iter().map(|record| record.attempt).collect();
+        let open = self.begun.iter().filter(|(attempt, _)| !settled.contains(attempt));
+        let mut names: Vec<&String> = open.map(|(_, name)| name).collect();
+        assert!(names.len() <= self.settings.attempts_in_flight, "seed {}: {} in flight", self.seed, names.len());
+        names.sort();
+        assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "seed {}: two of one name", self.seed);
     }
 }
 

@@ -1,4 +1,7 @@
-use std::{sync::OnceLock, time::Instant};
+use std::{
+    sync::{OnceLock, atomic::AtomicU16},
+    time::Instant,
+};
 
 use jiff::Timestamp;
 use parallax_protocol::AttemptId;
@@ -84,19 +87,21 @@ fn evidence_too_large_to_keep_confirms_nothing_and_does_not_stop_the_journal() {
     let started = Timestamp::now();
     let members = rules.members(started, None).expect("all of them");
     let (quorum, _) = rules.quorum(&members, started, started).expect("a quorum");
-    let readiness = Readiness { quorum, await_all_on_refusal: true, primary_first: true };
+    let readiness =
+        Readiness { quorum, await_all_on_refusal: true, await_all_on_permission: false, primary_first: true };
     let attempt = Arc::new(Attempt {
         id: AttemptId(1),
         request,
         started,
         submitted: Instant::now(),
-        begun: Instant::now(),
         members,
         seed: None,
         restart: None,
         tally: Tally::new(readiness),
         primary_first: true,
         asked_remotes: OnceLock::new(),
+        tried: AtomicU16::new(0),
+        permitted: AtomicBool::new(false),
     });
     let evidence = Evidence::Observed(Box::new(huge_answer("a.example")));
     assert!(matches!(attempt.tally.arrive(0, evidence, false), Arrival::Counted { ready: true }));

@@ -102,8 +102,10 @@ pub fn evaluate(rules: &Rules, terms: &Terms<'_>, decided: Timestamp, replies: &
             None => Answer::None(PerspectiveState::NotAsked),
         })
         .collect();
+    // As the row: the later of the two, should the clock have gone back a little.
+    let latest = decided.max(started);
     let ended: Vec<&Row> =
-        request.rows().filter(|row| matches!(row.standing(decided), Standing::Ended { .. })).collect();
+        request.rows().filter(|row| matches!(row.standing(latest), Standing::Ended { .. })).collect();
     let (verdict, revision) = match rules.quorum(members, started, decided) {
         // An attempt that spans a change obeys the later rule (req A20, F6).
         quorum if !ended.is_empty() => {
@@ -247,7 +249,7 @@ pub struct LateEntry {
     pub received: Timestamp,
     /// Who, with what state and evidence.
     pub perspective: PerspectiveRecord,
-    /// Whether it goes against the verdict.
+    /// Whether it goes against a permission that was released, or against the primary if there is no verdict yet.
     pub contradicts_verdict: bool,
 }
 
@@ -265,6 +267,8 @@ pub enum Rejection {
     Region,
     /// It was made under another setup than it was asked.
     Setup,
+    /// Its evidence could not be judged: a fault of ours.
+    Unjudged,
 }
 
 impl std::fmt::Display for Rejection {
@@ -275,6 +279,7 @@ impl std::fmt::Display for Rejection {
             Self::Perspective => "it comes in another perspective's name",
             Self::Region => "it comes from another region than its perspective's",
             Self::Setup => "it was made under another setup than it was asked",
+            Self::Unjudged => "its evidence could not be judged, which is a fault of ours",
         })
     }
 }

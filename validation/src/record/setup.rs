@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use super::FORM_VERSION;
 use crate::{
     base::{
         perspective::{Perspective, PerspectiveId, Rir, Role},
@@ -84,6 +85,9 @@ pub struct Setup {
 /// A setup that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SetupError {
+    /// Its form.
+    #[error("form {0} is not known to this version")]
+    Form(u32),
     /// Its policy rows.
     #[error("policy: {0}")]
     Policy(#[from] PolicyError),
@@ -118,6 +122,9 @@ impl Setup {
     /// Rows that cannot be read or are laxer than the Baseline Requirements, or perspectives that are
     /// no cohort.
     pub fn rules(self) -> Result<Rules, SetupError> {
+        if self.form != FORM_VERSION {
+            return Err(SetupError::Form(self.form));
+        }
         let table = PolicyTable::parse_stricter(&self.policy)?;
         self.check_perspectives()?;
         if self.conduct.restarts_max > RESTARTS_MAX {
