@@ -450,3 +450,46 @@ impl Part {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(request: &str, number: u8) -> Link {
+        Link { request: request.to_owned(), number }
+    }
+
+    /// Attempt 1 was started afresh at entry 10.
+    fn broken(followers: Vec<(u64, u128, Link)>, answered: &[&str], removed: bool) -> Vec<u64> {
+        let restarted = HashMap::from([(AttemptId(1), (10, link("a", 0)))]);
+        let followers = followers.into_iter().map(|(at, before, link)| (at, AttemptId(before), link)).collect();
+        let answered = answered.iter().map(|id| ((*id).to_owned(), 1)).collect();
+        broken_links(restarted, followers, &answered, removed).into_iter().map(|(sequence, _)| sequence).collect()
+    }
+
+    #[test]
+    fn e8_a_chain_of_restarts_is_whole_or_was_cut_short() {
+        assert_eq!(broken(vec![(11, 1, link("a", 1))], &["a"], false), Vec::<u64>::new());
+        assert_eq!(broken(vec![], &[], false), Vec::<u64>::new(), "a run that was cut short");
+        assert_eq!(broken(vec![], &["a"], false), [10], "an outcome that hides what it follows");
+        for (follower, why) in [
+            ((9, 1, link("a", 1)), "it stands before it"),
+            ((11, 1, link("b", 1)), "another request"),
+            ((11, 1, link("a", 2)), "a number too many"),
+            ((11, 7, link("a", 1)), "an attempt that is not there"),
+        ] {
+            assert!(broken(vec![follower.clone()], &[], false).contains(&follower.0), "{why}");
+        }
+        let twice = vec![(11, 1, link("a", 1)), (12, 1, link("a", 1))];
+        assert_eq!(broken(twice.clone(), &["a"], false), [12]);
+        assert_eq!(broken(twice, &["a"], true), [12]);
+        // What it follows may have been removed with the front of the journal.
+        assert_eq!(broken(vec![(11, 7, link("c", 1))], &["c"], true), Vec::<u64>::new());
+    }
+
+    #[test]
+    fn an_attempt_has_one_record() {
+        assert!(doubled(vec![(AttemptId(1), 5), (AttemptId(2), 6)]).is_empty());
+        assert_eq!(doubled(vec![(AttemptId(1), 9), (AttemptId(2), 6), (AttemptId(1), 5)])[0].0, 9);
+    }
+}

@@ -307,8 +307,8 @@ fn interrupted_and_resumed() {
     let (records, _) = journal(&bench.path("j"));
     assert_eq!(summary["released"], records.len());
     assert_eq!(told.iter().filter(|line| line.attempt.is_some()).count(), records.len());
-    // Besides those in flight, the engine's queue of 256 is worked off.
-    assert!(records.len() < 700, "the signal came too late to be noticed: {}", records.len());
+    // What is in flight is finished; what waits, which is all the rest of the file, is left.
+    assert!(records.len() < 200, "the signal came too late to be noticed: {}", records.len());
 
     let mut arguments = arguments.to_vec();
     arguments.retain(|argument| !["--config", "few.toml"].contains(argument));
