@@ -53,11 +53,11 @@ impl Ledger for Nowhere {
 struct Gate {
     open: AtomicBool,
     held: AtomicUsize,
-    tasks: Mutex<VecDeque<(Sender<Vec<Report>>, Task, NodeConfig)>>,
+    tasks: Mutex<VecDeque<(Sender<Vec<Report>>, Task, Arc<NodeConfig>)>>,
 }
 
 struct Played {
-    settings: NodeConfig,
+    settings: Arc<NodeConfig>,
     reports: Sender<Vec<Report>>,
     seen: Arc<Observation>,
     gate: Option<Arc<Gate>>,
@@ -75,9 +75,9 @@ fn report(task: Task, settings: &NodeConfig, seen: &Observation) -> Report {
 impl Way for Played {
     fn submit(&mut self, batch: Vec<Task>) -> Result<(), Full> {
         if let Some(gate) = self.gate.as_ref().filter(|gate| !gate.open.load(Ordering::Acquire)) {
-            gate.held.fetch_add(batch.len(), Ordering::Relaxed);
             let mut held = gate.tasks.lock().expect("no holder panics");
-            held.extend(batch.into_iter().map(|task| (self.reports.clone(), task, self.settings.clone())));
+            held.extend(batch.into_iter().map(|task| (self.reports.clone(), task, Arc::clone(&self.settings))));
+            gate.held.store(held.len(), Ordering::Release);
             return Ok(());
         }
         let reports = batch.into_iter().map(|task| report(task, &self.settings, &self.seen)).collect();
@@ -112,7 +112,7 @@ fn run(config: &Config, ledger: Box<dyn Ledger>, attempts: usize, gate: Option<&
     let seen = Arc::new(observation(Method::Http01));
     let open = |settings: &NodeConfig, reports: &Sender<Vec<Report>>| {
         let gate = gate.filter(|_| settings.perspective == config.nodes[0].perspective).cloned();
-        let (settings, reports) = (settings.clone(), reports.clone());
+        let (settings, reports) = (Arc::new(settings.clone()), reports.clone());
         Ok(Box::new(Played { settings, reports, seen: Arc::clone(&seen), gate }) as Box<dyn Way>)
     };
     let told = (Arc::new(LogForm::Text) as _, Arc::default());
@@ -120,7 +120,7 @@ fn run(config: &Config, ledger: Box<dyn Ledger>, attempts: usize, gate: Option<&
         Corroborator::start_with(config, ledger, Arc::new(SystemClock), told, open).expect("it starts");
     let sample = request(Method::Http01);
     let begun = Instant::now();
-    let mut latency = Histogram::new(3).expect("three digits");
+    let mut latency = Histogram::new_with_bounds(1, 600_000_000, 3).expect("constant bounds");
     let mut last = begun;
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -147,7 +147,7 @@ fn run(config: &Config, ledger: Box<dyn Ledger>, attempts: usize, gate: Option<&
 
 fn open_when_full(gate: &Gate, attempts: usize, seen: &Observation) {
     let begun = Instant::now();
-    while gate.held.load(Ordering::Relaxed) < attempts {
+    while gate.held.load(Ordering::Acquire) < attempts {
         std::thread::sleep(Duration::from_millis(1));
     }
     let seconds = begun.elapsed().as_secs_f64();

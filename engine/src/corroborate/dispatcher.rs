@@ -383,14 +383,12 @@ impl Dispatcher {
 
     /// The primary has confirmed: the remotes are asked, if not too many ask the same addresses already (req F8).
     fn take_confirmed(&mut self, first: Confirmed) {
-        let mut next = Some(first);
-        for _ in 0..BATCH_ITEMS_MAX {
-            let Some(Confirmed { attempt, targets }) = next else { break };
+        let more = self.channels.fan_out.clone();
+        for Confirmed { attempt, targets } in std::iter::once(first).chain(more.try_iter().take(BATCH_ITEMS_MAX - 1)) {
             match self.gate.enter(attempt, targets) {
                 Ok(going) => self.go_on(vec![going]),
                 Err(arrival) => self.gated.push_back((self.shared.clock.instant() + self.patience, arrival)),
             }
-            next = self.channels.fan_out.try_recv().ok();
         }
     }
 

@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam::channel::{Receiver, Sender, unbounded};
 use jiff::{SignedDuration, Timestamp};
 use parallax_node::Full;
 use parallax_protocol::{AttemptId, Report, Task};
@@ -428,8 +428,8 @@ impl World {
         let (fan_in, confirmed_out) = unbounded();
         let (confirmed_in, fan_out) = unbounded();
         let (settled_in, settled) = unbounded();
-        let (released_in, released) = bounded(1024);
-        let (requests_in, requests_out) = bounded(1024);
+        let (released_in, released) = unbounded();
+        let (requests_in, requests_out) = unbounded();
         let setup = self.rules.setup();
         let (mut links, mut collectors) = (Vec::new(), Vec::new());
         for (index, perspective) in setup.perspectives.iter().chain(&setup.conduct.trials).enumerate() {
@@ -600,6 +600,21 @@ impl World {
             self.sent.push(report.clone());
             self.mark += 1;
             self.coming.insert((self.clock.us() + us + n as u64 * 700, self.mark), (wire, report));
+        }
+    }
+
+    /// Everybody answers at once and truly.
+    fn crowd_answers(&mut self, parts: &mut Parts) {
+        for (index, inbox) in self.inboxes.iter().enumerate() {
+            let tasks: Vec<Task> = inbox.lock().expect("one thread").drain(..).collect();
+            let rir = parts.collectors[index].rir;
+            let report = |task: Task| Report {
+                observation: Box::new(observation(&task.plan.caa_levels[0], Sight::Permits, 1)),
+                header: task.header,
+                perspective: task.perspective,
+                rir,
+            };
+            parts.collectors[index].take_batch(tasks.into_iter().map(report).collect());
         }
     }
 
@@ -1070,6 +1085,49 @@ fn play(seed: u64) -> Had {
     let drawn_none = world.rules.setup().conduct.draw.is_some() && world.rules.cohorts(world.clock.now()).is_empty();
     world.check(complete && !stopped && !drawn_none);
     world.had(lives)
+}
+
+/// More than one batch of everything waits at once.
+#[test]
+fn a_crowd_in_flight_loses_nobody() {
+    const CROWD: u64 = 1_500;
+    for fan_out in [FanOut::PrimaryFirst, FanOut::Parallel] {
+        let mut world = World::new(1);
+        let at = "2026-11-25T12:00:00Z";
+        let raw = |n: u64| RawRequest {
+            id: Some(format!("r{n}")),
+            identifier: format!("r{n}.example"),
+            method: "caa".to_owned(),
+            ..RawRequest::default()
+        };
+        let parse = |n| CheckRequest::parse(raw(n), "r", &RequestRules::default(), at.parse().expect("an instant"));
+        world.requests = (0..CROWD).map(|n| parse(n).expect("a good request")).collect();
+        world.truths = world.requests.iter().map(|r| (r.identifier.to_string(), Sight::Permits)).collect();
+        world.settings.attempts_in_flight = CROWD as usize;
+        world.settings.fan_out = fan_out;
+        world.limits = Limits::default();
+        let mut parts = world.begin();
+        parts.requests = None;
+        let mut turns = 0;
+        loop {
+            turns += 1;
+            assert!(turns < 10_000, "it hangs");
+            // All that each has to do piles up before the next has its turn.
+            while parts.dispatcher.turn(false) == Turn::Worked {}
+            world.crowd_answers(&mut parts);
+            for confirmed in parts.confirmed.0.try_iter() {
+                parts.confirmed.1.send(confirmed).expect("the dispatcher is there");
+            }
+            while let Ok(first) = parts.ready.try_recv() {
+                parts.decider.settle_with(first, &parts.ready).expect("the ledger goes on");
+                world.take_released(&parts);
+            }
+            if parts.dispatcher.turn(false) == Turn::Ended {
+                break;
+            }
+        }
+        assert_eq!(world.released.len() as u64, CROWD);
+    }
 }
 
 #[test]
