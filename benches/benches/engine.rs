@@ -48,12 +48,15 @@ impl Ledger for Nowhere {
     }
 }
 
+/// A task that waits to be answered: where to, and as whom.
+type Held = (Sender<Vec<Report>>, Task, Arc<NodeConfig>);
+
 /// Holds the primary's answers back until it is opened.
 #[derive(Default)]
 struct Gate {
     open: AtomicBool,
     held: AtomicUsize,
-    tasks: Mutex<VecDeque<(Sender<Vec<Report>>, Task, Arc<NodeConfig>)>>,
+    tasks: Mutex<VecDeque<Held>>,
 }
 
 struct Played {
@@ -95,6 +98,8 @@ fn config(in_flight: usize) -> Config {
     let at = "2026-11-25T12:00:00Z".parse().expect("an instant");
     let mut config = Config::parse(SAMPLE, Path::new("sample"), at).expect("the sample");
     config.engine.attempts_in_flight = in_flight;
+    // A million answers take longer to be given than a perspective has.
+    config.engine.reply_grace_ms = 600_000;
     config.limits.waiting_max = in_flight.max(1_000);
     config.limits.in_flight_per_name_max = NonZeroUsize::MAX;
     config.limits.in_flight_per_target_max = NonZeroUsize::MAX;
