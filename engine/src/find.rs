@@ -107,6 +107,11 @@ pub fn find(directory: &Path, wanted: &Wanted, threads: NonZeroUsize) -> Result<
     )?;
     let Walk { mut search, skipped, given, .. } = walk;
     search.searched = skipped;
+    if wanted.as_number.is_some() || wanted.software.is_some() {
+        search.notes.extend(scanned.unusable.iter().map(|(_, problem)| {
+            format!("{problem}; whatever rests on it is listed, since its software and networks are not known")
+        }));
+    }
     for part in scanned.parts {
         if let Some((_, error)) = part.failure {
             return Err(error);
@@ -203,6 +208,8 @@ pub(crate) fn sections(record: &Record) -> impl Iterator<Item = &str> {
     record.method.split(" with ")
 }
 
+/// Whether a record fits. Where its setup cannot be read, what only that could tell counts as fitting: an incident is
+/// better told too much.
 fn fitting(entry: u64, record: &Record, rules: Option<&Rules>, wanted: &Wanted) -> Option<Found> {
     let domain = record.request.identifier.domain().map(|name| name.as_str());
     let in_domain = |above: &String| {
@@ -217,13 +224,13 @@ fn fitting(entry: u64, record: &Record, rules: Option<&Rules>, wanted: &Wanted) 
         && wanted
             .software
             .as_ref()
-            .is_none_or(|software| rules.is_some_and(|rules| rules.setup().software == *software))
+            .is_none_or(|software| rules.is_none_or(|rules| rules.setup().software == *software))
         && (!wanted.corroborated || record.permits());
     if !fits {
         return None;
     }
     let of_as = |id: &PerspectiveId, as_number: u32| {
-        rules.is_some_and(|rules| rules.setup().perspectives.iter().any(|p| p.id == *id && p.as_number == as_number))
+        rules.is_none_or(|rules| rules.setup().perspectives.iter().any(|p| p.id == *id && p.as_number == as_number))
     };
     let by_evidence = wanted.address.is_some() || wanted.perspective.is_some() || wanted.as_number.is_some();
     let perspectives: Vec<String> = record

@@ -26,7 +26,10 @@ use parallax_engine::{
 use parallax_node::{Laboratory, Node, NodeConfig};
 use parallax_protocol::{AttemptId, Header, Task};
 use parallax_validation::{
-    base::perspective::{Coordinates, Perspective, PerspectiveId, ResolverSite, Rir, Role},
+    base::{
+        name::DomainName,
+        perspective::{Coordinates, Perspective, PerspectiveId, ResolverSite, Rir, Role},
+    },
     check::caa,
     explain::diagnosis,
     lookup::{Dnssec, dnssec::anchor::TrustAnchors},
@@ -796,6 +799,17 @@ fn run_verify(directory: &Path, json: bool) -> Result<u8, Failed> {
     Ok(if found.holds() { 0 } else { NEGATIVE })
 }
 
+/// A domain as records have it: lower case, A-labels, no final dot, no `*.`.
+fn parse_domain(text: &str) -> Result<String, Failed> {
+    let bare = text.trim_end_matches('.').trim_start_matches("*.");
+    if !bare.is_empty() && bare.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+        // All below a top-level domain, which is no name to certify.
+        return Ok(bare.to_ascii_lowercase());
+    }
+    let name: Result<DomainName, _> = bare.parse();
+    name.map(|name| name.to_string()).map_err(|problem| unusable(format!("--domain: {problem}")))
+}
+
 fn run_find(args: Find) -> Result<u8, Failed> {
     let wanted = find::Wanted {
         address: args.address,
@@ -803,7 +817,7 @@ fn run_find(args: Find) -> Result<u8, Failed> {
         as_number: args.as_number,
         method: args.method,
         software: args.software,
-        domain: args.domain.map(|domain| domain.to_ascii_lowercase()),
+        domain: args.domain.as_deref().map(parse_domain).transpose()?,
         from: args.from,
         until: args.until,
         corroborated: args.corroborated,

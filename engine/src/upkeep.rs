@@ -29,8 +29,19 @@ use crate::{
 /// As of [`Writer::open`]. That old segments could not be removed is none, unless the journal cannot be written since.
 pub fn open(directory: &Path, settings: &JournalSection) -> Result<(Writer, Recovery), JournalError> {
     let options = JournalOptions { segment_bytes_max: settings.segment_mib << 20 };
+    let idle = idle_days(directory, Timestamp::now());
     let (mut writer, recovery) = Writer::open(directory, options)?;
-    let keep = Keep::of(settings);
+    let mut keep = Keep::of(settings);
+    if let (Some(_), Some(days)) = (keep, idle.filter(|days| *days > IDLE_DAYS_MAX)) {
+        said(
+            directory,
+            &format!(
+                "by the system's clock nothing was written for {days} days; if it is right, remove old segments with \
+                 `parallax journal prune`: nothing is removed in this run"
+            ),
+        );
+        keep = None;
+    }
     if let Some(keep) = keep {
         let now = Timestamp::now();
         match retention::prune(&mut writer, keep.cut(now), now, keep.why()) {
@@ -41,6 +52,17 @@ pub fn open(directory: &Path, settings: &JournalSection) -> Result<(Writer, Reco
     }
     attend(&mut writer, keep);
     Ok((writer, recovery))
+}
+
+/// Days after which the clock is suspected, rather than believed that nobody wrote: what is removed is gone.
+const IDLE_DAYS_MAX: i64 = 200;
+
+/// Days since a journal was last written to, by its files. None if there is none.
+fn idle_days(directory: &Path, now: Timestamp) -> Option<i64> {
+    let files = std::fs::read_dir(directory).ok()?.filter_map(Result::ok);
+    let segments = files.filter(|file| file.path().extension().is_some_and(|extension| extension == "journal"));
+    let written = segments.filter_map(|file| Timestamp::try_from(file.metadata().ok()?.modified().ok()?).ok()).max()?;
+    Some(now.duration_since(written).as_hours() / 24)
 }
 
 fn said(directory: &Path, error: &dyn std::fmt::Display) {

@@ -6,6 +6,10 @@ mod support;
 
 use std::collections::BTreeSet;
 
+use parallax_engine::{
+    corroborate::ENTRY_SETUP,
+    journal::{JournalOptions, Reader, Writer},
+};
 use parallax_perf::lab::kinds::Kind;
 use parallax_validation::{observation::ControlObservation, record::Record};
 use serde_json::Value;
@@ -68,6 +72,16 @@ fn e11_attempts_are_found_by_what_their_evidence_touched() {
         |record: &Record| record.request.identifier.domain().is_some_and(|d| d.as_str().ends_with(&format!(".{top}")));
     assert_eq!(requests(&bench, &["--domain", top]), expected(&named));
     assert!(requests(&bench, &["--domain", &name[1..]]).is_empty(), "a part of a label is no domain");
+    // However it is spelled: what is not found in an incident is thought not to be affected.
+    let base = name.split_once('.').unwrap().1;
+    let spelled = requests(&bench, &["--domain", base]);
+    assert!(!spelled.is_empty());
+    for other in [format!("{base}."), format!("*.{base}"), base.to_uppercase()] {
+        assert_eq!(requests(&bench, &["--domain", &other]), spelled, "{other}");
+    }
+    for bad in ["a b.example", "", "a..example"] {
+        bench.run(&["journal", "find", "j", "--domain", bad]).expect(2, &["--domain"]);
+    }
     let middle = records[records.len() / 2].decided.to_string();
     let (before, after) = (requests(&bench, &["--until", &middle]), requests(&bench, &["--from", &middle]));
     assert!(before.is_disjoint(&after) && before.len() + after.len() == all.len());
@@ -82,4 +96,29 @@ fn e11_attempts_are_found_by_what_their_evidence_touched() {
     let text = bench.run(&["journal", "find", "j", "--corroborated"]).out;
     assert!(text.ends_with(&format!("of {} attempts fit\n", all.len())), "{text}");
     bench.run(&["journal", "find", "nothing-there"]).expect(2, &["nothing-there"]);
+}
+
+#[test]
+fn e11_what_rests_on_a_setup_that_cannot_be_read_is_told_and_not_left_out() {
+    let bench = Bench::new(68, 34, 3_000);
+    bench.write("some.jsonl", bench.lines(&[Kind::HttpOk, Kind::DnsOk]));
+    bench.run(&["bulk", "some.jsonl", "--journal", "k", "--out", "o"]).expect(0, &[]);
+    let mut reader = Reader::open(&bench.path("k")).unwrap();
+    let (mut writer, _) = Writer::open(&bench.path("j"), JournalOptions::default()).unwrap();
+    while let Some(entry) = reader.next_entry().unwrap() {
+        let mut payload: Value = serde_json::from_slice(&entry.payload).unwrap();
+        if entry.kind == ENTRY_SETUP {
+            payload["form"] = 99.into();
+        }
+        writer.append(entry.kind, payload.to_string().as_bytes()).unwrap();
+    }
+    writer.commit().unwrap();
+    drop(writer);
+    for arguments in [["--as-number", "1"], ["--software", "parallax 0"]] {
+        assert_eq!(requests(&bench, &arguments).len(), 2, "{arguments:?}");
+        let ended = bench.run(&[&["journal", "find", "j"], &arguments[..]].concat());
+        ended.expect(0, &["form 99 is not known", "whatever rests on it is listed"]);
+    }
+    let verified = bench.run(&["journal", "verify", "j"]);
+    assert_eq!(verified.status, Some(1), "{}", verified.out);
 }

@@ -204,6 +204,27 @@ fn keep_days_is_kept_to_at_opening_and_at_rotation() {
 }
 
 #[test]
+fn nothing_is_removed_by_a_clock_that_may_be_wrong() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("j");
+    journal(&path);
+    // As if the clock had gone ahead by a year since the last entry.
+    let year = Duration::from_secs(365 * 86_400);
+    for number in segments(&path).unwrap().0..=segments(&path).unwrap().1 {
+        let file = fs::File::options().write(true).open(path.join(format!("{number:010}.journal"))).unwrap();
+        file.set_modified(std::time::SystemTime::now() - year).unwrap();
+    }
+    let settings = JournalSection { directory: path.clone(), segment_mib: 1, keep_days: 1130 };
+    drop(upkeep::open(&path, &settings).unwrap());
+    assert_eq!(segments(&path).unwrap().0, 1);
+    // It was written to now, so the next run believes the clock.
+    let file = fs::File::options().write(true).open(path.join("0000000001.journal")).unwrap();
+    file.set_modified(std::time::SystemTime::now()).unwrap();
+    drop(upkeep::open(&path, &settings).unwrap());
+    assert!(segments(&path).unwrap().0 > 1);
+}
+
+#[test]
 fn what_upkeep_cannot_do_does_not_stop_the_writer() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("j");

@@ -481,6 +481,23 @@ fn h12_a_digest_that_was_told_is_not_counted_again_after_a_restart() {
 }
 
 #[test]
+fn h12_a_follower_goes_on_after_a_refusal_that_may_be_a_mistake() {
+    let mut place = Place::new();
+    place.refuse(1, PerspectiveState::TimedOut);
+    let receiver = Receiver::start(&[403, 200]);
+    let running = place.start(&["--follow", "--webhook", &receiver.url, "--webhook-secret", "secret", "--log", "json"]);
+    let (first, second) = (receiver.next(), receiver.next());
+    assert_eq!((first.ids().len(), first.ids()), (1, second.ids()));
+    running.signal(rustix::process::Signal::TERM);
+    running.end().expect(4, &["403"]);
+    assert_eq!(place.cursor(), Some(2));
+    // Without --follow nobody waits for it to be mended.
+    place.refuse(1, PerspectiveState::TimedOut);
+    let receiver = Receiver::start(&[403]);
+    place.run(&["--webhook", &receiver.url, "--webhook-secret", "secret"]).expect(3, &["403"]);
+}
+
+#[test]
 fn h12_a_follower_tells_what_is_written_later_and_stops_at_a_signal() {
     let mut place = Place::new();
     place.refuse(1, PerspectiveState::TimedOut);

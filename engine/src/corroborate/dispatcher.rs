@@ -150,7 +150,7 @@ impl Dispatcher {
         let failed = match self.shared.failure.get() {
             None => false,
             // Nothing can be recorded, or nothing be confirmed, any more.
-            Some(Failure::Journal(_) | Failure::Primary | Failure::Stopped) => return Turn::Ended,
+            Some(Failure::Journal(_) | Failure::Primary) => return Turn::Ended,
             // What is in flight is still finished and recorded.
             Some(Failure::NoQuorum | Failure::Clock { .. }) => true,
         };
@@ -366,6 +366,9 @@ impl Dispatcher {
             return;
         }
         for index in counted..self.links.len() {
+            if self.links[index].pending.len() >= self.settings.attempts_in_flight {
+                self.links[index].drop_stale();
+            }
             if self.links[index].pending.len() < self.settings.attempts_in_flight {
                 self.send(attempt, index, false);
             } else {
@@ -434,8 +437,11 @@ impl Dispatcher {
         let link = &mut self.links[index];
         let expected = Expected { nonce, asked: self.shared.clock.instant(), attempt: Arc::clone(attempt) };
         if link.expect.send((attempt.id, expected)).is_err() {
-            // Its collector is gone, so whatever it says is heard by nobody.
-            let _ = self.shared.failure.set(Failure::Stopped);
+            // Its node and collector are gone. Without a primary nothing can be confirmed; a remote has its time and is
+            // then given up, and so is one on trial.
+            if is_primary {
+                let _ = self.shared.failure.set(Failure::Primary);
+            }
             return;
         }
         let header = Header { attempt: attempt.id, nonce, setup: Arc::clone(&self.setup) };

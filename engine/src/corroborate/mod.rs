@@ -117,7 +117,6 @@ enum Failure {
     NoQuorum,
     Primary,
     Clock { moved_ms: i64 },
-    Stopped,
 }
 
 impl Failure {
@@ -126,7 +125,6 @@ impl Failure {
             Self::Journal(error) => EngineError::Journal(error.clone()),
             Self::NoQuorum => EngineError::NoQuorum,
             Self::Primary => EngineError::Primary,
-            Self::Stopped => EngineError::Stopped,
             Self::Clock { moved_ms } => EngineError::Clock { moved_ms: *moved_ms },
         }
     }

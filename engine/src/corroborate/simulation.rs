@@ -1087,6 +1087,44 @@ fn play(seed: u64) -> Had {
     world.had(lives)
 }
 
+/// Its collector and node are gone: one that is not the primary is given up in time, and stops nobody.
+#[test]
+fn a_perspective_that_is_gone_is_given_up_and_only_the_primary_is_missed() {
+    for gone in [1, 0] {
+        let mut world = World::new(1);
+        world.truths.values_mut().for_each(|sight| *sight = Sight::Permits);
+        let mut parts = world.begin();
+        parts.requests = None;
+        parts.collectors[gone].expect = unbounded().1;
+        let mut turns = 0;
+        while parts.dispatcher.turn(false) != Turn::Ended {
+            turns += 1;
+            assert!(turns < 10_000, "it hangs");
+            world.clock.forward(50_000);
+            world.crowd_answers(&mut parts);
+            for confirmed in parts.confirmed.0.try_iter() {
+                parts.confirmed.1.send(confirmed).expect("the dispatcher is there");
+            }
+            while let Ok(first) = parts.ready.try_recv() {
+                parts.decider.settle_with(first, &parts.ready).expect("the ledger goes on");
+            }
+        }
+        let records = world.records();
+        if gone == 0 {
+            assert!(matches!(parts.shared.failure.get(), Some(Failure::Primary)));
+            assert!(records.iter().all(|record| !record.permits()));
+            continue;
+        }
+        assert!(parts.shared.failure.get().is_none());
+        assert_eq!(records.len(), world.requests.len());
+        for record in &records {
+            let state = record.perspectives[1].state;
+            let given_up = [PerspectiveState::TimedOut, PerspectiveState::NotAwaited].contains(&state);
+            assert!(given_up && record.perspectives[0].state == PerspectiveState::Confirmed, "{state:?}");
+        }
+    }
+}
+
 /// More than one batch of everything waits at once.
 #[test]
 fn a_crowd_in_flight_loses_nobody() {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::error::{JournalError, io_error};
 use super::frame::{FRAME_HEADER_BYTES, FrameHeader, frame_crc};
 use super::removal::{Begin, Removed};
-use super::segment::{SEGMENT_NUMBER_MAX, Scan, Start, Step, segment_path};
+use super::segment::{SEGMENT_NUMBER_MAX, Scan, Start, Step, segment_path, segments};
 use super::{Cut, Entry, FRAME_PAYLOAD_BYTES_MAX, Place};
 
 /// Reads all entries of a journal in order and verifies each.
@@ -132,7 +132,10 @@ impl Reader {
         let path = segment_path(&self.directory, number);
         let file = match File::open(&path) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && last => return Ok(false),
+            // The end, unless it was removed from the front meanwhile, and more than the one after it too.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && last && segments(&self.directory)?.1 < number => {
+                return Ok(false);
+            }
             Err(error) => return Err(io_error("opening", path)(error)),
         };
         let mut next = Scan::new(file, path, number, sequence, chain)?;

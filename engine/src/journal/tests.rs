@@ -724,6 +724,30 @@ fn segments_missing_without_a_removal_that_says_so_are_damage() {
 }
 
 #[test]
+fn what_is_removed_while_it_is_read_is_not_taken_for_the_end() {
+    let (directory, mut writer, _) = with_head(400, 30);
+    assert!(writer.segments().1 > 5);
+    for read in [0, 1] {
+        let work = copy(directory.path());
+        let mut reader = Reader::open(work.path()).unwrap();
+        for _ in 0..read {
+            assert!(reader.next_entry().unwrap().is_some());
+        }
+        for number in 1..=4 {
+            fs::remove_file(segment_path(work.path(), number)).unwrap();
+        }
+        let end = loop {
+            match reader.next_entry() {
+                Ok(Some(_)) => {}
+                other => break other,
+            }
+        };
+        assert!(matches!(end, Err(JournalError::Io { .. })), "{end:?}");
+    }
+    writer.commit().unwrap();
+}
+
+#[test]
 fn what_follows_a_rotation_is_called_once_for_each() {
     let directory = tempfile::tempdir().unwrap();
     let (mut writer, _) = open(directory.path(), 300);

@@ -56,6 +56,8 @@ use crate::{
     journal::{Entry, JournalError, Reader},
 };
 
+/// A refusal waits as long as after so many failures in a row.
+const REFUSED_AS_FAILURES: u32 = 3;
 /// How often the end of a followed journal is looked at.
 const POLL: Duration = Duration::from_millis(200);
 /// How often a wait looks whether it should stop.
@@ -388,6 +390,21 @@ impl Follower<'_> {
                 Tried::Refused(problem) => {
                     self.watcher.metrics.tried("refused");
                     return Err(WatchError::NotDelivered { url, entry, problem });
+                }
+                Tried::Doubted(problem) if !self.options.follow => {
+                    self.watcher.metrics.tried("refused");
+                    return Err(WatchError::NotDelivered { url, entry, problem });
+                }
+                // Whoever follows goes on trying, slowly, and says so: it may be a mistake that is being mended, and
+                // the alarms behind this batch matter as much.
+                Tried::Doubted(problem) => {
+                    self.watcher.metrics.tried("refused");
+                    failures = failures.max(REFUSED_AS_FAILURES);
+                    failures += 1;
+                    self.tell_failure(&url, &problem, failures);
+                    if once || self.wait(back_off(failures, None)) {
+                        return Ok(false);
+                    }
                 }
                 Tried::Later(problem, wanted) => {
                     self.watcher.metrics.tried("failed");

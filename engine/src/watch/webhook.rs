@@ -123,7 +123,9 @@ pub(crate) enum Tried {
     Delivered,
     /// It may help to try again, not before so long.
     Later(String, Option<Duration>),
-    /// The receiver does not want it.
+    /// The receiver does not want it, which may be a mistake of either.
+    Doubted(String),
+    /// The receiver does not want it, and will not.
     Refused(String),
 }
 
@@ -158,10 +160,14 @@ pub(crate) struct Webhook {
 impl Webhook {
     /// Checks the address and reads secrets and roots. Nothing is sent.
     pub(crate) fn new(options: &WebhookOptions) -> Result<Self, WebhookError> {
+        // Paths and user-info of such URLs are secrets often enough.
         let shown = printable(options.url.split(['?', '#']).next().unwrap_or_default());
-        let shown = match shown.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.split_once('@')?))) {
-            Some((scheme, (_, rest))) => format!("{scheme}://{rest}"),
-            None => shown,
+        let shown = match shown.split_once("://") {
+            Some((scheme, rest)) => {
+                let authority = rest.split('/').next().unwrap_or_default();
+                format!("{scheme}://{}", authority.rsplit('@').next().unwrap_or_default())
+            }
+            None => "the URL".to_owned(),
         };
         let wrong = |problem: &str| WebhookError::Url { url: shown.clone(), problem: problem.to_owned() };
         let uri: Uri = options.url.parse().map_err(|error: ureq::http::uri::InvalidUri| wrong(&error.to_string()))?;
@@ -234,7 +240,7 @@ fn by_status(status: u16, wait: Option<Duration>) -> Tried {
         408 | 429 | 500.. => Tried::Later(format!("HTTP status {status}"), wait),
         410 => Tried::Refused("HTTP status 410: the receiver is gone for good".to_owned()),
         300..=399 => Tried::Refused(format!("HTTP status {status}: redirects are not followed; give the final URL")),
-        _ => Tried::Refused(format!("HTTP status {status}")),
+        _ => Tried::Doubted(format!("HTTP status {status}")),
     }
 }
 
@@ -356,8 +362,11 @@ mod tests {
         for status in [408, 429, 500, 503, 599] {
             assert_eq!(by_status(status, wait), Tried::Later(format!("HTTP status {status}"), wait));
         }
-        for status in [301, 400, 401, 403, 404, 410, 422] {
+        for status in [301, 410] {
             assert!(matches!(by_status(status, None), Tried::Refused(text) if text.contains(&status.to_string())));
+        }
+        for status in [400, 401, 403, 404, 422] {
+            assert!(matches!(by_status(status, None), Tried::Doubted(text) if text.contains(&status.to_string())));
         }
     }
 
