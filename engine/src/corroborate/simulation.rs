@@ -317,6 +317,8 @@ struct World {
     false_reports: u64,
     released: HashMap<String, Record>,
     jumped: bool,
+    /// The engine ended because the row in force demands more remotes than there are.
+    unmet: bool,
 }
 
 impl World {
@@ -410,6 +412,7 @@ impl World {
             false_reports: 0,
             released: HashMap::new(),
             jumped: false,
+            unmet: false,
             random,
         }
     }
@@ -766,7 +769,10 @@ impl World {
         // Only a row that demands more remotes than there are stops an engine otherwise.
         match parts.shared.failure.get() {
             None | Some(Failure::Clock { .. }) => {}
-            Some(Failure::NoQuorum) => return true,
+            Some(Failure::NoQuorum) => {
+                self.unmet = true;
+                return true;
+            }
             Some(other) => panic!("seed {}: {other:?}", self.seed),
         }
         by_itself && !parts.shared.stop.load(Ordering::Relaxed)
@@ -1078,12 +1084,7 @@ fn play(seed: u64) -> Had {
             inbox.lock().expect("one thread").clear();
         }
     }
-    let stopped = world
-        .rules
-        .members(world.clock.now(), None)
-        .is_some_and(|members| world.rules.quorum(&members, world.clock.now(), world.clock.now()).is_none());
-    let drawn_none = world.rules.setup().conduct.draw.is_some() && world.rules.cohorts(world.clock.now()).is_empty();
-    world.check(complete && !stopped && !drawn_none);
+    world.check(complete && !world.unmet);
     world.had(lives)
 }
 
