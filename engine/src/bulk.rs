@@ -427,14 +427,7 @@ pub fn run(config: &Config, options: &BulkOptions, stop: &Arc<AtomicBool>) -> Re
     let format = options.format.unwrap_or_else(|| Format::of(&options.file));
     let rules = config.request_rules();
     let input = Input::new(BufReader::with_capacity(1 << 20, reader), format, rules);
-    let (journal, recovery) = upkeep::open(&options.journal, &config.journal)?;
-    if let Some(cut) = recovery.cut {
-        eprintln!(
-            "parallax: {}: the last {} octets were not written to their end and are cut off; nothing of them was released",
-            options.journal.display(),
-            cut.bytes
-        );
-    }
+    let (journal, _) = upkeep::open(&options.journal, &config.journal)?;
     let committed = journal.committed_sequence();
     let mut results = Results::open(options, expected, lines_total, committed)?;
     let taken = results.take_over(options, (config.rules.digest(), config.engine.mode), committed)?;

@@ -277,15 +277,7 @@ pub(crate) fn each_address(seen: &Observation, mut each: impl FnMut(&[u8])) {
         IpAddr::V4(address) => each(&address.octets()),
         IpAddr::V6(address) => each(&address.octets()),
     };
-    match &seen.control {
-        Some(ControlObservation::Http(fetch)) => {
-            fetch.hops.iter().flat_map(|hop| &hop.tries).for_each(|connection| whole(connection.address.ip()));
-        }
-        Some(ControlObservation::Tls(probe)) => {
-            probe.tries.iter().for_each(|connection| whole(connection.address.ip()))
-        }
-        Some(ControlObservation::Record(_) | ControlObservation::Climb(_)) | None => {}
-    }
+    seen.control.iter().flat_map(ControlObservation::connected).for_each(&mut whole);
     let servers = seen.diagnosis.iter().flat_map(|diagnosis| &diagnosis.servers);
     servers.filter_map(|server| server.address).for_each(&mut whole);
     for lookup in seen.lookups() {

@@ -31,6 +31,15 @@ pub fn open(directory: &Path, settings: &JournalSection) -> Result<(Writer, Reco
     let options = JournalOptions { segment_bytes_max: settings.segment_mib << 20 };
     let idle = idle_days(directory, Timestamp::now());
     let (mut writer, recovery) = Writer::open(directory, options)?;
+    if let Some(cut) = recovery.cut {
+        said(
+            directory,
+            &format!(
+                "the last {} octets were not written to their end and are cut off; nothing of them was released",
+                cut.bytes
+            ),
+        );
+    }
     let mut keep = Keep::of(settings);
     if let (Some(_), Some(days)) = (keep, idle.filter(|days| *days > IDLE_DAYS_MAX)) {
         said(

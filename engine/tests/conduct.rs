@@ -309,3 +309,22 @@ fn a20_a_clock_behind_the_journal_is_not_trusted() {
     let resumed = ["bulk", "some.jsonl", "--resume", "--journal", "ahead", "--out", "ahead.jsonl"];
     bench.run(&resumed).expect(2, &["2099-01-01T00:00:00Z", "the system's clock is wrong"]);
 }
+
+#[test]
+fn whoever_opens_a_journal_says_that_a_torn_tail_was_cut() {
+    let bench = Bench::new(69, 69, 3_000);
+    bench.write("some.jsonl", bench.lines(&[Kind::CaaOther]));
+    bulk(&bench, "parallax.toml", "j", 0);
+    let tear = || {
+        use std::io::Write as _;
+        let path = bench.path("j/0000000001.journal");
+        std::fs::File::options().append(true).open(path).unwrap().write_all(b"xyz").unwrap();
+    };
+    let said = "the last 3 octets were not written to their end and are cut off";
+    tear();
+    bench.run(&["bulk", "some.jsonl", "--resume", "--journal", "j", "--out", "j.jsonl"]).expect(0, &[said]);
+    tear();
+    let name = bench.scenario(Kind::CaaOther).host();
+    let checked = bench.run(&["check", &name, "--method", "caa", "--journal", "j"]);
+    assert!(checked.err.contains(said), "{}{}", checked.out, checked.err);
+}

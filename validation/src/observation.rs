@@ -506,6 +506,17 @@ impl ControlObservation {
             Self::Http(_) | Self::Tls(_) => &[],
         }
     }
+
+    /// The addresses of servers that were connected to, in order; some perhaps twice.
+    pub fn connected(&self) -> impl Iterator<Item = IpAddr> {
+        let (hops, tries) = match self {
+            Self::Http(fetch) => (fetch.hops.as_slice(), &[][..]),
+            Self::Tls(probe) => (&[][..], probe.tries.as_slice()),
+            Self::Record(_) | Self::Climb(_) => (&[][..], &[][..]),
+        };
+        let by_http = hops.iter().flat_map(|hop| &hop.tries).map(|connection| connection.address.ip());
+        by_http.chain(tries.iter().map(|connection| connection.address.ip()))
+    }
 }
 
 /// A hint lookup.

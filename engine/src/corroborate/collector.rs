@@ -11,7 +11,7 @@ use std::{
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 use parallax_protocol::{AttemptId, Report};
 use parallax_validation::{
-    base::perspective::{PerspectiveId, Rir},
+    base::perspective::{PerspectiveId, Rir, Role},
     observation::{ControlObservation, Observation},
     record::{RejectedEntry, Rejection, Rules, determine, role_at},
     verdict::PerspectiveState,
@@ -137,10 +137,8 @@ impl Collector {
             self.reject(attempt, wrong);
             return self.count(&asked, Evidence::None(PerspectiveState::RejectedReply), false);
         }
-        let Some(place) = asked.place_of(self.index) else {
-            return self.try_out(asked, Evidence::Observed(report.observation));
-        };
-        let judged = || determine(&self.rules, role_at(place), &asked.request, &report.observation).confirms();
+        let role = asked.place_of(self.index).map_or(Role::Trial, role_at);
+        let judged = || determine(&self.rules, role, &asked.request, &report.observation).confirms();
         // Evidence that breaks the judge confirms nothing, and stops nothing else. Nothing of it is kept.
         match std::panic::catch_unwind(AssertUnwindSafe(judged)) {
             Ok(confirms) => self.count(&asked, Evidence::Observed(report.observation), confirms),
@@ -152,10 +150,10 @@ impl Collector {
     }
 
     /// On trial: recorded once, and never counted. What comes after its time has its entry already.
-    fn try_out(&self, attempt: Arc<Attempt>, evidence: Evidence) {
+    fn try_out(&self, attempt: &Arc<Attempt>, evidence: Evidence) {
         let trial = self.index.checked_sub(self.rules.setup().perspectives.len());
         if trial.is_some_and(|trial| attempt.tries_first(trial)) {
-            let _ = self.decider.send(ToDecider::Trial(attempt, self.index, evidence));
+            let _ = self.decider.send(ToDecider::Trial(Arc::clone(attempt), self.index, evidence));
         }
     }
 
@@ -177,7 +175,7 @@ impl Collector {
 
     fn count(&self, attempt: &Arc<Attempt>, evidence: Evidence, confirms: bool) {
         let Some(place) = attempt.place_of(self.index) else {
-            return self.try_out(Arc::clone(attempt), evidence);
+            return self.try_out(attempt, evidence);
         };
         // The primary's evidence is gone once it is counted.
         let targets = match &evidence {
@@ -202,13 +200,7 @@ impl Collector {
 
 /// The addresses of the applicant's servers that an observation connected to.
 fn targets(seen: &Observation) -> Vec<IpAddr> {
-    let mut addresses: Vec<IpAddr> = match &seen.control {
-        Some(ControlObservation::Http(fetch)) => {
-            fetch.hops.iter().flat_map(|hop| &hop.tries).map(|connection| connection.address.ip()).collect()
-        }
-        Some(ControlObservation::Tls(probe)) => probe.tries.iter().map(|connection| connection.address.ip()).collect(),
-        Some(ControlObservation::Record(_) | ControlObservation::Climb(_)) | None => Vec::new(),
-    };
+    let mut addresses: Vec<IpAddr> = seen.control.iter().flat_map(ControlObservation::connected).collect();
     addresses.sort();
     addresses.dedup();
     addresses

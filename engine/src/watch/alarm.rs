@@ -515,11 +515,5 @@ fn is_of_caa(observation: &Observation, lookup: &DnsLookup) -> bool {
 
 /// Addresses of the target that were connected to, in order.
 pub(crate) fn addresses_used(observation: &Observation) -> impl Iterator<Item = IpAddr> {
-    let (hops, tries) = match &observation.control {
-        Some(ControlObservation::Http(fetch)) => (fetch.hops.as_slice(), &[][..]),
-        Some(ControlObservation::Tls(probe)) => (&[][..], probe.tries.as_slice()),
-        Some(ControlObservation::Record(_) | ControlObservation::Climb(_)) | None => (&[][..], &[][..]),
-    };
-    let by_http = hops.iter().flat_map(|hop| &hop.tries).map(|connection| connection.address.ip());
-    by_http.chain(tries.iter().map(|connection| connection.address.ip()))
+    observation.control.iter().flat_map(ControlObservation::connected)
 }
