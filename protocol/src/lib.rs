@@ -1,7 +1,11 @@
 //! The messages between engine and perspective nodes.
 //!
-//! The same types go over an in-memory channel today and over a link later; nothing here depends on both
-//! ends being one process.
+//! The same types go over an in-memory channel and over a link; nothing here depends on both ends being one process.
+//!
+//! * here: what engine and nodes say to each other;
+//! * [`wire`]: the messages and services of `proto/`.
+
+pub mod wire;
 
 use std::sync::Arc;
 
