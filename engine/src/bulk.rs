@@ -152,8 +152,8 @@ pub struct ResultLine {
     /// Problem type of RFC 8555 §6.7.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<ProblemKind>,
-    /// `primary`, `quorum`, `method` if it has ended, `mode` if the engine may only report, or `request` if nothing was
-    /// sent.
+    /// `primary`, `quorum`, `method` if it has ended, `mode` if the engine may only report, `dry-run` if that was asked
+    /// for and all checks were passed, or `request` if nothing was sent.
     pub decided_by: String,
     /// The enforced figure, such as 4/5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -187,6 +187,7 @@ impl ResultLine {
         let decided_by = match &record.verdict {
             Verdict::Refused { refusal: Refusal::Primary(_), .. } => "primary",
             Verdict::Refused { refusal: Refusal::MethodEnded, .. } => "method",
+            Verdict::Refused { refusal: Refusal::ReportOnly, .. } if record.request.restrictions.dry_run => "dry-run",
             Verdict::Refused { refusal: Refusal::ReportOnly, .. } => "mode",
             Verdict::Refused { refusal: Refusal::Quorum(_), .. } | Verdict::Corroborated(_) => "quorum",
         };
@@ -687,7 +688,8 @@ impl Results {
             if record.decided > now + CLOCK_AHEAD_MAX {
                 return Err(BulkError::Clock { request: record.request.id.to_string(), decided: record.decided });
             }
-            let reported = matches!(record.verdict, Verdict::Refused { refusal: Refusal::ReportOnly, .. });
+            let reported = matches!(record.verdict, Verdict::Refused { refusal: Refusal::ReportOnly, .. })
+                && !record.request.restrictions.dry_run;
             if reported && mode == Mode::Enforcing {
                 return Err(BulkError::OtherMode(options.journal.clone()));
             }

@@ -228,7 +228,7 @@ impl Replayed {
             message: evaluation.explanation.message,
         };
         let states: Vec<PerspectiveState> = evaluation.answers.iter().skip(1).map(|answer| answer.state()).collect();
-        if is_open(rules, members, (started, decided), &evaluation.verdict, &states) {
+        if is_open(rules, terms, decided, &evaluation.verdict, &states) {
             self.undetermined.push(difference);
         } else {
             self.differences.push(difference);
@@ -239,13 +239,13 @@ impl Replayed {
 /// Whether remotes that were not waited for, or not asked, could still have made it a permission.
 fn is_open(
     rules: &Rules,
-    members: &[u8],
-    (started, decided): (Timestamp, Timestamp),
+    terms: Terms<'_>,
+    decided: Timestamp,
     verdict: &Verdict,
     states: &[PerspectiveState],
 ) -> bool {
     let Verdict::Refused { refusal: Refusal::Quorum(_), .. } = verdict else { return false };
-    let Some((quorum, _)) = rules.quorum(members, started, decided) else { return false };
+    let Some((quorum, _)) = rules.quorum(terms.request, terms.members, terms.started, decided) else { return false };
     let mask = |fits: fn(PerspectiveState) -> bool| {
         states.iter().enumerate().filter(|(_, state)| fits(**state)).fold(0_u16, |mask, (bit, _)| mask | 1 << bit)
     };

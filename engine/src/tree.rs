@@ -480,8 +480,7 @@ mod tests {
             .map(str::to_owned)
             .collect();
         let policy = CaaPolicy { issuer_domains: vec!["ca.example".to_owned()], ..CaaPolicy::default() };
-        let finding =
-            judge(&identifier, &CaaCheck { account_uri: None, method: None, section: None }, levels, false, &policy);
+        let finding = judge(&identifier, &CaaCheck::default(), levels, false, &policy);
         let text = caa(subject, &planned, levels, &finding);
         let last = text.lines().last().expect("a last line");
         assert!(last.starts_with(if finding.permits() { "PERMITTED: " } else { "FORBIDDEN: " }), "{text}");
@@ -583,7 +582,7 @@ mod tests {
         let names = ["a.example".to_owned(), "example".to_owned()];
         let identifier = Identifier::Name("a.example".parse().expect("a name"));
         let policy = CaaPolicy { issuer_domains: vec!["ca.example".to_owned()], ..CaaPolicy::default() };
-        let check = CaaCheck { account_uri: None, method: None, section: None };
+        let check = CaaCheck::default();
         // What the set above says is judged as if it were found alone.
         let mut above = levels.clone();
         above[0].outcome = DnsOutcome::Nodata(NONE);

@@ -63,7 +63,7 @@ fn reached(seen: &Observation) -> bool {
 fn permits(name: &str, seen: &Observation, lookup_failure_permits: bool) -> bool {
     let policy =
         CaaPolicy { issuer_domains: vec!["ca.example".to_owned()], lookup_failure_permits, ..CaaPolicy::default() };
-    let check = CaaCheck { account_uri: None, method: None, section: None };
+    let check = CaaCheck::default();
     caa::judge(&Identifier::Name(name.parse().expect("a name")), &check, &seen.caa, reached(seen), &policy).permits()
 }
 

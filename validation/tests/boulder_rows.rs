@@ -827,7 +827,8 @@ impl Path {
     fn outcome(&self) -> Outcome {
         let (lookup, request) = self.run();
         if let Some(challenge) = &request.control {
-            return match dns01::judge(challenge.key_authorization().unwrap(), &[], &lookup) {
+            let key = challenge.key_authorization().unwrap();
+            return match dns01::judge(&key.digest(), Some(key), &[], &lookup) {
                 Finding::Confirmed => PASS,
                 Finding::Contradicted(_) => UNAUTHORIZED,
                 Finding::Failed(_) => DNS,

@@ -135,8 +135,9 @@ fn a20_what_is_lawful_is_asked_of_the_row_in_force_when_the_attempt_begins() {
     assert_eq!(rules.members(at("2026-12-15T00:00:00Z"), Some(CohortSeed(1))), None);
     // An attempt that spans the change obeys the later row, whatever was drawn.
     let members = rules.members(at("2026-12-14T23:59:59Z"), Some(CohortSeed(1))).unwrap();
-    assert!(rules.quorum(&members, at("2026-12-14T23:59:59Z"), at("2026-12-14T23:59:59Z")).is_some());
-    assert!(rules.quorum(&members, at("2026-12-14T23:59:59Z"), at("2026-12-15T00:00:00Z")).is_none());
+    let any = World::dns().request;
+    assert!(rules.quorum(&any, &members, at("2026-12-14T23:59:59Z"), at("2026-12-14T23:59:59Z")).is_some());
+    assert!(rules.quorum(&any, &members, at("2026-12-14T23:59:59Z"), at("2026-12-15T00:00:00Z")).is_none());
 }
 
 #[test]

@@ -156,8 +156,7 @@ fn judged(records: &[(u8, &str, &str)], policy: CaaPolicy, change: impl Fn(&mut 
     let mut levels = played.observation(P).caa.clone();
     change(&mut levels[0]);
     let identifier = Identifier::Name(ZONE.parse().unwrap());
-    match caa::judge(&identifier, &CaaCheck { account_uri: None, method: None, section: None }, &levels, false, &policy)
-    {
+    match caa::judge(&identifier, &CaaCheck::default(), &levels, false, &policy) {
         finding if finding.permits() => PASS,
         CaaFinding::Decided { .. } => CAA,
         CaaFinding::NoSet | CaaFinding::Failed(_) | CaaFinding::Excused { .. } => DNS,
@@ -193,7 +192,8 @@ fn txt_beside(other: &[u8]) -> Outcome {
     .unwrap()
     .control
     .unwrap();
-    match dns01::judge(challenge.key_authorization().unwrap(), &[], &lookup) {
+    let key = challenge.key_authorization().unwrap();
+    match dns01::judge(&key.digest(), Some(key), &[], &lookup) {
         Finding::Confirmed => PASS,
         Finding::Contradicted(_) => UNAUTHORIZED,
         Finding::Failed(_) => DNS,

@@ -71,7 +71,7 @@ fn identifier(text: &str) -> Identifier {
 
 fn judged_for(asked: &str, certificate: Vec<u8>) -> Result<(), Fault> {
     let key = KeyAuthorization { token: TOKEN.to_owned(), value: key_authorization() };
-    match judge(&key, &identifier(asked), &handshake(Some(ACME_TLS_1), certificate)) {
+    match judge(&key.octets(), &identifier(asked), &handshake(Some(ACME_TLS_1), certificate)) {
         Finding::Confirmed => Ok(()),
         Finding::Contradicted(Contradiction::Certificate(fault)) => Err(fault),
         other => panic!("{other:?}"),
@@ -132,7 +132,7 @@ fn a4_a6_d37_err_the_protocol_must_be_selected() {
         (Some(b"ACME-TLS/1"), Fault::OtherProtocol),
         (Some(b""), Fault::OtherProtocol),
     ] {
-        let finding = judge(&key, &identifier(NAME), &handshake(protocol, right().make()));
+        let finding = judge(&key.octets(), &identifier(NAME), &handshake(protocol, right().make()));
         assert_eq!(finding, Finding::Contradicted(Contradiction::Certificate(fault)), "{protocol:?}");
     }
 }
@@ -229,7 +229,7 @@ fn d18_err_a_forged_request_for_a_wildcard_is_never_confirmed() {
     let wildcard = Identifier::Wildcard("customer.example".parse().expect("a name"));
     for name in ["customer.example", "*.customer.example"] {
         let seen = handshake(Some(ACME_TLS_1), Recipe::challenge(dns(name), &digest()).make());
-        let finding = judge(&key, &wildcard, &seen);
+        let finding = judge(&key.octets(), &wildcard, &seen);
         assert_eq!(finding, Finding::Contradicted(Contradiction::Certificate(Fault::NameKind)), "{name}");
     }
 }

@@ -311,7 +311,8 @@ impl Dispatcher {
         let seed = rules.setup().conduct.draw.map(|_| CohortSeed(self.random.random()));
         // Checked at start and for 24 hours on: only a clock that is wrong gets here without a quorum.
         let members = rules.members(started, seed);
-        let quorum = members.as_deref().and_then(|members| rules.quorum(members, started, started));
+        let quorum =
+            members.as_deref().and_then(|members| rules.quorum(&submission.request, members, started, started));
         let (Some(members), Some((quorum, _))) = (members, quorum) else {
             // Set once unless the journal failed first; either stops the engine.
             let _ = self.shared.failure.set(Failure::NoQuorum);

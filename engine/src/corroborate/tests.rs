@@ -86,7 +86,7 @@ fn evidence_too_large_to_keep_confirms_nothing_and_does_not_stop_the_journal() {
     .expect("a good request");
     let started = Timestamp::now();
     let members = rules.members(started, None).expect("all of them");
-    let (quorum, _) = rules.quorum(&members, started, started).expect("a quorum");
+    let (quorum, _) = rules.quorum(&request, &members, started, started).expect("a quorum");
     let readiness =
         Readiness { quorum, await_all_on_refusal: true, await_all_on_permission: false, primary_first: true };
     let attempt = Arc::new(Attempt {

@@ -1,5 +1,7 @@
 //! Every bound in one place, with the relations between them asserted at compile time.
 
+/// Names of the CA that a request may be narrowed to, at most.
+pub const ISSUER_DOMAINS_MAX: usize = 64;
 /// Octets of a name in presentation form without the final dot (RFC 1035 §2.3.4).
 pub const NAME_OCTETS_MAX: usize = 253;
 /// Octets of a label (RFC 1035 §2.3.4).

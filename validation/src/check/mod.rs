@@ -157,6 +157,7 @@ pub fn judge_with(
     suffixes: &Suffixes,
     role: Role,
 ) -> Determination {
+    let policy = &*request.restrictions.applied_to(policy);
     let unfit = if role == Role::Primary && observation.dnssec == DnssecMode::None {
         Some(LookupFailure::NotValidated)
     } else {
@@ -204,7 +205,10 @@ fn proof(request: &CheckRequest, challenge: &Challenge, observation: &Observatio
     match (challenge.method, &challenge.proof, seen) {
         (Method::Http01, Proof::KeyAuthorization(key), ControlObservation::Http(seen)) => http01::judge(key, seen),
         (Method::Dns01, Proof::KeyAuthorization(key), ControlObservation::Record(seen)) => {
-            dns01::judge(key, &request.sibling_digests, seen)
+            dns01::judge(&key.digest(), Some(key), &request.sibling_digests, seen)
+        }
+        (Method::Dns01, Proof::KeyDigest(digest), ControlObservation::Record(seen)) => {
+            dns01::judge(digest.as_str(), None, &request.sibling_digests, seen)
         }
         (Method::DnsAccount01, Proof::AccountName { key_authorization: key, .. }, ControlObservation::Record(seen)) => {
             dns_account01::judge(key, &request.sibling_digests, seen)
@@ -220,10 +224,14 @@ fn proof(request: &CheckRequest, challenge: &Challenge, observation: &Observatio
             dns_persist01::judge(&wanted, seen)
         }
         (Method::TlsAlpn01, Proof::KeyAuthorization(key), ControlObservation::Tls(seen)) => {
-            tls_alpn01::judge(key, &request.subject(), seen)
+            tls_alpn01::judge(&key.octets(), &request.subject(), seen)
         }
-        (Method::DnsChange, Proof::DnsChange { value, .. }, ControlObservation::Record(seen)) => {
-            dns_change::judge(value, seen)
+        (Method::TlsAlpn01, Proof::KeyDigest(digest), ControlObservation::Tls(seen)) => match digest.octets() {
+            Some(expected) => tls_alpn01::judge(&expected, &request.subject(), seen),
+            None => not_observed,
+        },
+        (Method::DnsChange, Proof::DnsChange { value, within, .. }, ControlObservation::Record(seen)) => {
+            dns_change::judge(value, *within, seen)
         }
         (Method::WebsiteChange, Proof::Website { value, .. }, ControlObservation::Http(seen)) => {
             website::judge(value, seen)
@@ -335,9 +343,10 @@ mod tests {
             identifier,
             derivation: None,
             control: Some(Challenge { method, proof: Proof::KeyAuthorization(key) }),
-            caa: Some(CaaCheck { account_uri: None, method: Some(method), section: None }),
+            caa: Some(CaaCheck { method: Some(method), ..CaaCheck::default() }),
             account: None,
             sibling_digests: Vec::new(),
+            restrictions: crate::request::Restrictions::default(),
         }
     }
 

@@ -550,11 +550,16 @@ fn passed(request: &CheckRequest, figures: &Figures, seen: &[Seen<'_>]) -> Expla
 fn report_only(request: &CheckRequest, figures: Option<&Figures>, seen: &[Seen<'_>]) -> Explanation {
     let found = figures.map(|figures| passed(request, figures, seen));
     let warnings = found.map(|found| found.warnings).unwrap_or_default();
-    let said = std::iter::once("All checks were passed, but this engine only reports: nothing may be issued on it.");
+    let (said, blame) = if request.restrictions.dry_run {
+        ("All checks were passed. This was a dry run: nothing may be issued on it.", Blame::Request)
+    } else {
+        ("All checks were passed, but this engine only reports: nothing may be issued on it.", Blame::Perspective)
+    };
+    let said = std::iter::once(said);
     let message = said.chain(warnings.iter().map(String::as_str)).collect::<Vec<_>>().join(" ");
     Explanation {
         problem: Some(ProblemKind::ServerInternal),
-        blame: Some(Blame::Perspective),
+        blame: Some(blame),
         retry: Some(Retry::Fix),
         message,
         warnings,

@@ -196,8 +196,10 @@ impl ControlPlan {
             (Method::Http01, Proof::KeyAuthorization(key)) => {
                 Some(Self::http(host()?, format!("/.well-known/acme-challenge/{}", key.token)))
             }
-            (Method::TlsAlpn01, Proof::KeyAuthorization(_)) => Some(Self::TlsAlpn { host: host()? }),
-            (Method::Dns01, Proof::KeyAuthorization(_)) => {
+            (Method::TlsAlpn01, Proof::KeyAuthorization(_) | Proof::KeyDigest(_)) => {
+                Some(Self::TlsAlpn { host: host()? })
+            }
+            (Method::Dns01, Proof::KeyAuthorization(_) | Proof::KeyDigest(_)) => {
                 Some(Self::txt(format!("_acme-challenge.{}", subject.domain()?)))
             }
             (Method::DnsAccount01, Proof::AccountName { account_uri, .. }) => {

@@ -106,7 +106,7 @@ pub fn evaluate(rules: &Rules, terms: &Terms<'_>, decided: Timestamp, replies: &
     let latest = decided.max(started);
     let ended: Vec<&Row> =
         request.rows().filter(|row| matches!(row.standing(latest), Standing::Ended { .. })).collect();
-    let (verdict, revision) = match rules.quorum(members, started, decided) {
+    let (verdict, revision) = match rules.quorum(request, members, started, decided) {
         // An attempt that spans a change obeys the later rule (req A20, F6).
         quorum if !ended.is_empty() => {
             let refused = Verdict::Refused { refusal: Refusal::MethodEnded, figures: None };
@@ -115,7 +115,8 @@ pub fn evaluate(rules: &Rules, terms: &Terms<'_>, decided: Timestamp, replies: &
         Some((quorum, revision)) => (decide(&quorum, &answers[0], &answers[1..]), Some(revision.to_owned())),
         None => (no_quorum_possible(&answers), None),
     };
-    let verdict = permitted_by(rules.setup().conduct.mode, verdict);
+    let mode = if request.restrictions.dry_run { Mode::ReportOnly } else { rules.setup().conduct.mode };
+    let verdict = permitted_by(mode, verdict);
     let seen: Vec<Seen<'_>> = members
         .iter()
         .zip(&answers)

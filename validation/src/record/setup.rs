@@ -13,6 +13,7 @@ use crate::{
     },
     check::caa::authorize::CaaPolicy,
     plan::PlanLimits,
+    request::CheckRequest,
     verdict::{
         draw::{CohortSeed, Draw, DrawError, Lawful, Members, POOL_MAX, chosen},
         policy::{PolicyError, PolicyTable},
@@ -231,12 +232,19 @@ impl Rules {
     }
 
     /// The counting rule for an attempt from `started` to `decided`: the later row if it spans a change
-    /// (req A20). None if its remotes cannot form a quorum under it.
+    /// (req A20), and what the request restricts. None if its remotes cannot form a quorum under it.
     #[must_use]
-    pub fn quorum(&self, members: &[u8], started: Timestamp, decided: Timestamp) -> Option<(Quorum, &str)> {
+    pub fn quorum(
+        &self,
+        request: &CheckRequest,
+        members: &[u8],
+        started: Timestamp,
+        decided: Timestamp,
+    ) -> Option<(Quorum, &str)> {
         let row = self.table.governing(started, decided)?;
         let rirs: Option<Vec<Rir>> =
             members.iter().skip(1).map(|place| self.perspective(*place).map(|remote| remote.rir)).collect();
-        Quorum::new(row, &rirs?).ok().map(|quorum| (quorum, row.revision()))
+        let quorum = Quorum::new(row, &rirs?).ok()?;
+        Some((quorum.restricted(request.restrictions.non_corroborations_max), row.revision()))
     }
 }

@@ -27,6 +27,8 @@ pub struct Challenge {
 pub enum Proof {
     /// A key authorization, or its digest.
     KeyAuthorization(KeyAuthorization),
+    /// The digest of a key authorization that was not told.
+    KeyDigest(KeyDigest),
     /// The digest of a key authorization, at a name made from the account.
     AccountName {
         /// What is published.
@@ -47,6 +49,8 @@ pub enum Proof {
         record: ChangeRecord,
         /// The label before the authorization domain name, if there is one; it begins with an underscore.
         prefix: Option<String>,
+        /// Whether it may stand, whole, within a longer text.
+        within: bool,
     },
     /// A value in a file (req D14).
     Website {
@@ -108,7 +112,39 @@ impl KeyAuthorization {
     #[must_use]
     pub fn digest(&self) -> String {
         use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-        BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(self.value.as_bytes()))
+        BASE64_URL_SAFE_NO_PAD.encode(self.octets())
+    }
+
+    /// SHA-256 of it.
+    #[must_use]
+    pub fn octets(&self) -> [u8; 32] {
+        Sha256::digest(self.value.as_bytes()).into()
+    }
+}
+
+/// SHA-256 of a key authorization, in base64url without padding (RFC 8555 §8.4). It is published, so no secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct KeyDigest(String);
+
+impl KeyDigest {
+    /// A digest as given.
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// As published in DNS.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Its octets; none if it is no digest.
+    #[must_use]
+    pub fn octets(&self) -> Option<[u8; 32]> {
+        use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+        BASE64_URL_SAFE_NO_PAD.decode(&self.0).ok()?.try_into().ok()
     }
 }
 
@@ -172,6 +208,8 @@ pub(super) struct ChallengeFields {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) key_authorization: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) key_authorization_digest: Option<KeyDigest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) account_uri: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) random_value: Option<RandomValue>,
@@ -179,6 +217,8 @@ pub(super) struct ChallengeFields {
     pub(super) record_type: Option<ChangeRecord>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) prefix_label: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) within: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) file: Option<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -199,9 +239,14 @@ impl ChallengeFields {
         let contacts =
             [Method::ContactEmailCaa, Method::ContactEmailTxt, Method::ContactPhoneCaa, Method::ContactPhoneTxt];
         of(key_field, key, &with_key)
+            .or_else(|| {
+                let given = self.key_authorization_digest.is_some();
+                of("key_authorization_digest", given, &[Method::Dns01, Method::TlsAlpn01])
+            })
             .or_else(|| of("random_value", self.random_value.is_some(), &[Method::DnsChange, Method::WebsiteChange]))
             .or_else(|| of("record_type", self.record_type.is_some(), &[Method::DnsChange]))
             .or_else(|| of("prefix_label", self.prefix_label.is_some(), &[Method::DnsChange]))
+            .or_else(|| of("within", self.within, &[Method::DnsChange]))
             .or_else(|| of("file", self.file.is_some(), &[Method::WebsiteChange]))
             .or_else(|| of("https", self.https, &[Method::WebsiteChange]))
             .or_else(|| of("contact", self.contact.is_some(), &contacts))
@@ -220,6 +265,12 @@ impl Challenge {
                 account_uri: fields.account_uri.ok_or("account_uri")?,
             },
             Method::DnsPersist01 => Proof::Persistent { account_uri: fields.account_uri.ok_or("account_uri")? },
+            Method::Dns01 | Method::TlsAlpn01 if fields.key_authorization.is_none() => {
+                match fields.key_authorization_digest {
+                    Some(digest) => Proof::KeyDigest(digest),
+                    None => Proof::KeyAuthorization(key_of(fields.token, None)?),
+                }
+            }
             Method::Http01 | Method::Dns01 | Method::TlsAlpn01 => {
                 Proof::KeyAuthorization(key_of(fields.token, fields.key_authorization)?)
             }
@@ -227,6 +278,7 @@ impl Challenge {
                 value: fields.random_value.ok_or("random_value")?,
                 record: fields.record_type.unwrap_or(ChangeRecord::Txt),
                 prefix: fields.prefix_label,
+                within: fields.within,
             },
             Method::WebsiteChange => Proof::Website {
                 value: fields.random_value.ok_or("random_value")?,
@@ -247,7 +299,11 @@ impl Challenge {
             Proof::KeyAuthorization(key_authorization) | Proof::AccountName { key_authorization, .. } => {
                 Some(key_authorization)
             }
-            Proof::Persistent { .. } | Proof::DnsChange { .. } | Proof::Website { .. } | Proof::Contact { .. } => None,
+            Proof::KeyDigest(_)
+            | Proof::Persistent { .. }
+            | Proof::DnsChange { .. }
+            | Proof::Website { .. }
+            | Proof::Contact { .. } => None,
         }
     }
 
@@ -256,9 +312,11 @@ impl Challenge {
     pub fn account_uri(&self) -> Option<&str> {
         match &self.proof {
             Proof::AccountName { account_uri, .. } | Proof::Persistent { account_uri } => Some(account_uri),
-            Proof::KeyAuthorization(_) | Proof::DnsChange { .. } | Proof::Website { .. } | Proof::Contact { .. } => {
-                None
-            }
+            Proof::KeyAuthorization(_)
+            | Proof::KeyDigest(_)
+            | Proof::DnsChange { .. }
+            | Proof::Website { .. }
+            | Proof::Contact { .. } => None,
         }
     }
 
@@ -268,6 +326,7 @@ impl Challenge {
         match &self.proof {
             Proof::DnsChange { value, .. } | Proof::Website { value, .. } => Some(value),
             Proof::KeyAuthorization(_)
+            | Proof::KeyDigest(_)
             | Proof::AccountName { .. }
             | Proof::Persistent { .. }
             | Proof::Contact { .. } => None,
@@ -319,7 +378,9 @@ impl From<Challenge> for ChallengeFields {
                 fields.account_uri = Some(account_uri);
             }
             Proof::Persistent { account_uri } => fields.account_uri = Some(account_uri),
-            Proof::DnsChange { value, record, prefix } => {
+            Proof::KeyDigest(digest) => fields.key_authorization_digest = Some(digest),
+            Proof::DnsChange { value, record, prefix, within } => {
+                fields.within = within;
                 fields.random_value = Some(value);
                 fields.record_type = Some(record);
                 fields.prefix_label = prefix;

@@ -5,6 +5,7 @@
 
 mod challenge;
 mod parse;
+mod restrictions;
 
 use std::{borrow::Cow, fmt, net::IpAddr};
 
@@ -14,8 +15,9 @@ use thiserror::Error;
 
 use self::challenge::ChallengeFields;
 pub use self::{
-    challenge::{Challenge, ChangeRecord, KeyAuthorization, Proof, RandomValue},
+    challenge::{Challenge, ChangeRecord, KeyAuthorization, KeyDigest, Proof, RandomValue},
     parse::RequestRules,
+    restrictions::Restrictions,
 };
 use crate::{
     base::{
@@ -53,6 +55,10 @@ pub struct RawRequest {
     /// `token.thumbprint` (RFC 8555 §8.1).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_authorization: Option<String>,
+    /// SHA-256 of the key authorization in base64url, in place of token and key authorization: dns-01 and tls-alpn-01
+    /// need no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_authorization_digest: Option<String>,
     /// The ACME account (RFC 8657 §3); dns-account-01 and dns-persist-01 need it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account_uri: Option<String>,
@@ -68,6 +74,9 @@ pub struct RawRequest {
     /// For dns-change: the label before the authorization domain name, which begins with an underscore.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix_label: Option<String>,
+    /// For dns-change with TXT: whether the value may stand, whole, within a longer text; false if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<bool>,
     /// For website-change: the file below `/.well-known/pki-validation/`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
@@ -93,9 +102,16 @@ pub struct RawRequest {
     /// For `caa` alone: the method whose evidence will be relied on (req C15).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relied_on_method: Option<String>,
+    /// For `caa` alone: `tls-server`, or `s-mime` for the records that mailboxes are governed by (RFC 9495);
+    /// `tls-server` if absent, except for mailboxes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_type: Option<String>,
     /// SHA-256 values in base64url that other authorizations of the same order expect at the same name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sibling_digests: Vec<String>,
+    /// What is demanded beyond the CA's rules.
+    #[serde(default, skip_serializing_if = "Restrictions::is_empty")]
+    pub restrictions: Restrictions,
 }
 
 impl fmt::Debug for RawRequest {
@@ -224,7 +240,7 @@ impl fmt::Display for Identifier {
 }
 
 /// A CAA check (RFC 8659), and what binds it (RFC 8657).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaaCheck {
     /// The requesting account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -235,6 +251,9 @@ pub struct CaaCheck {
     /// The section of the method relied on, if it is one that is made elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub section: Option<String>,
+    /// Whether a name is checked as the domain of mailboxes (RFC 9495 §4); mailboxes always are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub s_mime: bool,
 }
 
 impl CaaCheck {
@@ -277,6 +296,9 @@ pub struct CheckRequest {
     /// Digests that belong to other authorizations of the same order (`cases.md` D18).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sibling_digests: Vec<String>,
+    /// What is demanded beyond the CA's rules.
+    #[serde(default, skip_serializing_if = "Restrictions::is_empty")]
+    pub restrictions: Restrictions,
 }
 
 /// Why a request cannot be carried out. Blame: request; nothing was sent.
@@ -434,6 +456,17 @@ pub enum RequestError {
     /// CAA for an address.
     #[error("caa: IP addresses have no CAA records to check; leave it out or give false")]
     CaaForAddress,
+    /// A digest that is none, of the key authorization.
+    #[error("key_authorization_digest: SHA-256 in base64url without padding is wanted")]
+    KeyDigest,
+    /// What is demanded beyond the rules.
+    #[error("{field}: {problem}")]
+    Restriction {
+        /// The field.
+        field: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
     /// A digest that is none.
     #[error("sibling_digests: '{0}' is not SHA-256 in base64url without padding")]
     SiblingDigest(String),
@@ -466,6 +499,8 @@ impl RequestError {
             | Self::Contact { .. }
             | Self::Choice { .. }
             | Self::CaaForAddress
+            | Self::KeyDigest
+            | Self::Restriction { .. }
             | Self::SiblingDigest(_) => ProblemKind::Malformed,
         }
     }

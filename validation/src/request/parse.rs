@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 
 use super::{
-    CaaCheck, Challenge, ChallengeFields, ChangeRecord, CheckRequest, Derivation, Identifier, Mailbox, Proof,
-    RandomValue, RawRequest, RequestError, RequestId, is_base64url, shown,
+    CaaCheck, Challenge, ChallengeFields, ChangeRecord, CheckRequest, Derivation, Identifier, KeyDigest, Mailbox,
+    Proof, RandomValue, RawRequest, RequestError, RequestId, is_base64url, shown,
 };
 use crate::{
     base::{
@@ -54,6 +54,7 @@ impl CheckRequest {
         if let Some(uri) = &raw.account_uri {
             check_account_uri(uri)?;
         }
+        let restrictions = raw.restrictions.clone().parse()?;
         let account = raw.account.clone();
         let fits = |account: &String| {
             (1..=ACCOUNT_URI_CHARS_MAX).contains(&account.len()) && account.bytes().all(|b| b.is_ascii_graphic())
@@ -74,11 +75,16 @@ impl CheckRequest {
                 caa,
                 account,
                 sibling_digests: raw.sibling_digests,
+                restrictions,
             });
         }
         let method = parse_method("method", &raw.method, at)?;
-        if raw.relied_on_method.is_some() {
-            return Err(RequestError::Unexpected { field: "relied_on_method", method: raw.method });
+        for (field, given) in
+            [("relied_on_method", raw.relied_on_method.is_some()), ("certificate_type", raw.certificate_type.is_some())]
+        {
+            if given {
+                return Err(RequestError::Unexpected { field, method: raw.method });
+            }
         }
         let derivation = parse_derivation(&raw, &identifier, method, rules, at)?;
         check_reach(&identifier, derivation.as_ref(), method)?;
@@ -92,6 +98,7 @@ impl CheckRequest {
             caa,
             account,
             sibling_digests: raw.sibling_digests,
+            restrictions,
         };
         check_value_is_not_in_request(&request)?;
         if let Some(challenge) = &request.control {
@@ -195,9 +202,11 @@ fn caa_alone(raw: &RawRequest, identifier: &Identifier, at: Timestamp) -> Result
     for (field, given) in [
         ("token", raw.token.is_some()),
         ("key_authorization", raw.key_authorization.is_some()),
+        ("key_authorization_digest", raw.key_authorization_digest.is_some()),
         ("random_value", raw.random_value.is_some()),
         ("record_type", raw.record_type.is_some()),
         ("prefix_label", raw.prefix_label.is_some()),
+        ("within", raw.within.is_some()),
         ("file", raw.file.is_some()),
         ("scheme", raw.scheme.is_some()),
         ("contact", raw.contact.is_some()),
@@ -213,7 +222,17 @@ fn caa_alone(raw: &RawRequest, identifier: &Identifier, at: Timestamp) -> Result
         None => (None, None),
         Some(text) => relied_on(text, at)?,
     };
-    Ok(CaaCheck { account_uri: raw.account_uri.clone(), method, section })
+    let s_mime = match (raw.certificate_type.as_deref(), identifier) {
+        (Some("s-mime"), _) | (None, Identifier::Mailbox(_)) => true,
+        (Some("tls-server"), Identifier::Name(_) | Identifier::Wildcard(_)) | (None, _) => false,
+        (Some(given), identifier) => {
+            let choices = if matches!(identifier, Identifier::Mailbox(_)) { "s-mime" } else { "tls-server, s-mime" };
+            return Err(RequestError::Choice { field: "certificate_type", given: shown(given), choices });
+        }
+    };
+    // That of a mailbox goes without saying, and is not written.
+    let s_mime = s_mime && !matches!(identifier, Identifier::Mailbox(_));
+    Ok(CaaCheck { account_uri: raw.account_uri.clone(), method, section, s_mime })
 }
 
 /// The method whose evidence will be relied on. It may be one that is made elsewhere, named by its section or its
@@ -236,7 +255,7 @@ fn caa_with(raw: &RawRequest, identifier: &Identifier, method: Method) -> Result
         Some(false) => Ok(None),
         None if is_address => Ok(None),
         Some(true) | None => {
-            Ok(Some(CaaCheck { account_uri: raw.account_uri.clone(), method: Some(method), section: None }))
+            Ok(Some(CaaCheck { account_uri: raw.account_uri.clone(), method: Some(method), ..CaaCheck::default() }))
         }
     }
 }
@@ -331,15 +350,20 @@ fn parse_challenge(raw: &RawRequest, method: Method) -> Result<Challenge, Reques
     let fields = ChallengeFields {
         token: raw.token.clone(),
         key_authorization: raw.key_authorization.clone(),
+        key_authorization_digest: raw.key_authorization_digest.clone().map(KeyDigest::new),
         account_uri: raw.account_uri.clone(),
         random_value: raw.random_value.clone().map(RandomValue::new),
         record_type: raw.record_type.as_deref().map(parse_record_type).transpose()?,
         prefix_label: raw.prefix_label.as_ref().map(|label| label.to_ascii_lowercase()),
+        within: raw.within.unwrap_or(false),
         file: raw.file.clone(),
         https: raw.scheme.as_deref().map(is_https).transpose()?.unwrap_or(false),
         contact: raw.contact.clone(),
         ..ChallengeFields::default()
     };
+    if fields.key_authorization_digest.is_some() && (fields.token.is_some() || fields.key_authorization.is_some()) {
+        return Err(RequestError::KeyAuthorization("key_authorization_digest stands in its place, not beside it"));
+    }
     let unexpected = fields.unexpected(method);
     let scheme = (raw.scheme.is_some() && method != Method::WebsiteChange).then_some("scheme");
     if let Some(field) = unexpected.map(|field| if field == "https" { "scheme" } else { field }).or(scheme) {
@@ -369,13 +393,20 @@ fn check_proof(challenge: &Challenge) -> Result<(), RequestError> {
             check_token(&key.token)?;
             check_key_authorization(&key.token, &key.value)?;
         }
+        Proof::KeyDigest(digest) => {
+            digest.octets().ok_or(RequestError::KeyDigest)?;
+        }
         Proof::Persistent { account_uri } => {
             if account_uri.contains(';') {
                 return Err(RequestError::AccountUri("a semicolon cannot stand in a record (RFC 8659 §4.2)"));
             }
         }
-        Proof::DnsChange { value, record, prefix } => {
+        Proof::DnsChange { value, record, prefix, within } => {
             check_random_value(value)?;
+            if *within && *record != ChangeRecord::Txt {
+                let method = format!("dns-change with {}", record.rtype());
+                return Err(RequestError::Unexpected { field: "within", method });
+            }
             check_value_fits(value, *record)?;
             if let Some(label) = prefix {
                 check_prefix(label)?;

@@ -101,6 +101,12 @@ impl Quorum {
         Ok(Self { remotes, allowed, rirs_min: row.rirs_min(), enforced: row.quorum_enforced(), rir_masks })
     }
 
+    /// The same, but so many may fail at most if that is fewer.
+    #[must_use]
+    pub fn restricted(self, allowed_max: Option<u8>) -> Self {
+        Self { allowed: allowed_max.map_or(self.allowed, |most| most.min(self.allowed)), ..self }
+    }
+
     /// What the answers so far decide: `confirmed` and `refused` are masks, the rest is pending.
     /// Timeouts, errors and rejected replies are refusals (req A13).
     ///

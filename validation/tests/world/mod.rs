@@ -159,7 +159,7 @@ enum Data {
 }
 
 pub(crate) struct World {
-    request: CheckRequest,
+    pub(crate) request: CheckRequest,
     limits: PlanLimits,
     rirs: [Rir; 6],
     scope: Vec<usize>,

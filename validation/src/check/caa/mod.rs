@@ -156,6 +156,7 @@ fn judge_set(identifier: &Identifier, check: &CaaCheck, set: &RelevantSet<'_>, p
             };
             let context = CaaContext {
                 subject: match identifier {
+                    _ if check.s_mime => CaaSubject::Mailbox,
                     Identifier::Wildcard(_) => CaaSubject::Wildcard,
                     Identifier::Mailbox(_) => CaaSubject::Mailbox,
                     Identifier::Name(_) | Identifier::Ip(_) => CaaSubject::Name,

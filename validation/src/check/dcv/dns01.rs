@@ -43,7 +43,7 @@ pub enum TxtHint {
 
 /// Judges a TXT lookup.
 #[must_use]
-pub fn judge(key: &KeyAuthorization, sibling_digests: &[String], seen: &DnsLookup) -> Finding {
+pub fn judge(expected: &str, key: Option<&KeyAuthorization>, sibling_digests: &[String], seen: &DnsLookup) -> Finding {
     let set = match &seen.outcome {
         DnsOutcome::Answer(set) => set,
         DnsOutcome::Nodata(_) => return Finding::Contradicted(Contradiction::NoRecord { nxdomain: false }),
@@ -53,18 +53,14 @@ pub fn judge(key: &KeyAuthorization, sibling_digests: &[String], seen: &DnsLooku
             return Finding::Failed(LookupFailure::Dns { name, rtype, failure });
         }
     };
-    let expected = key.digest();
     let values: Vec<Option<Vec<u8>>> = set.rdata.iter().map(|rdata| joined_strings(rdata.as_slice())).collect();
     let right =
         |value: &Option<Vec<u8>>| value.as_ref().is_some_and(|v| equal_in_constant_time(v, expected.as_bytes()));
     if values.iter().any(right) {
         return Finding::Confirmed;
     }
-    let hint = values
-        .iter()
-        .flatten()
-        .map(|value| hint(value, &expected, key, sibling_digests))
-        .min_by_key(|hint| *hint as u8);
+    let hint =
+        values.iter().flatten().map(|value| hint(value, expected, key, sibling_digests)).min_by_key(|hint| *hint as u8);
     let found = u32::try_from(values.len()).unwrap_or(u32::MAX);
     Finding::Contradicted(Contradiction::Txt(TxtFault { found, hint: hint.unwrap_or(TxtHint::Other) }))
 }
@@ -81,7 +77,7 @@ pub fn joined_strings(mut rdata: &[u8]) -> Option<Vec<u8>> {
     Some(joined)
 }
 
-fn hint(value: &[u8], expected: &str, key: &KeyAuthorization, sibling_digests: &[String]) -> TxtHint {
+fn hint(value: &[u8], expected: &str, key: Option<&KeyAuthorization>, sibling_digests: &[String]) -> TxtHint {
     let unquoted = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\""));
     let is_digest_form =
         value.len() == 43 && value.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
@@ -93,7 +89,7 @@ fn hint(value: &[u8], expected: &str, key: &KeyAuthorization, sibling_digests: &
         TxtHint::Case
     } else if sibling_digests.iter().any(|digest| digest.as_bytes() == value) {
         TxtHint::Sibling
-    } else if value == key.value.as_bytes() {
+    } else if key.is_some_and(|key| value == key.value.as_bytes()) {
         TxtHint::NotHashed
     } else if is_digest_form {
         TxtHint::OtherDigest
@@ -138,7 +134,7 @@ mod tests {
             repeat: None,
             outcome: DnsOutcome::Answer(set),
         };
-        judge(&key(), siblings, &seen)
+        judge(&key().digest(), Some(&key()), siblings, &seen)
     }
 
     #[test]

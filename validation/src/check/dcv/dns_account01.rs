@@ -29,7 +29,7 @@ pub fn record_name(account_uri: &str, name: &DomainName) -> String {
 /// Judges a TXT lookup as dns-01 does.
 #[must_use]
 pub fn judge(key: &KeyAuthorization, sibling_digests: &[String], seen: &DnsLookup) -> Finding {
-    dns01::judge(key, sibling_digests, seen)
+    dns01::judge(&key.digest(), Some(key), sibling_digests, seen)
 }
 
 #[cfg(test)]

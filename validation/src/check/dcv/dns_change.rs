@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{dns01::joined_strings, http01::equal_in_constant_time};
+use super::{dns01::joined_strings, http01::equal_in_constant_time, website};
 use crate::{
     base::octets::Octets,
     check::{
@@ -45,7 +45,7 @@ pub enum ValueHint {
 
 /// Judges the lookup of a record.
 #[must_use]
-pub fn judge(value: &RandomValue, seen: &DnsLookup) -> Finding {
+pub fn judge(value: &RandomValue, within: bool, seen: &DnsLookup) -> Finding {
     let set = match &seen.outcome {
         DnsOutcome::Answer(set) => set,
         DnsOutcome::Nodata(_) => return Finding::Contradicted(Contradiction::NoRecord { nxdomain: false }),
@@ -55,7 +55,12 @@ pub fn judge(value: &RandomValue, seen: &DnsLookup) -> Finding {
     let label_count = value.expose().split('.').count();
     let values: Vec<Vec<u8>> = set.rdata.iter().flat_map(|rdata| values(seen.rtype, rdata, label_count)).collect();
     let expected = value.expose().as_bytes();
-    if !expected.is_empty() && values.iter().any(|found| equal_in_constant_time(found, expected)) {
+    // A name or a parameter has a form of its own; only free text may hold more.
+    let within = within && seen.rtype == RecordType::Txt;
+    let right = |found: &Vec<u8>| {
+        equal_in_constant_time(found, expected) || (within && website::holds_whole(found, expected, false))
+    };
+    if !expected.is_empty() && values.iter().any(right) {
         return Finding::Confirmed;
     }
     let hint = values.iter().map(|found| hint(found, expected)).min().unwrap_or(ValueHint::Other);

@@ -8,7 +8,6 @@
 //! challenge comes first, so that its everyday certificate is not called one that is not self-signed.
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::http01::equal_in_constant_time;
 use crate::{
@@ -21,7 +20,7 @@ use crate::{
         },
     },
     observation::{TlsHandshake, TlsObservation, TlsOutcome},
-    request::{Identifier, KeyAuthorization},
+    request::Identifier,
 };
 
 /// The property of a handshake that is wrong.
@@ -68,17 +67,17 @@ pub enum CertificateFault {
 
 /// Judges a handshake.
 #[must_use]
-pub fn judge(key: &KeyAuthorization, identifier: &Identifier, seen: &TlsObservation) -> Finding {
+pub fn judge(expected: &[u8], identifier: &Identifier, seen: &TlsObservation) -> Finding {
     match &seen.outcome {
         TlsOutcome::Failed(failure) => Finding::Failed(LookupFailure::Tls(failure.clone())),
-        TlsOutcome::Handshake(handshake) => match check(key, identifier, handshake) {
+        TlsOutcome::Handshake(handshake) => match check(expected, identifier, handshake) {
             Ok(()) => Finding::Confirmed,
             Err(fault) => Finding::Contradicted(Contradiction::Certificate(fault)),
         },
     }
 }
 
-fn check(key: &KeyAuthorization, identifier: &Identifier, handshake: &TlsHandshake) -> Result<(), CertificateFault> {
+fn check(expected: &[u8], identifier: &Identifier, handshake: &TlsHandshake) -> Result<(), CertificateFault> {
     match &handshake.protocol {
         None => return Err(CertificateFault::NoProtocol),
         Some(protocol) if protocol.as_slice() != ACME_TLS_1 => return Err(CertificateFault::OtherProtocol),
@@ -92,8 +91,7 @@ fn check(key: &KeyAuthorization, identifier: &Identifier, handshake: &TlsHandsha
         NotSelfSigned::Algorithm => CertificateFault::UnknownAlgorithm,
         NotSelfSigned::Signature => CertificateFault::NotSelfSigned,
     })?;
-    let expected = Sha256::digest(key.value.as_bytes());
-    if equal_in_constant_time(digest, &expected) { Ok(()) } else { Err(CertificateFault::OtherDigest) }
+    if equal_in_constant_time(digest, expected) { Ok(()) } else { Err(CertificateFault::OtherDigest) }
 }
 
 /// The digest that the certificate holds: `04 20` and 32 octets, in the one form that DER allows.

@@ -38,7 +38,7 @@ pub fn judge(value: &RandomValue, seen: &HttpObservation) -> Finding {
 
 /// Whether the value stands in the text with no letter, digit, `-` or `_` next to it. Of a text that was cut, the end is
 /// not known.
-fn holds_whole(text: &[u8], value: &[u8], is_cut: bool) -> bool {
+pub(super) fn holds_whole(text: &[u8], value: &[u8], is_cut: bool) -> bool {
     if value.is_empty() {
         return false;
     }
