@@ -15,7 +15,8 @@ use parallax_validation::{
 
 fn benches(criterion: &mut Criterion) {
     let rules = rules();
-    let (quorum, _) = rules.quorum(&[0, 1, 2, 3, 4, 5], started(), decided()).expect("five remotes do");
+    let (quorum, _) =
+        rules.quorum(&request(Method::Http01), &[0, 1, 2, 3, 4, 5], started(), decided()).expect("five remotes do");
     bench_settle(criterion, quorum);
     bench_decide(criterion, &rules, quorum);
     bench_record(criterion, &rules);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use parallax_benches::{StartLine, checksum, decided, observation, rules, started};
+use parallax_benches::{StartLine, checksum, decided, observation, request, rules, started};
 use parallax_engine::tally::{Arrival, Evidence, Readiness, Tally};
 use parallax_validation::{check::dcv::Method, observation::Observation, verdict::PerspectiveState};
 
@@ -15,7 +15,8 @@ const BATCH: u64 = 256;
 
 fn benches(criterion: &mut Criterion) {
     let rules = rules();
-    let (quorum, _) = rules.quorum(&[0, 1, 2, 3, 4, 5], started(), decided()).expect("five remotes do");
+    let (quorum, _) =
+        rules.quorum(&request(Method::Http01), &[0, 1, 2, 3, 4, 5], started(), decided()).expect("five remotes do");
     let readiness =
         Readiness { quorum, await_all_on_refusal: true, await_all_on_permission: false, primary_first: true };
     let seen = observation(Method::Http01);

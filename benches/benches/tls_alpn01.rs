@@ -40,17 +40,17 @@ fn bench_judge(criterion: &mut Criterion) {
     let request = request(Method::TlsAlpn01);
     let Some(ControlObservation::Tls(mut seen)) = observation(Method::TlsAlpn01).control else { panic!("TLS") };
     let key = request.control.as_ref().and_then(|challenge| challenge.key_authorization()).expect("a key");
-    let finding = judge(key, &request.identifier, &seen);
+    let finding = judge(&key.octets(), &request.identifier, &seen);
     assert_eq!(finding, Finding::Confirmed);
     checksum("tls_alpn01/judge", &finding);
     criterion.bench_function("tls_alpn01/judge", |bencher| {
-        bencher.iter(|| judge(black_box(key), black_box(&request.identifier), black_box(&seen)));
+        bencher.iter(|| judge(&black_box(key).octets(), black_box(&request.identifier), black_box(&seen)));
     });
     // A server that does not know of the challenge costs no signature check.
     let TlsOutcome::Handshake(handshake) = &mut seen.outcome else { panic!("a handshake") };
     handshake.protocol = None;
     let wrong = Finding::Contradicted(Contradiction::Certificate(CertificateFault::NoProtocol));
-    assert_eq!(judge(key, &request.identifier, &seen), wrong);
+    assert_eq!(judge(&key.octets(), &request.identifier, &seen), wrong);
 }
 
 criterion_group!(group, benches);

@@ -8,14 +8,15 @@ use std::{
 };
 
 use jiff::Timestamp;
-use parallax_node::{ConfigError as NodeConfigError, Laboratory, NodeConfig};
+use parallax_node::{ConfigError as NodeConfigError, DnssecSetting, Driver, Laboratory, NodeConfig};
+use parallax_protocol::transport::{KeyPin, Peer, TlsFiles};
 use parallax_validation::{
     base::{
         perspective::{Coordinates, Perspective, PerspectiveId, ResolverSite, Rir, Role},
         suffix::{SuffixList, Suffixes},
     },
     check::caa::authorize::CaaPolicy,
-    lookup::{Dnssec, dnssec::anchor::TrustAnchors},
+    lookup::dnssec::anchor::TrustAnchors,
     plan::PlanLimits,
     record::{Conduct, FORM_VERSION, Mode, Rules, Setup, SetupError},
     request::RequestRules,
@@ -27,7 +28,7 @@ use parallax_validation::{
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::{admission::Limits, retention::KEEP_DAYS_MIN};
+use crate::{admission::Limits, retention::KEEP_DAYS_MIN, serve::ServeSection};
 
 /// The built-in policy rows.
 pub const POLICY: &str = parallax_validation::verdict::policy::BUILTIN_TEXT;
@@ -69,6 +70,12 @@ pub struct File {
     /// The journal.
     #[serde(default)]
     pub journal: JournalSection,
+    /// Who this engine is to its nodes and its callers, and whom it believes.
+    #[serde(default)]
+    pub tls: Option<TlsFiles>,
+    /// `parallax serve`.
+    #[serde(default)]
+    pub serve: Option<ServeSection>,
     /// For laboratories only.
     #[serde(default)]
     pub laboratory: Option<Laboratory>,
@@ -88,31 +95,6 @@ pub enum FanOut {
     Parallel,
     /// At once for accounts whose attempts mostly passed at the primary of late, else the primary first.
     Adaptive,
-}
-
-/// Who validates DNSSEC for a perspective (req B1, B6).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum DnssecSetting {
-    /// The perspective, from the trust anchors; the proof is kept.
-    #[default]
-    Local,
-    /// Its resolver, which listens on a loopback address and answers SERVFAIL to what is bogus.
-    Resolver,
-    /// Nobody. Not for a primary.
-    None,
-}
-
-impl DnssecSetting {
-    /// With the trust anchors that `local` begins at.
-    #[must_use]
-    pub fn with(self, anchors: &Arc<TrustAnchors>) -> Dnssec {
-        match self {
-            Self::Local => Dnssec::Local(Arc::clone(anchors)),
-            Self::Resolver => Dnssec::Resolver,
-            Self::None => Dnssec::None,
-        }
-    }
 }
 
 /// `[cohort]`: stricter rules of the operator's own.
@@ -226,6 +208,16 @@ pub struct PerspectiveSection {
     pub as_number: u32,
     /// Who runs the network there.
     pub provider: String,
+    /// Where its node listens, `host:port`; without it the perspective looks from this process. What follows it is then
+    /// the node's own setting, except for what is compared when they meet: `rir`, `resolver`, `dnssec`.
+    #[serde(default)]
+    pub node: Option<String>,
+    /// The name that the node's certificate must have; the perspective's id if missing.
+    #[serde(default)]
+    pub node_name: Option<String>,
+    /// Its key must be one of these, if there are any.
+    #[serde(default)]
+    pub node_keys: Vec<KeyPin>,
     /// Source of IPv4 traffic.
     #[serde(default)]
     pub source_ipv4: Option<Ipv4Addr>,
@@ -246,6 +238,9 @@ pub struct PerspectiveSection {
     /// Who validates DNSSEC.
     #[serde(default)]
     pub dnssec: DnssecSetting,
+    /// How the node does its input and output: `io-uring`, or `epoll` where that is blocked.
+    #[serde(default, deserialize_with = "parallax_node::config::driver")]
+    pub driver: Driver,
     /// Threads, each with its own ring.
     #[serde(default = "one")]
     pub workers: u16,
@@ -339,6 +334,14 @@ pub struct Config {
     pub rules: Rules,
     /// One for each perspective, in the order of the rules: the primary first.
     pub nodes: Vec<NodeConfig>,
+    /// The nodes that are elsewhere, each at the place of its perspective.
+    pub peers: Vec<Option<Peer>>,
+    /// Who this engine is; there is one if any node is elsewhere.
+    pub tls: Option<TlsFiles>,
+    /// The engine as a service.
+    pub serve: Option<ServeSection>,
+    /// Digest of the trust anchors.
+    pub trust_anchors: String,
     /// The public suffix lists that names of requests are held against.
     pub suffixes: Suffixes,
     /// How attempts are made.
@@ -416,7 +419,9 @@ impl Checker<'_> {
         primary_first(&mut file);
         let perspectives = self.perspectives(&file)?;
         let laboratory = file.laboratory.clone().unwrap_or_default();
-        let nodes = self.nodes(&file, &laboratory)?;
+        let anchors = Arc::new(self.trust_anchors(&file)?);
+        let nodes = self.nodes(&file, &laboratory, &anchors)?;
+        let peers = self.peers(&file)?;
         let (suffixes, list_age) = self.suffixes(&file)?;
         let rules = self.rules(&file, perspectives, &suffixes)?;
         let mut warnings = match rules.setup().conduct.draw {
@@ -426,6 +431,13 @@ impl Checker<'_> {
         if file.engine.mode == Mode::ReportOnly {
             warnings.push("engine.mode is \"report-only\": nothing is permitted, whatever is found".to_owned());
         }
+        warnings.extend(
+            nodes
+                .iter()
+                .zip(&peers)
+                .filter(|(node, peer)| peer.is_none() && node.driver == Driver::Epoll)
+                .map(|(node, _)| format!("{}: driver = \"epoll\", which is slower than io-uring", node.perspective)),
+        );
         if file.laboratory.is_some() {
             warnings.push(
                 "[laboratory] is set: special-purpose addresses may be connected to; never use this for issuance"
@@ -437,7 +449,27 @@ impl Checker<'_> {
                 .filter(|days| *days > SUFFIX_LIST_DAYS_MAX)
                 .map(|days| format!("public_suffix_list: {days} days old; public suffixes come and go by the week")),
         );
-        Ok(Config { rules, nodes, suffixes, engine: file.engine, limits: file.limits, journal: file.journal, warnings })
+        let tls = file.tls.map(|files| beside(self.path, files));
+        if let Some((key, problem)) = file.serve.as_ref().and_then(|section| section.check().err()) {
+            return Err(self.value(key, problem));
+        }
+        if file.serve.is_some() && tls.is_none() {
+            return Err(self.value("tls", "missing, and callers are served over mutual TLS only"));
+        }
+        let trust_anchors = anchors.digest();
+        Ok(Config {
+            rules,
+            nodes,
+            peers,
+            tls,
+            serve: file.serve,
+            trust_anchors,
+            suffixes,
+            engine: file.engine,
+            limits: file.limits,
+            journal: file.journal,
+            warnings,
+        })
     }
 
     /// The lists, and the age of the one from a file in days: by its version, or else by the file's date.
@@ -527,7 +559,10 @@ impl Checker<'_> {
             as_number: section.as_number,
             provider: section.provider.clone(),
             resolver: ResolverSite {
-                name: section.resolver.to_string(),
+                name: match &section.node {
+                    None => section.resolver.to_string(),
+                    Some(node) => format!("{} at {node}", section.resolver),
+                },
                 rir: section.resolver_rir.unwrap_or(section.rir),
                 coordinates: resolver_at,
             },
@@ -542,11 +577,15 @@ impl Checker<'_> {
             .map_err(|problem| self.value("trust_anchor_file", format!("{}: {problem}", path.display())))
     }
 
-    fn nodes(&self, file: &File, laboratory: &Laboratory) -> Result<Vec<NodeConfig>, ConfigError> {
+    fn nodes(
+        &self,
+        file: &File,
+        laboratory: &Laboratory,
+        anchors: &Arc<TrustAnchors>,
+    ) -> Result<Vec<NodeConfig>, ConfigError> {
         let in_laboratory = file.laboratory.is_some();
         let mut resolvers = std::collections::HashMap::new();
         let mut sources = std::collections::HashMap::new();
-        let anchors = Arc::new(self.trust_anchors(file)?);
         file.perspectives
             .iter()
             .map(|section| {
@@ -558,7 +597,9 @@ impl Checker<'_> {
                 }
                 // Two ports of one host are one resolver; a laboratory may play several on one.
                 let resolver = if in_laboratory { section.resolver } else { SocketAddr::new(section.resolver.ip(), 53) };
-                if let Some(other) = resolvers.insert(resolver, &section.id) {
+                // A node elsewhere means its own host by a loopback address.
+                let is_its_own = section.node.is_some() && resolver.ip().is_loopback();
+                if let Some(other) = resolvers.insert(resolver, &section.id).filter(|_| !is_its_own) {
                     let problem = format!(
                         "{} is {other}'s too; nothing may be shared between perspectives (req A11)",
                         section.resolver
@@ -571,7 +612,11 @@ impl Checker<'_> {
                     .into_iter()
                     .chain(section.source_ipv6.map(IpAddr::V6))
                     .collect();
-                if section_sources.is_empty() && !in_laboratory {
+                if section.node.is_some() && !section_sources.is_empty() {
+                    let problem = "given beside node; where a node looks from is its own setting";
+                    return Err(self.value(key("source"), problem));
+                }
+                if section_sources.is_empty() && section.node.is_none() && !in_laboratory {
                     let problem = "missing, and so is source_ipv6; without one, perspectives in this process look from the same place (req A6, A8)";
                     return Err(self.value(key("source_ipv4"), problem));
                 }
@@ -588,16 +633,62 @@ impl Checker<'_> {
                     source_ipv4: section.source_ipv4,
                     source_ipv6: section.source_ipv6,
                     resolver: section.resolver,
+                    driver: section.driver,
                     workers: section.workers,
                     source_ports: section.source_ports,
                     tasks_in_flight_max: section.tasks_in_flight_max,
-                    dnssec: section.dnssec.with(&anchors),
+                    dnssec: section.dnssec.with(anchors),
                     laboratory: laboratory.clone(),
                 };
                 node.check().map_err(|e: NodeConfigError| self.value(format!("perspective.{}", section.id), e))?;
                 Ok(node)
             })
             .collect()
+    }
+
+    /// Nodes elsewhere. Two perspectives at one address, or with one certificate, would be one (req A6, A12).
+    fn peers(&self, file: &File) -> Result<Vec<Option<Peer>>, ConfigError> {
+        let mut places = std::collections::HashMap::new();
+        let mut names = std::collections::HashMap::new();
+        let mut keys = std::collections::HashMap::new();
+        let mut peers = Vec::new();
+        for section in &file.perspectives {
+            let key = |name: &str| format!("perspective.{}.{name}", section.id);
+            let taken = |name: &str, what: &str, other: &PerspectiveId| {
+                self.value(key(name), format!("{what} is {other}'s too; each perspective has a node of its own"))
+            };
+            let Some(address) = &section.node else {
+                let stray = section.node_name.as_ref().map(|_| "node_name");
+                if let Some(stray) = stray.or((!section.node_keys.is_empty()).then_some("node_keys")) {
+                    return Err(self.value(key(stray), "given without node"));
+                }
+                peers.push(None);
+                continue;
+            };
+            if file.tls.is_none() {
+                return Err(self.value("tls", "missing, and a node elsewhere is only reached over mutual TLS"));
+            }
+            let has_port = address
+                .rsplit_once(':')
+                .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0));
+            if !has_port {
+                return Err(self.value(key("node"), format!("'{address}' is not host:port")));
+            }
+            let name = section.node_name.clone().unwrap_or_else(|| section.id.to_string()).to_ascii_lowercase();
+            if let Some(other) = places.insert(address.clone(), &section.id) {
+                return Err(taken("node", address, other));
+            }
+            if let Some(other) = names.insert(name.clone(), &section.id) {
+                return Err(taken("node_name", &name, other));
+            }
+            for pin in &section.node_keys {
+                if let Some(other) = keys.insert(pin.to_string(), &section.id).filter(|other| **other != section.id) {
+                    return Err(taken("node_keys", &pin.to_string(), other));
+                }
+            }
+            peers.push(Some(Peer { address: address.clone(), name, keys: section.node_keys.clone() }));
+        }
+        Ok(peers)
     }
 
     fn rules(&self, file: &File, perspectives: Vec<Perspective>, suffixes: &Suffixes) -> Result<Rules, ConfigError> {
@@ -684,6 +775,17 @@ impl Checker<'_> {
             warnings.extend(violations.iter().map(|v| format!("within 30 days: {v}")));
         }
         Ok(warnings)
+    }
+}
+
+/// Relative names are those of files beside the settings.
+fn beside(settings: &Path, files: TlsFiles) -> TlsFiles {
+    let directory = settings.parent().unwrap_or(Path::new("."));
+    TlsFiles {
+        certificate: directory.join(files.certificate),
+        key: directory.join(files.key),
+        authorities: directory.join(files.authorities),
+        revoked: files.revoked.map(|file| directory.join(file)),
     }
 }
 

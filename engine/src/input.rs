@@ -71,6 +71,15 @@ impl<R: BufRead> Input<R> {
     /// # Errors
     /// The file cannot be read on.
     pub fn next_line(&mut self) -> std::io::Result<Option<(u64, Result<CheckRequest, BadLine>)>> {
+        let next = self.next_raw()?;
+        Ok(next.map(|(line, raw)| (line, raw.and_then(|raw| self.parse(raw)))))
+    }
+
+    /// The same as it is written, with an id.
+    ///
+    /// # Errors
+    /// The file cannot be read on.
+    pub fn next_raw(&mut self) -> std::io::Result<Option<(u64, Result<RawRequest, BadLine>)>> {
         loop {
             let mut bytes = Vec::new();
             let read = (&mut self.reader).take(LINE_BYTES_MAX as u64 + 1).read_until(b'\n', &mut bytes)?;
@@ -88,7 +97,7 @@ impl<R: BufRead> Input<R> {
             if text.is_empty() || self.take_header(text) {
                 continue;
             }
-            return Ok(Some((self.line, self.parse(text))));
+            return Ok(Some((self.line, self.raw(text))));
         }
     }
 
@@ -119,28 +128,29 @@ impl<R: BufRead> Input<R> {
         true
     }
 
-    fn parse(&mut self, text: &str) -> Result<CheckRequest, BadLine> {
-        let raw = match self.format {
+    fn raw(&mut self, text: &str) -> Result<RawRequest, BadLine> {
+        let mut raw = match self.format {
             Format::JsonLines => {
                 serde_json::from_str::<RawRequest>(text).map_err(|error| self.bad(id_of(text), json_reason(&error)))?
             }
             Format::Csv => self.raw_of_csv(text).map_err(|reason| self.bad(None, reason))?,
         };
-        let id = raw.id.clone();
-        let default_id = format!("line-{}", self.line);
-        let request =
-            CheckRequest::parse(raw, &default_id, &self.rules, Timestamp::now()).map_err(|error| BadLine {
-                line: self.line,
-                id: id.filter(|id| id.len() <= 200),
-                problem: error.problem(),
-                reason: error.to_string(),
-            })?;
-        if !self.ids.insert(request.id.as_str().to_owned()) {
-            return Err(
-                self.bad(Some(request.id.to_string()), format!("id: '{}' was used on an earlier line", request.id))
-            );
+        let id = raw.id.get_or_insert_with(|| format!("line-{}", self.line)).clone();
+        if !self.ids.insert(id.clone()) {
+            let reason = format!("id: '{}' was used on an earlier line", escape(id.as_bytes()));
+            return Err(self.bad(Some(id).filter(|id| id.len() <= 200), reason));
         }
-        Ok(request)
+        Ok(raw)
+    }
+
+    fn parse(&self, raw: RawRequest) -> Result<CheckRequest, BadLine> {
+        let id = raw.id.clone().filter(|id| id.len() <= 200 && *id != format!("line-{}", self.line));
+        CheckRequest::parse(raw, "line", &self.rules, Timestamp::now()).map_err(|error| BadLine {
+            line: self.line,
+            id,
+            problem: error.problem(),
+            reason: error.to_string(),
+        })
     }
 
     fn raw_of_csv(&self, text: &str) -> Result<RawRequest, String> {

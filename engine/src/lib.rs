@@ -12,9 +12,11 @@
 //! * [`index`]: which records of a segment have what is looked for.
 //! * [`audit`]: reading a journal back, and recomputing it.
 //! * [`bulk`]: bulk files in, results out, resumable.
+//! * [`serve`]: the engine as a service: its own API over gRPC and REST.
 //! * [`mod@watch`]: alarms and patterns out of a journal, in a process of their own.
 
 pub mod admission;
+pub mod answer;
 pub mod audit;
 pub mod bulk;
 pub mod cohort;
@@ -29,6 +31,7 @@ pub mod methods;
 pub mod policy;
 pub mod prove;
 pub mod retention;
+pub mod serve;
 pub mod show;
 mod sync;
 pub mod tally;

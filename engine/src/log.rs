@@ -1,6 +1,8 @@
 //! What happens in an engine that somebody may have to look at, on standard error: in words, or as JSON, one object a
 //! line. What matters for audit is in the journal as well.
 
+use std::net::SocketAddr;
+
 use jiff::Timestamp;
 use parallax_protocol::AttemptId;
 use parallax_validation::{base::perspective::PerspectiveId, record::Rejection, request::RequestId};
@@ -35,6 +37,59 @@ pub enum Event<'a> {
         /// What was asked, by id.
         request: &'a RequestId,
     },
+    /// The link to a perspective stands.
+    LinkUp {
+        /// Whose.
+        perspective: &'a PerspectiveId,
+        /// The program there.
+        software: &'a str,
+        /// How it does its input and output.
+        driver: &'a str,
+    },
+    /// The link to a perspective broke, or cannot be made; it is tried again.
+    LinkDown {
+        /// Whose.
+        perspective: &'a PerspectiveId,
+        /// Why.
+        why: &'a str,
+    },
+    /// A connection to this engine was refused.
+    ConnectionRefused {
+        /// From where.
+        peer: SocketAddr,
+        /// Why.
+        why: &'a str,
+    },
+    /// A caller asked for what it may not.
+    Forbidden {
+        /// Names in its certificate.
+        names: &'a [String],
+        /// What it wanted.
+        right: &'a str,
+    },
+    /// A call failed for reasons of our own.
+    CallFailed {
+        /// What was called.
+        call: &'a str,
+        /// Why.
+        why: &'a str,
+    },
+    /// The engine serves.
+    Ready {
+        /// Where.
+        listen: SocketAddr,
+    },
+    /// It was told to stop and finishes what is under way.
+    Draining,
+    /// It has stopped in order.
+    Stopped,
+    /// Certificates and keys were read again.
+    Reloaded,
+    /// They could not be; the old ones stay in use.
+    NotReloaded {
+        /// Why.
+        why: &'a str,
+    },
     /// The system's clock was moved; the engine stops.
     ClockMoved {
         /// Forward if positive, milliseconds.
@@ -47,8 +102,20 @@ impl Event<'_> {
     #[must_use]
     pub fn is_alarm(&self) -> bool {
         match self {
-            Self::ReportRejected { .. } | Self::LateContradiction { .. } | Self::ClockMoved { .. } => true,
-            Self::AnswerNotKept { .. } => false,
+            Self::ReportRejected { .. }
+            | Self::LateContradiction { .. }
+            | Self::ClockMoved { .. }
+            | Self::Forbidden { .. }
+            | Self::NotReloaded { .. } => true,
+            Self::AnswerNotKept { .. }
+            | Self::LinkUp { .. }
+            | Self::LinkDown { .. }
+            | Self::ConnectionRefused { .. }
+            | Self::CallFailed { .. }
+            | Self::Ready { .. }
+            | Self::Draining
+            | Self::Stopped
+            | Self::Reloaded => false,
         }
     }
 
@@ -65,9 +132,28 @@ impl Event<'_> {
             Self::AnswerNotKept { request } => {
                 format!("an answer about {request} that does not count is too large to be kept")
             }
+            Self::LinkUp { perspective, software, driver } => {
+                format!("perspective {perspective}: linked to {} over {}", shown(software), shown(driver))
+            }
+            Self::LinkDown { perspective, why } => format!("perspective {perspective}: no link: {why}"),
+            Self::ConnectionRefused { peer, why } => format!("connection from {peer} refused: {why}"),
+            Self::Forbidden { names, right } => {
+                format!("a caller with the names {} may not {right}", names.join(", "))
+            }
+            Self::CallFailed { call, why } => format!("{call} failed: {why}"),
+            Self::Ready { listen } => format!("serving on {listen}"),
+            Self::Draining => "told to stop; what is under way is finished".to_owned(),
+            Self::Stopped => "stopped".to_owned(),
+            Self::Reloaded => "certificates and keys were read again".to_owned(),
+            Self::NotReloaded { why } => format!("the old certificates and keys stay in use: {why}"),
             Self::ClockMoved { moved_ms } => format!("the system's clock was moved by {moved_ms} ms"),
         }
     }
+}
+
+/// What a node says of itself, bounded and escaped.
+fn shown(text: &str) -> String {
+    text.chars().take(100).flat_map(char::escape_default).collect()
 }
 
 /// Where events go.
@@ -93,7 +179,11 @@ impl Log for LogForm {
 }
 
 fn line(form: LogForm, event: &Event<'_>, at: Timestamp) -> String {
-    let level = if event.is_alarm() { "alarm" } else { "warning" };
+    let level = match event {
+        _ if event.is_alarm() => "alarm",
+        Event::LinkUp { .. } | Event::Ready { .. } | Event::Draining | Event::Stopped | Event::Reloaded => "info",
+        _ => "warning",
+    };
     match form {
         LogForm::Text => format!("{level}: {}", event.words()),
         LogForm::Json => {

@@ -13,18 +13,23 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use parallax_engine::{
     audit::{self, Item, Items},
-    bulk::{self, BulkOptions, ResultLine},
+    bulk::{self, BulkOptions, ResultLine, remote::RemoteOptions},
     cohort,
-    config::{Config, DnssecSetting, POLICY, SAMPLE, caa_policy},
+    config::{Config, POLICY, SAMPLE, caa_policy},
     corroborate::Corroborator,
     find, index,
     input::Format,
     journal::{JournalOptions, Removed, Writer},
     log::LogForm,
-    methods, policy, prove, retention, show, upkeep, watch,
+    methods, policy, prove, retention,
+    serve::{self, ServeError},
+    show, upkeep, watch,
 };
-use parallax_node::{Laboratory, Node, NodeConfig};
-use parallax_protocol::{AttemptId, Header, Task};
+use parallax_node::{DnssecSetting, Driver, Laboratory, Node, NodeConfig};
+use parallax_protocol::{
+    AttemptId, Header, Task, pki,
+    transport::{Peer, TlsFiles},
+};
 use parallax_validation::{
     base::{
         name::DomainName,
@@ -68,6 +73,19 @@ struct Cli {
 enum Command {
     /// Check the requests of a file; results as JSON Lines as they come.
     Bulk(Bulk),
+    /// Serve the API until told to stop: gRPC and REST over TLS with certificates on both sides.
+    #[command(after_help = SERVE_HELP)]
+    Serve {
+        /// Configuration file; its sections [serve] and [tls] are needed.
+        #[arg(long, default_value = "parallax.toml")]
+        config: PathBuf,
+        /// Journal directory; the configuration's if not given.
+        #[arg(long)]
+        journal: Option<PathBuf>,
+        /// How what happens is written to standard error.
+        #[arg(long, value_enum, default_value_t)]
+        log: LogForm,
+    },
     /// Check one request and say what each perspective saw.
     Check(Check),
     /// Climb the CAA tree of a name with one resolver and say which rule decides. Not an MPIC check.
@@ -99,10 +117,87 @@ enum Command {
     /// Read a configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// A private CA for engine, nodes and callers: enough for a first deployment.
+    #[command(subcommand, after_help = PKI_HELP)]
+    Pki(Pki),
     /// Tell what an operator must know of a journal: contradictions, refusals, forged replies, failing perspectives.
     #[command(after_help = WATCH_HELP)]
     Watch(Watch),
 }
+
+const PKI_HELP: &str = "FILES\n  ca.pem ca.key     the authority; ca.key goes nowhere\n  NAME.pem NAME.key what a program with that name is given, with ca.pem and, if it is to heed revocation, crl.pem\n  crl.pem           the revocation list, good for 30 days; a program that heeds an expired one believes nobody\n\nEXAMPLES\n  parallax pki init pki engine ams1 nyc1 waw1 sin1 gru1 jnb1 ra.ca.example\n  parallax pki renew pki nyc1\n  parallax pki revoke pki nyc1";
+
+#[derive(Subcommand)]
+enum Pki {
+    /// Make the authority, and a certificate for each name.
+    Init {
+        /// Directory, which must not hold an authority yet.
+        directory: PathBuf,
+        /// Names: of the engine, of each perspective's node, of callers.
+        #[arg(required = true)]
+        names: Vec<String>,
+        /// How long each certificate is valid.
+        #[arg(long, default_value_t = pki::CERTIFICATE_DAYS)]
+        days: u32,
+        /// Print what was made as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a certificate for one more name.
+    Issue {
+        /// Directory.
+        directory: PathBuf,
+        /// The name.
+        name: String,
+        /// How long it is valid.
+        #[arg(long, default_value_t = pki::CERTIFICATE_DAYS)]
+        days: u32,
+        /// Print what was made as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a name's certificate anew for the same key.
+    Renew {
+        /// Directory.
+        directory: PathBuf,
+        /// The name.
+        name: String,
+        /// How long it is valid.
+        #[arg(long, default_value_t = pki::CERTIFICATE_DAYS)]
+        days: u32,
+        /// Print what was made as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Revoke all certificates of a name, or the one of a serial number.
+    Revoke {
+        /// Directory.
+        directory: PathBuf,
+        /// Name or serial number.
+        which: String,
+        /// Print what was revoked as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write the revocation list anew, for 30 days.
+    RenewList {
+        /// Directory.
+        directory: PathBuf,
+        /// Print until when it is good as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List what was issued.
+    List {
+        /// Directory.
+        directory: PathBuf,
+        /// Print it as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+const SERVE_HELP: &str = "SIGNALS\n  SIGHUP            reads certificates, keys and revocation lists again; if they are bad the old ones stay in use\n  SIGTERM, SIGINT   stops: nothing new is taken, and what is under way is answered within serve.drain_ms and recorded\n\nEXIT STATUS\n  0  told to stop, and stopped in order\n  2  the command line or the configuration cannot be used; nothing was sent\n  3  the system failed: the journal, an address, a node of this process";
 
 #[derive(Subcommand)]
 enum Policy {
@@ -211,6 +306,22 @@ struct Bulk {
     /// How what somebody may have to look at is written to standard error.
     #[arg(long, value_enum, default_value_t)]
     log: LogForm,
+    /// Ask an engine elsewhere (`parallax serve`) over its API instead of asking perspectives from here; configuration and
+    /// journal are then the engine's.
+    #[arg(long, value_name = "HOST:PORT", requires_all = ["certificate", "key", "authorities"], conflicts_with_all = ["journal", "config"])]
+    engine: Option<String>,
+    /// The name that the engine's certificate must have; the host of --engine if not given.
+    #[arg(long, value_name = "NAME", requires = "engine")]
+    engine_name: Option<String>,
+    /// The caller's certificate in PEM, for --engine.
+    #[arg(long, value_name = "FILE", requires = "engine")]
+    certificate: Option<PathBuf>,
+    /// Its key.
+    #[arg(long, value_name = "FILE", requires = "engine")]
+    key: Option<PathBuf>,
+    /// The authorities that the engine's certificate may be from.
+    #[arg(long, value_name = "FILE", requires = "engine")]
+    authorities: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -301,6 +412,9 @@ struct Caa {
     /// DS or DNSKEY records of the root, one a line; the built-in ones if not given.
     #[arg(long, value_name = "FILE")]
     trust_anchor: Option<PathBuf>,
+    /// How input and output are done: io-uring, or epoll where that is blocked.
+    #[arg(long, default_value_t)]
+    driver: Driver,
     /// Print observation and decision as JSON.
     #[arg(long)]
     json: bool,
@@ -500,6 +614,7 @@ fn broken(error: impl ToString) -> Failed {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Bulk(args) => run_bulk(&args),
+        Command::Serve { config, journal, log } => run_serve(&config, journal, log),
         Command::Check(args) => run_check(args),
         Command::Caa(args) => run_caa(args),
         Command::Journal(Journal::Verify { directory, json }) => run_verify(&directory, json),
@@ -531,6 +646,7 @@ fn main() -> ExitCode {
             Ok(0)
         }
         Command::Watch(args) => run_watch(args),
+        Command::Pki(command) => run_pki(command),
     };
     match outcome {
         Ok(status) => ExitCode::from(status),
@@ -580,8 +696,20 @@ fn stop_flag() -> Result<Arc<AtomicBool>, Failed> {
     Ok(stop)
 }
 
+/// The engine elsewhere, if one is asked.
+fn remote_of(args: &Bulk) -> Option<RemoteOptions> {
+    let (address, certificate, key, authorities) =
+        (args.engine.clone()?, args.certificate.clone()?, args.key.clone()?, args.authorities.clone()?);
+    let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
+    let name = args.engine_name.clone().unwrap_or_else(|| host.trim_matches(['[', ']']).to_owned());
+    let peer = Peer { address: address.clone(), name, keys: Vec::new() };
+    Some(RemoteOptions { peer, tls: TlsFiles { certificate, key, authorities, revoked: None } })
+}
+
 fn run_bulk(args: &Bulk) -> Result<u8, Failed> {
-    let config = load(&args.config)?;
+    let remote = remote_of(args);
+    let config = if remote.is_none() { Some(load(&args.config)?) } else { None };
+    let journal = args.journal.clone().or_else(|| config.as_ref().map(|config| config.journal.directory.clone()));
     let options = BulkOptions {
         file: args.file.clone(),
         format: args.format.map(|f| match f {
@@ -589,20 +717,27 @@ fn run_bulk(args: &Bulk) -> Result<u8, Failed> {
             FormatArg::Csv => Format::Csv,
         }),
         out: args.out.clone(),
-        journal: args.journal.clone().unwrap_or_else(|| config.journal.directory.clone()),
+        journal: journal.unwrap_or_default(),
         resume: args.resume,
         expected: args.expect.clone(),
         progress: !args.json,
         log: args.log,
     };
     let stop = stop_flag()?;
-    let summary = bulk::run(&config, &options, &stop).map_err(|error| match error {
+    let outcome = match (&config, &remote) {
+        (_, Some(remote)) => bulk::remote::run(&options, remote, &stop),
+        (Some(config), None) => bulk::run(config, &options, &stop),
+        (None, None) => return Err(unusable("neither a configuration nor an engine")),
+    };
+    let summary = outcome.map_err(|error| match error {
         bulk::BulkError::Engine(_)
         | bulk::BulkError::Journal(_)
         | bulk::BulkError::Audit(_)
+        | bulk::BulkError::Remote(_)
         | bulk::BulkError::Results { .. } => broken(error),
         bulk::BulkError::File { .. }
         | bulk::BulkError::Expected { .. }
+        | bulk::BulkError::Identity(_)
         | bulk::BulkError::NotEmpty(_)
         | bulk::BulkError::Clock { .. }
         | bulk::BulkError::OtherMode(_)
@@ -620,6 +755,20 @@ fn run_bulk(args: &Bulk) -> Result<u8, Failed> {
         (false, 0) => 0,
         (false, _) => NEGATIVE,
     })
+}
+
+fn run_serve(config: &Path, journal: Option<PathBuf>, log: LogForm) -> Result<u8, Failed> {
+    let config = load(config)?;
+    let directory = journal.unwrap_or_else(|| config.journal.directory.clone());
+    // What it carries is messages; attempts have threads of their own.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(broken)?;
+    runtime.block_on(serve::run(&config, &directory, log)).map_err(|error| match error {
+        ServeError::Setting(_) | ServeError::Identity(_) | ServeError::Clock(_) => unusable(error),
+        ServeError::Listen { .. } | ServeError::Journal(_) | ServeError::Engine(_) | ServeError::System(_) => {
+            broken(error)
+        }
+    })?;
+    Ok(0)
 }
 
 fn run_check(args: Check) -> Result<u8, Failed> {
@@ -648,7 +797,7 @@ fn run_check(args: Check) -> Result<u8, Failed> {
     let directory = args.journal.unwrap_or_else(|| config.journal.directory.clone());
     let (journal, _) = upkeep::open(&directory, &config.journal).map_err(broken)?;
     let (mut engine, released) =
-        Corroborator::start(&config, journal, Arc::new(args.log), Arc::default()).map_err(broken)?;
+        Corroborator::start(&config, None, journal, Arc::new(args.log), Arc::default()).map_err(broken)?;
     engine.submit(request, None).map_err(broken)?;
     engine.no_more();
     let first = released.iter().flatten().next();
@@ -675,7 +824,7 @@ fn run_caa(args: Caa) -> Result<u8, Failed> {
     let anchors = trust_anchors(args.trust_anchor.as_deref())?;
     let plan = Plan { keep_proof: true, diagnose: true, ..Plan::new(&request, PlanLimits::default(), None) };
     let planned = plan.caa_levels.clone();
-    let observation = observe(resolver, args.dnssec.with(&Arc::new(anchors)), plan)?;
+    let observation = observe((resolver, args.driver), args.dnssec.with(&Arc::new(anchors)), plan)?;
     let check = request.caa.as_ref().ok_or_else(|| unusable("no CAA check"))?;
     // This command has no lookup-failure clause.
     let finding = caa::judge(&request.identifier, check, &observation.caa, false, &caa_policy(args.issuers, true));
@@ -703,7 +852,7 @@ fn trust_anchors(file: Option<&Path>) -> Result<TrustAnchors, Failed> {
 
 /// Carries out a plan from here.
 fn observe(
-    resolver: SocketAddr,
+    (resolver, driver): (SocketAddr, Driver),
     dnssec: Dnssec,
     plan: Plan,
 ) -> Result<parallax_validation::observation::Observation, Failed> {
@@ -713,6 +862,7 @@ fn observe(
         source_ipv4: None,
         source_ipv6: None,
         resolver,
+        driver,
         workers: 1,
         source_ports: 16,
         tasks_in_flight_max: 1,
@@ -1067,6 +1217,55 @@ fn run_config_check(file: &Path, json: bool) -> Result<u8, Failed> {
         }
         print_out(&text);
     }
+    Ok(0)
+}
+
+fn run_pki(command: Pki) -> Result<u8, Failed> {
+    let issued = |issued: &pki::Issued| {
+        let (name, until, pin) = (&issued.name, issued.not_after, &issued.pin);
+        format!("{name}: {} until {until}, key {pin}\n", issued.certificate.display())
+    };
+    let listed = |listed: &pki::Listed| {
+        let revoked = listed.revoked.map(|at| format!(", revoked at {at}")).unwrap_or_default();
+        format!("{} {} until {}{revoked}\n", listed.serial, listed.name, listed.not_after)
+    };
+    let text = match command {
+        Pki::Init { directory, names, days, json } => {
+            let made = pki::init(&directory, &names, days).map_err(unusable)?;
+            if json {
+                json_line(&made)
+            } else {
+                let of_names: String = made.certificates.iter().map(issued).collect();
+                format!("{}: the authority, until {}\n{of_names}", made.authority.display(), made.not_after)
+            }
+        }
+        Pki::Issue { directory, name, days, json } => {
+            let made = pki::issue(&directory, &name, days, false).map_err(unusable)?;
+            if json { json_line(&made) } else { issued(&made) }
+        }
+        Pki::Renew { directory, name, days, json } => {
+            let made = pki::issue(&directory, &name, days, true).map_err(unusable)?;
+            if json { json_line(&made) } else { issued(&made) }
+        }
+        Pki::Revoke { directory, which, json } => {
+            let revoked = pki::revoke(&directory, &which).map_err(unusable)?;
+            if json { json_line(&revoked) } else { revoked.iter().map(listed).collect() }
+        }
+        Pki::RenewList { directory, json } => {
+            let until = pki::renew_list(&directory).map_err(unusable)?;
+            let file = directory.join("crl.pem");
+            if json {
+                json_line(&serde_json::json!({ "until": until }))
+            } else {
+                format!("{}: good until {until}\n", file.display())
+            }
+        }
+        Pki::List { directory, json } => {
+            let all = pki::list(&directory).map_err(unusable)?;
+            if json { json_line(&all) } else { all.iter().map(listed).collect() }
+        }
+    };
+    print_out(&text);
     Ok(0)
 }
 

@@ -440,10 +440,12 @@ pub fn summary(summary: &Summary) -> String {
             .filter(|(state, _)| *state != "confirmed")
             .map(|(state, count)| format!("{count} {state}"))
             .collect();
+        // What is slower by nature must not be taken for the usual.
+        let driver = if p.driver == "io-uring" { String::new() } else { format!(" ({})", p.driver) };
         line(
             &mut text,
             format_args!(
-                "  {:<10} {:>8} {:>12.1} {:>9} {:>12}  {}",
+                "  {:<10} {:>8} {:>12.1} {:>9} {:>12}  {}{driver}",
                 p.perspective,
                 p.tasks,
                 p.cpu_us_per_task,

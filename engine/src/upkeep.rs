@@ -66,11 +66,25 @@ pub fn open(directory: &Path, settings: &JournalSection) -> Result<(Writer, Reco
 /// Days after which the clock is suspected, rather than believed that nobody wrote: what is removed is gone.
 const IDLE_DAYS_MAX: i64 = 200;
 
-/// Days since a journal was last written to, by its files. None if there is none.
-fn idle_days(directory: &Path, now: Timestamp) -> Option<i64> {
+/// How far a journal's files may lie ahead of the clock before it is not trusted (req A20).
+const AHEAD_MAX: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
+
+/// When a journal was last written to, if that is still to come by the system's clock.
+#[must_use]
+pub fn written_ahead(directory: &Path, now: Timestamp) -> Option<Timestamp> {
+    last_written(directory).filter(|written| *written > now + AHEAD_MAX)
+}
+
+/// When a journal was last written to, by its files. None if there is none.
+fn last_written(directory: &Path) -> Option<Timestamp> {
     let files = std::fs::read_dir(directory).ok()?.filter_map(Result::ok);
     let segments = files.filter(|file| file.path().extension().is_some_and(|extension| extension == "journal"));
-    let written = segments.filter_map(|file| Timestamp::try_from(file.metadata().ok()?.modified().ok()?).ok()).max()?;
+    segments.filter_map(|file| Timestamp::try_from(file.metadata().ok()?.modified().ok()?).ok()).max()
+}
+
+/// Days since a journal was last written to, by its files. None if there is none.
+fn idle_days(directory: &Path, now: Timestamp) -> Option<i64> {
+    let written = last_written(directory)?;
     Some(now.duration_since(written).as_hours() / 24)
 }
 

@@ -1,17 +1,56 @@
 //! A node's settings.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 use ipnet::IpNet;
+use parallax_ring::Driver;
 use parallax_validation::{
     base::{
         address::AddressFilter,
         perspective::{PerspectiveId, Rir},
     },
-    lookup::Dnssec,
+    lookup::{Dnssec, dnssec::anchor::TrustAnchors},
 };
 use serde::Deserialize;
 use thiserror::Error;
+
+/// Who validates DNSSEC for a perspective (req B1, B6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum DnssecSetting {
+    /// The perspective, from the trust anchors; the proof is kept.
+    #[default]
+    Local,
+    /// Its resolver, which listens on a loopback address and answers SERVFAIL to what is bogus.
+    Resolver,
+    /// Nobody. Not for a primary.
+    None,
+}
+
+impl std::fmt::Display for DnssecSetting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Local => "local",
+            Self::Resolver => "resolver",
+            Self::None => "none",
+        })
+    }
+}
+
+impl DnssecSetting {
+    /// With the trust anchors that `local` begins at.
+    #[must_use]
+    pub fn with(self, anchors: &Arc<TrustAnchors>) -> Dnssec {
+        match self {
+            Self::Local => Dnssec::Local(Arc::clone(anchors)),
+            Self::Resolver => Dnssec::Resolver,
+            Self::None => Dnssec::None,
+        }
+    }
+}
 
 /// What only a laboratory needs; a production configuration has none of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -42,6 +81,8 @@ pub struct NodeConfig {
     pub source_ipv6: Option<Ipv6Addr>,
     /// The one resolver it asks (req A10).
     pub resolver: SocketAddr,
+    /// What its rings are built on. Where io_uring is blocked a node that is to use it does not start.
+    pub driver: Driver,
     /// Threads, each with a ring of its own.
     pub workers: u16,
     /// Source ports each worker spreads its queries over.
@@ -52,6 +93,15 @@ pub struct NodeConfig {
     pub dnssec: Dnssec,
     /// For laboratories.
     pub laboratory: Laboratory,
+}
+
+/// Reads a driver's name in settings.
+///
+/// # Errors
+/// It is none.
+pub fn driver<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Driver, D::Error> {
+    let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+    text.parse().map_err(serde::de::Error::custom)
 }
 
 /// A setting that cannot be.

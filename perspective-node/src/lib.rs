@@ -6,10 +6,16 @@
 //! rules live in `validation`, and a worker only carries bytes and time between its cores and the ring.
 
 pub mod config;
+pub mod desk;
+pub mod link;
 pub mod node;
 mod pool;
+pub mod serve;
+pub mod settings;
+pub mod telemetry;
 mod timers;
 mod worker;
 
-pub use config::{ConfigError, Laboratory, NodeConfig};
+pub use config::{ConfigError, DnssecSetting, Laboratory, NodeConfig};
 pub use node::{Full, Node, NodeError, NodeStats};
+pub use parallax_ring::Driver;

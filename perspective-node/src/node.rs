@@ -38,7 +38,8 @@ pub enum NodeError {
         /// What is wrong.
         error: ConfigError,
     },
-    /// io_uring is missing or shut off; the text says how to enable it.
+    /// The driver cannot be had, mostly because io_uring is missing or shut off; the text says how to enable it and
+    /// names the other driver.
     #[error("perspective {perspective}: {error}")]
     Ring {
         /// Which node.

@@ -95,7 +95,7 @@ impl Worker {
         reports: Sender<Vec<Report>>,
     ) -> Result<Self, NodeError> {
         let perspective = config.perspective.to_string();
-        let mut ring = Ring::new(RingConfig::default())
+        let mut ring = Ring::new(RingConfig { driver: config.driver, ..RingConfig::default() })
             .map_err(|error| NodeError::Ring { perspective: perspective.clone(), error })?;
         let pool = PortPool::open(&config, &mut ring).map_err(|error| NodeError::Socket {
             perspective,

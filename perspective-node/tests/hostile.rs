@@ -10,15 +10,39 @@ use std::{
 };
 
 use common::*;
+use parallax_node::Driver;
 use parallax_validation::observation::{
     DnsFailure, DnsLookup, DnsOutcome, DnsTransport, HttpFailure, HttpObservation, HttpOutcome, NetworkError,
     TcpReason, TryEnd, UnusedReason,
 };
 use socket2::{Domain, SockAddr, Socket, Type};
 
+with_both_drivers! {
+    a_reply_with_another_id_is_ignored,
+    a_reply_to_another_question_is_ignored_without_ending_the_wait,
+    a_reply_that_does_not_copy_the_case_is_asked_for_again_over_tcp,
+    garbage_is_ignored_and_too_much_of_it_leads_to_tcp,
+    a_reply_cut_within_a_record_is_asked_for_again_over_tcp,
+    tcp_that_is_closed_or_refused_is_a_failure_never_an_empty_set,
+    tcp_lengths_that_lie,
+    tcp_in_single_octets_and_with_more_than_one_message,
+    aliases_that_loop_or_never_end,
+    a_reply_from_another_address_is_never_seen,
+    nobody_at_the_resolvers_port,
+    an_extended_error_is_kept_within_bounds,
+    single_octets_are_read_and_an_endless_drip_is_cut_off,
+    heads_that_never_end_or_are_too_large,
+    bodies_that_lie,
+    connections_that_are_closed_reset_or_silent,
+    a_syn_that_is_never_answered,
+    the_eleventh_redirect_is_not_followed,
+    a_redirect_to_a_forbidden_address_is_never_connected_to,
+    a_redirect_is_followed_whatever_comes_after_its_head,
+}
+
 /// Asks a server for one TXT set. Gives the lookup and the strays the node counted.
-fn ask(resolver: SocketAddr) -> (DnsLookup, u64) {
-    let mut bench = Bench::start(&config(resolver));
+fn ask(driver: Driver, resolver: SocketAddr) -> (DnsLookup, u64) {
+    let mut bench = Bench::start(&config_over(driver, resolver));
     let lookup = txt(bench.run(plan("customer.example", "dns-01", false, QUICK)));
     assert_eq!((lookup.name.as_str(), lookup.resolver), ("_acme-challenge.customer.example", resolver));
     let stray = bench.node.stats().stray_datagrams.load(std::sync::atomic::Ordering::Relaxed);
@@ -52,15 +76,14 @@ fn failure(lookup: DnsLookup) -> DnsFailure {
     }
 }
 
-#[test]
-fn a_reply_with_another_id_is_ignored() {
+fn a_reply_with_another_id_is_ignored(driver: Driver) {
     let wrong = |query: &[u8]| {
         let mut packet = good(query);
         packet[1] ^= 1;
         packet
     };
     let only_wrong = dns_server(move |socket, from, query| send(socket, from, &wrong(query)), None);
-    let (lookup, stray) = ask(only_wrong);
+    let (lookup, stray) = ask(driver, only_wrong);
     assert_eq!((lookup.transmissions, stray), (2, 2));
     assert_eq!(failure(lookup), DnsFailure::Timeout);
 
@@ -71,20 +94,19 @@ fn a_reply_with_another_id_is_ignored() {
         },
         None,
     );
-    let (lookup, stray) = ask(then_right);
+    let (lookup, stray) = ask(driver, then_right);
     assert!(is_right(&lookup), "{lookup:?}");
     assert_eq!((lookup.transmissions, stray), (1, 1));
 }
 
-#[test]
-fn a_reply_to_another_question_is_ignored_without_ending_the_wait() {
+fn a_reply_to_another_question_is_ignored_without_ending_the_wait(driver: Driver) {
     let wrong = |query: &[u8]| {
         let mut packet = good(query);
         packet[14] = b'x';
         packet
     };
     let only_wrong = dns_server(move |socket, from, query| send(socket, from, &wrong(query)), Some(answer_over_tcp));
-    let (lookup, _) = ask(only_wrong);
+    let (lookup, _) = ask(driver, only_wrong);
     assert_eq!((lookup.ignored_replies, lookup.tcp_because), (2, None));
     assert_eq!(failure(lookup), DnsFailure::Timeout);
 
@@ -95,12 +117,11 @@ fn a_reply_to_another_question_is_ignored_without_ending_the_wait() {
         },
         None,
     );
-    let (lookup, _) = ask(then_right);
+    let (lookup, _) = ask(driver, then_right);
     assert!(is_right(&lookup) && lookup.ignored_replies == 1, "{lookup:?}");
 }
 
-#[test]
-fn a_reply_that_does_not_copy_the_case_is_asked_for_again_over_tcp() {
+fn a_reply_that_does_not_copy_the_case_is_asked_for_again_over_tcp(driver: Driver) {
     let resolver = dns_server(
         |socket, from, query| {
             let mut packet = good(query);
@@ -110,13 +131,12 @@ fn a_reply_that_does_not_copy_the_case_is_asked_for_again_over_tcp() {
         },
         Some(answer_over_tcp),
     );
-    let (lookup, _) = ask(resolver);
+    let (lookup, _) = ask(driver, resolver);
     assert!(is_right(&lookup), "{lookup:?}");
     assert_eq!((lookup.transport, lookup.tcp_because), (DnsTransport::Tcp, Some(TcpReason::CaseNotCopied)));
 }
 
-#[test]
-fn garbage_is_ignored_and_too_much_of_it_leads_to_tcp() {
+fn garbage_is_ignored_and_too_much_of_it_leads_to_tcp(driver: Driver) {
     let garbage = |query: &[u8], length: usize| {
         let mut packet = vec![0xff; length];
         packet[..2].copy_from_slice(&query[..2]);
@@ -131,7 +151,7 @@ fn garbage_is_ignored_and_too_much_of_it_leads_to_tcp() {
         },
         Some(answer_over_tcp),
     );
-    let (lookup, stray) = ask(some);
+    let (lookup, stray) = ask(driver, some);
     assert_eq!((lookup.ignored_replies, lookup.tcp_because, stray), (4, None, 4));
     assert_eq!(failure(lookup), DnsFailure::Timeout);
 
@@ -139,20 +159,19 @@ fn garbage_is_ignored_and_too_much_of_it_leads_to_tcp() {
         move |socket, from, query| (0..200).for_each(|_| send(socket, from, &garbage(query, 60))),
         Some(answer_over_tcp),
     );
-    let (lookup, _) = ask(flood);
+    let (lookup, _) = ask(driver, flood);
     assert!(is_right(&lookup), "{lookup:?}");
     assert_eq!((lookup.ignored_replies, lookup.tcp_because), (65, Some(TcpReason::TooManyStrayReplies)));
 }
 
-#[test]
-fn a_reply_cut_within_a_record_is_asked_for_again_over_tcp() {
+fn a_reply_cut_within_a_record_is_asked_for_again_over_tcp(driver: Driver) {
     let cut = |query: &[u8]| {
         let mut packet = good(query);
         packet.truncate(packet.len() - 3);
         packet
     };
     let resolver = dns_server(move |socket, from, query| send(socket, from, &cut(query)), Some(answer_over_tcp));
-    let (lookup, _) = ask(resolver);
+    let (lookup, _) = ask(driver, resolver);
     assert!(is_right(&lookup), "{lookup:?}");
     assert_eq!(lookup.tcp_because, Some(TcpReason::Malformed));
 
@@ -162,58 +181,55 @@ fn a_reply_cut_within_a_record_is_asked_for_again_over_tcp() {
         let _ = stream.write_all(&framed(&packet));
     };
     let resolver = dns_server(move |socket, from, query| send(socket, from, &cut(query)), Some(cut_again));
-    let (lookup, _) = ask(resolver);
+    let (lookup, _) = ask(driver, resolver);
     let failure = failure(lookup);
     assert!(matches!(&failure, DnsFailure::Malformed(problem) if problem.contains("answer section")), "{failure:?}");
 }
 
 /// Asks a server whose datagrams are all truncated.
-fn ask_over_tcp(on_stream: Option<fn(TcpStream)>) -> DnsLookup {
+fn ask_over_tcp(driver: Driver, on_stream: Option<fn(TcpStream)>) -> DnsLookup {
     let resolver = dns_server(|socket, from, query| send(socket, from, &truncated(query)), on_stream);
-    let (lookup, _) = ask(resolver);
+    let (lookup, _) = ask(driver, resolver);
     assert_eq!((lookup.transport, lookup.tcp_because), (DnsTransport::Tcp, Some(TcpReason::Truncated)));
     lookup
 }
 
-#[test]
-fn tcp_that_is_closed_or_refused_is_a_failure_never_an_empty_set() {
+fn tcp_that_is_closed_or_refused_is_a_failure_never_an_empty_set(driver: Driver) {
     let closed: fn(TcpStream) = |mut stream| drop(read_framed(&mut stream));
-    assert_eq!(failure(ask_over_tcp(Some(closed))), DnsFailure::Tcp(NetworkError::ClosedEarly));
-    assert_eq!(failure(ask_over_tcp(None)), DnsFailure::Tcp(NetworkError::Refused));
+    assert_eq!(failure(ask_over_tcp(driver, Some(closed))), DnsFailure::Tcp(NetworkError::ClosedEarly));
+    assert_eq!(failure(ask_over_tcp(driver, None)), DnsFailure::Tcp(NetworkError::Refused));
     let silent: fn(TcpStream) = |mut stream| {
         read_framed(&mut stream);
         thread::sleep(Duration::from_secs(5));
     };
-    assert_eq!(failure(ask_over_tcp(Some(silent))), DnsFailure::Tcp(NetworkError::Timeout));
+    assert_eq!(failure(ask_over_tcp(driver, Some(silent))), DnsFailure::Tcp(NetworkError::Timeout));
 }
 
-#[test]
-fn tcp_lengths_that_lie() {
+fn tcp_lengths_that_lie(driver: Driver) {
     let longer_then_closed: fn(TcpStream) = |mut stream| {
         let message = good(&read_framed(&mut stream));
         let _ = stream.write_all(&[&500u16.to_be_bytes(), message.as_slice()].concat());
     };
-    assert_eq!(failure(ask_over_tcp(Some(longer_then_closed))), DnsFailure::Tcp(NetworkError::Reset));
+    assert_eq!(failure(ask_over_tcp(driver, Some(longer_then_closed))), DnsFailure::Tcp(NetworkError::Reset));
     let longer_then_silent: fn(TcpStream) = |mut stream| {
         let message = good(&read_framed(&mut stream));
         let _ = stream.write_all(&[&u16::MAX.to_be_bytes(), message.as_slice()].concat());
         thread::sleep(Duration::from_secs(5));
     };
-    assert_eq!(failure(ask_over_tcp(Some(longer_then_silent))), DnsFailure::Tcp(NetworkError::Timeout));
+    assert_eq!(failure(ask_over_tcp(driver, Some(longer_then_silent))), DnsFailure::Tcp(NetworkError::Timeout));
     let shorter: fn(TcpStream) = |mut stream| {
         let message = good(&read_framed(&mut stream));
         let _ = stream.write_all(&[&(message.len() as u16 - 3).to_be_bytes(), message.as_slice()].concat());
     };
-    assert!(matches!(failure(ask_over_tcp(Some(shorter))), DnsFailure::Malformed(_)));
+    assert!(matches!(failure(ask_over_tcp(driver, Some(shorter))), DnsFailure::Malformed(_)));
     let empty: fn(TcpStream) = |mut stream| {
         read_framed(&mut stream);
         let _ = stream.write_all(&[0, 0]);
     };
-    assert!(matches!(failure(ask_over_tcp(Some(empty))), DnsFailure::Malformed(_)));
+    assert!(matches!(failure(ask_over_tcp(driver, Some(empty))), DnsFailure::Malformed(_)));
 }
 
-#[test]
-fn tcp_in_single_octets_and_with_more_than_one_message() {
+fn tcp_in_single_octets_and_with_more_than_one_message(driver: Driver) {
     let single: fn(TcpStream) = |mut stream| {
         stream.set_nodelay(true).expect("a socket option");
         let message = framed(&good(&read_framed(&mut stream)));
@@ -222,13 +238,13 @@ fn tcp_in_single_octets_and_with_more_than_one_message() {
             thread::sleep(Duration::from_millis(1));
         }
     };
-    let lookup = ask_over_tcp(Some(single));
+    let lookup = ask_over_tcp(driver, Some(single));
     assert!(is_right(&lookup), "{lookup:?}");
     let right_first: fn(TcpStream) = |mut stream| {
         let message = framed(&good(&read_framed(&mut stream)));
         let _ = stream.write_all(&[message.as_slice(), b"\x00\x05junk!"].concat());
     };
-    let lookup = ask_over_tcp(Some(right_first));
+    let lookup = ask_over_tcp(driver, Some(right_first));
     assert!(is_right(&lookup), "{lookup:?}");
     let other_first: fn(TcpStream) = |mut stream| {
         let message = good(&read_framed(&mut stream));
@@ -236,12 +252,11 @@ fn tcp_in_single_octets_and_with_more_than_one_message() {
         other[0] ^= 0xff;
         let _ = stream.write_all(&[framed(&other), framed(&message)].concat());
     };
-    let failure = failure(ask_over_tcp(Some(other_first)));
+    let failure = failure(ask_over_tcp(driver, Some(other_first)));
     assert!(matches!(&failure, DnsFailure::Malformed(problem) if problem.contains("something else")), "{failure:?}");
 }
 
-#[test]
-fn aliases_that_loop_or_never_end() {
+fn aliases_that_loop_or_never_end(driver: Driver) {
     let looping = dns_server(
         |socket, from, query| {
             let aliases = [
@@ -253,7 +268,7 @@ fn aliases_that_loop_or_never_end() {
         },
         None,
     );
-    match failure(ask(looping).0) {
+    match failure(ask(driver, looping).0) {
         DnsFailure::AliasLoop(chain) => assert_eq!(chain.len(), 3),
         other => panic!("no loop: {other:?}"),
     }
@@ -267,16 +282,15 @@ fn aliases_that_loop_or_never_end() {
         },
         None,
     );
-    assert_eq!(failure(ask(chain).0), DnsFailure::AliasChainTooLong);
+    assert_eq!(failure(ask(driver, chain).0), DnsFailure::AliasChainTooLong);
     let broken = dns_server(
         |socket, from, query| send(socket, from, &reply(query, 0, &[Record(asked(), 5, wire("b.example"))])),
         None,
     );
-    assert_eq!(failure(ask(broken).0), DnsFailure::IncompleteChain("b.example".to_owned()));
+    assert_eq!(failure(ask(driver, broken).0), DnsFailure::IncompleteChain("b.example".to_owned()));
 }
 
-#[test]
-fn a_reply_from_another_address_is_never_seen() {
+fn a_reply_from_another_address_is_never_seen(driver: Driver) {
     let resolver = dns_server(
         |_, from, query| {
             for address in [Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 9)] {
@@ -286,20 +300,18 @@ fn a_reply_from_another_address_is_never_seen() {
         },
         None,
     );
-    let (lookup, stray) = ask(resolver);
+    let (lookup, stray) = ask(driver, resolver);
     assert_eq!((lookup.ignored_replies, lookup.transmissions, stray), (0, 2, 0));
     assert_eq!(failure(lookup), DnsFailure::Timeout);
 }
 
-#[test]
-fn nobody_at_the_resolvers_port() {
+fn nobody_at_the_resolvers_port(driver: Driver) {
     let port = silent_resolver().1;
-    let (lookup, _) = ask(port);
+    let (lookup, _) = ask(driver, port);
     assert_eq!(failure(lookup), DnsFailure::ResolverUnreachable(NetworkError::Refused));
 }
 
-#[test]
-fn an_extended_error_is_kept_within_bounds() {
+fn an_extended_error_is_kept_within_bounds(driver: Driver) {
     let resolver = dns_server(
         |socket, from, query| {
             let mut packet = reply(query, 2, &[]);
@@ -312,7 +324,7 @@ fn an_extended_error_is_kept_within_bounds() {
         },
         None,
     );
-    let (lookup, _) = ask(resolver);
+    let (lookup, _) = ask(driver, resolver);
     assert_eq!(lookup.extended_errors.len(), 1);
     assert_eq!((lookup.extended_errors[0].code, lookup.extended_errors[0].text.0.len()), (22, 200));
     assert_eq!(failure(lookup), DnsFailure::Rcode(2));
@@ -320,9 +332,9 @@ fn an_extended_error_is_kept_within_bounds() {
 
 /// Fetches from a server on another port than 80. Gives the evidence, the time it took, and the
 /// connections the node made.
-fn fetch(server: SocketAddr) -> (HttpObservation, Duration, u64) {
+fn fetch(driver: Driver, server: SocketAddr) -> (HttpObservation, Duration, u64) {
     let (_keep, resolver) = silent_resolver();
-    let mut settings = config(resolver);
+    let mut settings = config_over(driver, resolver);
     settings.laboratory.http_port = Some(server.port());
     let mut bench = Bench::start(&settings);
     let began = Instant::now();
@@ -332,13 +344,13 @@ fn fetch(server: SocketAddr) -> (HttpObservation, Duration, u64) {
 }
 
 /// Fetches from a server that reads the request, says `words` and then does `after`.
-fn fetch_words(words: &'static [u8], after: fn(TcpStream)) -> HttpObservation {
+fn fetch_words(driver: Driver, words: &'static [u8], after: fn(TcpStream)) -> HttpObservation {
     let server = tcp_server(move |mut stream, _| {
         read_request(&mut stream);
         let _ = stream.write_all(words);
         after(stream);
     });
-    fetch(server).0
+    fetch(driver, server).0
 }
 
 fn hold(stream: TcpStream) {
@@ -374,14 +386,13 @@ fn drip(stream: &mut TcpStream, words: impl Iterator<Item = u8>, pause: Duration
     }
 }
 
-#[test]
-fn single_octets_are_read_and_an_endless_drip_is_cut_off() {
+fn single_octets_are_read_and_an_endless_drip_is_cut_off(driver: Driver) {
     let finite = tcp_server(|mut stream, _| {
         read_request(&mut stream);
         let words = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nright";
         drip(&mut stream, words.iter().copied(), Duration::from_millis(2));
     });
-    match fetch(finite).0.outcome {
+    match fetch(driver, finite).0.outcome {
         HttpOutcome::Response { status: 200, body, truncated: false } => assert_eq!(body.as_slice(), b"right"),
         other => panic!("{other:?}"),
     }
@@ -391,75 +402,71 @@ fn single_octets_are_read_and_an_endless_drip_is_cut_off() {
             let _ = stream.write_all(start.as_bytes());
             drip(&mut stream, std::iter::repeat(b'0'), Duration::from_millis(20));
         });
-        let (seen, took, _) = fetch(endless);
+        let (seen, took, _) = fetch(driver, endless);
         assert_eq!(http_failure(seen), HttpFailure::BrokenOff(NetworkError::Timeout));
         assert!(took < Duration::from_millis(u64::from(QUICK.http_response_ms)) + SLACK, "{took:?}");
     }
 }
 
-#[test]
-fn heads_that_never_end_or_are_too_large() {
-    let seen = fetch_words(b"HTTP/1.1 200 OK\r\nServer: x\r\n", hold);
+fn heads_that_never_end_or_are_too_large(driver: Driver) {
+    let seen = fetch_words(driver, b"HTTP/1.1 200 OK\r\nServer: x\r\n", hold);
     assert_eq!(http_failure(seen), HttpFailure::BrokenOff(NetworkError::Timeout));
-    assert_bad(fetch_words(b"HTTP/1.1 200 OK\r\nServer: x\r\n", drop), "ended within the response head");
-    assert_bad(fetch_words(b"SSH-2.0-OpenSSH_9.2\r\n", hold), "status line");
+    assert_bad(fetch_words(driver, b"HTTP/1.1 200 OK\r\nServer: x\r\n", drop), "ended within the response head");
+    assert_bad(fetch_words(driver, b"SSH-2.0-OpenSSH_9.2\r\n", hold), "status line");
     let huge = tcp_server(|mut stream, _| {
         read_request(&mut stream);
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nA: ");
         while stream.write_all(&[b'a'; 4096]).is_ok() {}
     });
-    let (seen, ..) = fetch(huge);
+    let (seen, ..) = fetch(driver, huge);
     let received = seen.hops[0].tries[0].received_bytes;
     assert!(received <= 64 * 1024 + 2 * 4096, "{received} octets were read");
     assert_bad(seen, "64 KiB");
 }
 
-#[test]
-fn bodies_that_lie() {
+fn bodies_that_lie(driver: Driver) {
     const CHUNKED: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhello\r\n0\r\n\r\n";
-    assert_bad(fetch_words(CHUNKED, hold), "longer than it says");
+    assert_bad(fetch_words(driver, CHUNKED, hold), "longer than it says");
     const SIZE: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\nhello";
-    assert_bad(fetch_words(SIZE, hold), "hexadecimal");
+    assert_bad(fetch_words(driver, SIZE, hold), "hexadecimal");
     const SHORT: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nshort";
-    assert_bad(fetch_words(SHORT, drop), "before the body was complete");
-    assert_eq!(http_failure(fetch_words(SHORT, hold)), HttpFailure::BrokenOff(NetworkError::Timeout));
-    assert_eq!(http_failure(fetch_words(SHORT, reset)), HttpFailure::BrokenOff(NetworkError::Reset));
+    assert_bad(fetch_words(driver, SHORT, drop), "before the body was complete");
+    assert_eq!(http_failure(fetch_words(driver, SHORT, hold)), HttpFailure::BrokenOff(NetworkError::Timeout));
+    assert_eq!(http_failure(fetch_words(driver, SHORT, reset)), HttpFailure::BrokenOff(NetworkError::Reset));
     let endless = tcp_server(|mut stream, _| {
         read_request(&mut stream);
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
         while stream.write_all(&[b'a'; 4096]).is_ok() {}
     });
-    match fetch(endless).0.outcome {
+    match fetch(driver, endless).0.outcome {
         HttpOutcome::Response { status: 200, body, truncated: true } => assert_eq!(body.0.len(), 512),
         other => panic!("{other:?}"),
     }
 }
 
-#[test]
-fn connections_that_are_closed_reset_or_silent() {
+fn connections_that_are_closed_reset_or_silent(driver: Driver) {
     for (after, error) in [
         (drop as fn(TcpStream), NetworkError::ClosedEarly),
         (reset, NetworkError::Reset),
         (hold, NetworkError::Timeout),
     ] {
-        let seen = fetch_words(b"", after);
+        let seen = fetch_words(driver, b"", after);
         assert_eq!(seen.hops[0].tries.len(), 1);
         assert_eq!(seen.hops[0].tries[0].end, TryEnd::NoResponse(error));
         assert!(seen.hops[0].tries[0].connected_us.is_some());
         assert_eq!(http_failure(seen), HttpFailure::NotAnswered);
     }
     let at_once = tcp_server(|stream, _| drop(stream));
-    let seen = fetch(at_once).0;
+    let seen = fetch(driver, at_once).0;
     let end = seen.hops[0].tries[0].end;
     assert!(matches!(end, TryEnd::NoResponse(NetworkError::ClosedEarly | NetworkError::Reset)), "{end:?}");
     assert_eq!(http_failure(seen), HttpFailure::NotAnswered);
     let nobody = silent_resolver().1;
-    let seen = fetch(nobody).0;
+    let seen = fetch(driver, nobody).0;
     assert_eq!(seen.hops[0].tries[0].end, TryEnd::NotConnected(NetworkError::Refused));
 }
 
-#[test]
-fn a_syn_that_is_never_answered() {
+fn a_syn_that_is_never_answered(driver: Driver) {
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a free port");
     listener.listen(0).expect("a listener");
@@ -474,15 +481,14 @@ fn a_syn_that_is_never_answered() {
         })
         .collect();
     thread::sleep(Duration::from_millis(50));
-    let (seen, took, _) = fetch(address.as_socket().expect("an IPv4 address"));
+    let (seen, took, _) = fetch(driver, address.as_socket().expect("an IPv4 address"));
     assert_eq!(seen.hops[0].tries[0].end, TryEnd::NotConnected(NetworkError::Timeout));
     assert_eq!(http_failure(seen), HttpFailure::NotAnswered);
     assert!(took < Duration::from_millis(u64::from(QUICK.http_connect_ms)) + SLACK, "{took:?}");
     drop(fillers);
 }
 
-#[test]
-fn the_eleventh_redirect_is_not_followed() {
+fn the_eleventh_redirect_is_not_followed(driver: Driver) {
     let server = tcp_server(|mut stream, number| {
         read_request(&mut stream);
         let head = format!("HTTP/1.1 302 Found\r\nLocation: /{number}\r\nContent-Length: 0\r\n\r\n");
@@ -490,14 +496,13 @@ fn the_eleventh_redirect_is_not_followed() {
         // Until the node closes.
         let _ = stream.read(&mut [0]);
     });
-    let (seen, _, connections) = fetch(server);
+    let (seen, _, connections) = fetch(driver, server);
     assert_eq!((seen.hops.len(), connections), (11, 11));
     assert_eq!(seen.hops[10].url, "http://127.0.0.1/9");
     assert_eq!(http_failure(seen), HttpFailure::TooManyRedirects);
 }
 
-#[test]
-fn a_redirect_to_a_forbidden_address_is_never_connected_to() {
+fn a_redirect_to_a_forbidden_address_is_never_connected_to(driver: Driver) {
     for (target, block) in [
         ("http://10.0.0.1/", "10.0.0.0/8"),
         ("http://[::ffff:127.0.0.1]/", "::ffff:0:0/96"),
@@ -510,7 +515,7 @@ fn a_redirect_to_a_forbidden_address_is_never_connected_to() {
             read_request(&mut stream);
             let _ = stream.write_all(format!("HTTP/1.1 301 Moved\r\nLocation: {target}\r\n\r\n").as_bytes());
         });
-        let (seen, _, connections) = fetch(server);
+        let (seen, _, connections) = fetch(driver, server);
         assert_eq!((seen.hops.len(), connections), (2, 1), "{target}");
         assert_eq!(seen.hops[0].response.as_ref().map(|head| head.status), Some(301));
         let hop = &seen.hops[1];
@@ -521,8 +526,7 @@ fn a_redirect_to_a_forbidden_address_is_never_connected_to() {
     }
 }
 
-#[test]
-fn a_redirect_is_followed_whatever_comes_after_its_head() {
+fn a_redirect_is_followed_whatever_comes_after_its_head(driver: Driver) {
     let server = tcp_server(|mut stream, number| {
         read_request(&mut stream);
         let words: &[u8] = if number == 0 {
@@ -532,7 +536,7 @@ fn a_redirect_is_followed_whatever_comes_after_its_head() {
         };
         let _ = stream.write_all(words);
     });
-    let (seen, _, connections) = fetch(server);
+    let (seen, _, connections) = fetch(driver, server);
     assert_eq!((seen.hops.len(), connections), (2, 2));
     assert!(matches!(seen.outcome, HttpOutcome::Response { status: 200, .. }), "{:?}", seen.outcome);
 }

@@ -12,7 +12,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     process::{Child, ChildStdout, Command, Stdio},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -20,6 +20,7 @@ use std::{
 };
 
 use common::*;
+use parallax_node::Driver;
 use parallax_protocol::{BATCH_ITEMS_MAX, Task};
 use parallax_validation::{
     base::limits::{HTTP_BODY_BYTES_MAX, HTTP_HEAD_BYTES_MAX},
@@ -28,6 +29,10 @@ use parallax_validation::{
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
+
+with_both_drivers! {
+    ten_thousand_hostile_servers_at_once_cost_little_and_harm_no_other_check,
+}
 
 const HOSTILE: usize = 10_000;
 /// Good checks, in rounds of a second.
@@ -336,17 +341,19 @@ fn submit(bench: &mut Bench, mut tasks: Vec<Task>) {
     }
 }
 
-#[test]
-fn ten_thousand_hostile_servers_at_once_cost_little_and_harm_no_other_check() {
+fn ten_thousand_hostile_servers_at_once_cost_little_and_harm_no_other_check(driver: Driver) {
+    // Memory and descriptors are the whole process's, so the drivers take turns.
+    static TURN: Mutex<()> = Mutex::new(());
     if std::env::var_os(SERVERS_VARIABLE).is_some() {
         return;
     }
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let waiting = HOSTILE.min(raise_descriptors().saturating_sub(DESCRIPTORS_SPARE) * 20 / 21);
-    println!("{waiting} hostile connections at once");
+    println!("{waiting} hostile connections at once, over {driver}");
     let mut servers = Servers::start(waiting);
     let port = servers.hear("port") as u16;
     let (_keep, resolver) = silent_resolver();
-    let mut settings = config(resolver);
+    let mut settings = config_over(driver, resolver);
     settings.laboratory.http_port = Some(port);
     let mut bench = Bench::start(&settings);
     let kinds = hostile_kinds(waiting);

@@ -14,7 +14,7 @@ use std::{
 };
 
 use common::*;
-use parallax_node::{Full, Node};
+use parallax_node::{Driver, Full, Node};
 use parallax_protocol::Task;
 use parallax_validation::{
     observation::{
@@ -22,6 +22,14 @@ use parallax_validation::{
     },
     plan::PlanLimits,
 };
+
+with_both_drivers! {
+    ten_thousand_tasks_wait_for_a_silent_resolver,
+    four_thousand_fetches_wait_for_silent_servers,
+    a_full_node_says_so_and_loses_nothing,
+    tasks_that_end_at_once_do_not_wait_for_the_next_event,
+    a_node_that_cannot_start_leaves_nothing_behind,
+}
 
 /// These tests measure memory, descriptors and time of the whole process, so they take turns.
 fn alone() -> MutexGuard<'static, ()> {
@@ -55,13 +63,12 @@ fn assert_timed_out(lookup: &DnsLookup) {
     assert_eq!(lookup.transmissions, 2, "{}", lookup.name);
 }
 
-#[test]
-fn ten_thousand_tasks_wait_for_a_silent_resolver() {
+fn ten_thousand_tasks_wait_for_a_silent_resolver(driver: Driver) {
     const TASKS: u64 = 10_000;
     let _turn = alone();
     let (_keep, resolver) = silent_resolver();
     let limits = PlanLimits { task_deadline_ms: 11_000, dns_try_ms: 5_000, ..PlanLimits::default() };
-    let mut bench = Bench::start(&config(resolver));
+    let mut bench = Bench::start(&config_over(driver, resolver));
     let before = resident_bytes();
     let began = Instant::now();
     submit_all(&mut bench, TASKS, "dns-01", "www.customer.example", limits);
@@ -106,8 +113,7 @@ fn holder(stop: &Arc<AtomicBool>) -> (SocketAddr, thread::JoinHandle<usize>) {
     (address, thread)
 }
 
-#[test]
-fn four_thousand_fetches_wait_for_silent_servers() {
+fn four_thousand_fetches_wait_for_silent_servers(driver: Driver) {
     const TASKS: u64 = 4_000;
     let _turn = alone();
     let descriptors = open_descriptors();
@@ -120,7 +126,7 @@ fn four_thousand_fetches_wait_for_silent_servers() {
         ..PlanLimits::default()
     };
     let (keep, resolver) = silent_resolver();
-    let mut settings = config(resolver);
+    let mut settings = config_over(driver, resolver);
     settings.laboratory.http_port = Some(server.port());
     let mut bench = Bench::start(&settings);
     let before = resident_bytes();
@@ -160,13 +166,12 @@ fn settled_descriptors(wanted: usize) -> usize {
     open_descriptors()
 }
 
-#[test]
-fn a_full_node_says_so_and_loses_nothing() {
+fn a_full_node_says_so_and_loses_nothing(driver: Driver) {
     const BATCHES: u64 = 200;
     const ITEMS: u64 = 5;
     let _turn = alone();
     let (_keep, resolver) = silent_resolver();
-    let mut settings = config(resolver);
+    let mut settings = config_over(driver, resolver);
     settings.tasks_in_flight_max = 10;
     let limits = PlanLimits { task_deadline_ms: 100, dns_try_ms: 50, dns_transmissions: 1, ..PlanLimits::default() };
     let mut bench = Bench::start(&settings);
@@ -195,11 +200,10 @@ fn a_full_node_says_so_and_loses_nothing() {
     );
 }
 
-#[test]
-fn tasks_that_end_at_once_do_not_wait_for_the_next_event() {
+fn tasks_that_end_at_once_do_not_wait_for_the_next_event(driver: Driver) {
     let _turn = alone();
     let (_keep, resolver) = silent_resolver();
-    let mut settings = config(resolver);
+    let mut settings = config_over(driver, resolver);
     settings.tasks_in_flight_max = 1;
     settings.laboratory.allow_addresses.clear();
     let mut bench = Bench::start(&settings);
@@ -211,13 +215,12 @@ fn tasks_that_end_at_once_do_not_wait_for_the_next_event() {
     );
 }
 
-#[test]
-fn a_node_that_cannot_start_leaves_nothing_behind() {
+fn a_node_that_cannot_start_leaves_nothing_behind(driver: Driver) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let _turn = alone();
     let (_keep, resolver) = silent_resolver();
     let descriptors = open_descriptors();
-    let mut settings = config(resolver);
+    let mut settings = config_over(driver, resolver);
     (settings.workers, settings.source_ports) = (4, 400);
     let before = getrlimit(Resource::Nofile);
     let limit = Rlimit { current: Some(descriptors as u64 + 1_000), maximum: before.maximum };

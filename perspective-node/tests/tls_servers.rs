@@ -272,7 +272,7 @@ fn probe(https_port: u16, identifier: &str, limits: PlanLimits) -> TlsObservatio
 fn judged(identifier: &str, seen: &TlsObservation) -> Finding {
     let asked =
         identifier.parse().map_or_else(|_| Identifier::Name(identifier.parse().expect("a name")), Identifier::Ip);
-    judge(&KeyAuthorization { token: TOKEN.to_owned(), value: key_authorization() }, &asked, seen)
+    judge(&KeyAuthorization { token: TOKEN.to_owned(), value: key_authorization() }.octets(), &asked, seen)
 }
 
 fn wrong(fault: CertificateFault) -> Finding {

@@ -9,7 +9,8 @@ mod responder;
 
 use std::{fs, net::Ipv4Addr, path::Path, process::Command};
 
-use common::{Bench, PATH, THUMBPRINT, TOKEN, config};
+use common::{Bench, PATH, THUMBPRINT, TOKEN, config_over};
+use parallax_node::Driver;
 use parallax_validation::{
     check::{Contradiction, Finding, LookupFailure, dcv::http01::BodyFault},
     observation::{
@@ -18,6 +19,14 @@ use parallax_validation::{
 };
 use responder::{Process, by_hand, free_port, judged, observe, openssl_certificate, request, write};
 use tempfile::TempDir;
+
+with_both_drivers! {
+    lighttpd_with_compression_and_chunks_is_read_as_it_is,
+    redirects_of_lighttpd_to_http_and_https_are_followed,
+    redirects_of_lighttpd_that_may_not_be_followed_are_not,
+    nginx_with_compression_is_read_as_it_is_and_a_stored_compressed_file_is_not,
+    a_redirect_of_nginx_to_https_is_followed_whoever_signed_the_certificate,
+}
 
 /// Tokens of challenges whose files are there.
 const CHUNKED: &str = "chunkedchunkedchunkedchunked";
@@ -34,7 +43,7 @@ struct Web {
 }
 
 impl Web {
-    fn start(server: impl FnOnce(&Path, u16, u16) -> Process) -> Self {
+    fn start(driver: Driver, server: impl FnOnce(&Path, u16, u16) -> Process) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let at = directory.path();
         write(at, &format!("web{PATH}"), &format!("{TOKEN}.{THUMBPRINT}\n"));
@@ -44,7 +53,7 @@ impl Web {
         let server = server(at, port, https_port)
             .listening_on((Ipv4Addr::LOCALHOST, port))
             .listening_on((Ipv4Addr::LOCALHOST, https_port));
-        let mut settings = config(address);
+        let mut settings = config_over(driver, address);
         (settings.laboratory.http_port, settings.laboratory.https_port) = (Some(port), Some(https_port));
         let bench = Bench::start(&settings);
         Self { bench, port, https_port, _server: server, _resolver: resolver, directory }
@@ -143,9 +152,8 @@ fn lighttpd(at: &Path, port: u16, https_port: u16) -> Process {
     responder::lighttpd(at, port, &["mod_redirect", "mod_deflate", "mod_cgi", "mod_openssl"], &text)
 }
 
-#[test]
-fn lighttpd_with_compression_and_chunks_is_read_as_it_is() {
-    let mut web = Web::start(lighttpd);
+fn lighttpd_with_compression_and_chunks_is_read_as_it_is(driver: Driver) {
+    let mut web = Web::start(driver, lighttpd);
     let (finding, seen) = web.find("www", TOKEN);
     assert_eq!(finding, Finding::Confirmed, "{seen:?}");
     let head = fetch(&seen).hops[0].response.as_ref().expect("a head");
@@ -170,9 +178,8 @@ fn lighttpd_with_compression_and_chunks_is_read_as_it_is() {
     assert_eq!(finding, body(BodyFault::EchoesToken), "{seen:?}");
 }
 
-#[test]
-fn redirects_of_lighttpd_to_http_and_https_are_followed() {
-    let mut web = Web::start(lighttpd);
+fn redirects_of_lighttpd_to_http_and_https_are_followed(driver: Driver) {
+    let mut web = Web::start(driver, lighttpd);
     for (label, token, status) in
         [("moved", TOKEN, 301), ("found", TOKEN, 302), ("kept", TOKEN, 308), ("chunkedly", CHUNKED, 302)]
     {
@@ -193,9 +200,8 @@ fn redirects_of_lighttpd_to_http_and_https_are_followed() {
     }
 }
 
-#[test]
-fn redirects_of_lighttpd_that_may_not_be_followed_are_not() {
-    let mut web = Web::start(lighttpd);
+fn redirects_of_lighttpd_that_may_not_be_followed_are_not(driver: Driver) {
+    let mut web = Web::start(driver, lighttpd);
     // `cases.md` D10 a, b and f.
     assert_refused(&web.find("port", TOKEN).0, &RedirectReason::Port(9443));
     assert_eq!(web.find("other", TOKEN).0, Finding::Contradicted(Contradiction::Status(303)));
@@ -237,9 +243,8 @@ fn nginx(at: &Path, port: u16, https_port: u16) -> Process {
     responder::nginx(at, "gzip on; gzip_types *; gzip_min_length 1; gzip_http_version 1.0;", &servers)
 }
 
-#[test]
-fn nginx_with_compression_is_read_as_it_is_and_a_stored_compressed_file_is_not() {
-    let mut web = Web::start(nginx);
+fn nginx_with_compression_is_read_as_it_is_and_a_stored_compressed_file_is_not(driver: Driver) {
+    let mut web = Web::start(driver, nginx);
     let (finding, seen) = web.find("www", TOKEN);
     assert_eq!(finding, Finding::Confirmed, "{seen:?}");
     assert_eq!(fetch(&seen).hops[0].response.as_ref().expect("a head").content_encoding, None);
@@ -255,9 +260,8 @@ fn nginx_with_compression_is_read_as_it_is_and_a_stored_compressed_file_is_not()
     assert_eq!(finding, Finding::Confirmed, "now only the plain file is there: {seen:?}");
 }
 
-#[test]
-fn a_redirect_of_nginx_to_https_is_followed_whoever_signed_the_certificate() {
-    let mut web = Web::start(nginx);
+fn a_redirect_of_nginx_to_https_is_followed_whoever_signed_the_certificate(driver: Driver) {
+    let mut web = Web::start(driver, nginx);
     let (finding, seen) = web.find("secure", TOKEN);
     assert_eq!((finding, statuses(&seen)), (Finding::Confirmed, vec![301, 200]), "{seen:?}");
     let content = fetch(&seen).hops[1].tls.as_ref().expect("TLS").certificate.content.as_ref().expect("readable");

@@ -3,8 +3,14 @@
 //! The same types go over an in-memory channel and over a link; nothing here depends on both ends being one process.
 //!
 //! * here: what engine and nodes say to each other;
+//! * [`api`]: requests of the engine's own API, as messages and as what they mean;
+//! * [`transport`]: how the programs speak to each other, HTTP over mutual TLS;
+//! * [`pki`]: a private authority for the programs' certificates;
 //! * [`wire`]: the messages and services of `proto/`.
 
+pub mod api;
+pub mod pki;
+pub mod transport;
 pub mod wire;
 
 use std::sync::Arc;
@@ -19,6 +25,9 @@ use serde::{Deserialize, Serialize};
 
 /// Tasks or reports that travel together.
 pub const BATCH_ITEMS_MAX: usize = 256;
+
+/// Version of the link between engine and nodes, and of the form of tasks and reports.
+pub const LINK_FORM: u32 = 1;
 
 /// What a report must bring back unchanged, so that a wrong, replayed or mis-wired one is noticed (req A12, A13, F2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

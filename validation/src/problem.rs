@@ -1,12 +1,13 @@
 //! Problem types of RFC 8555 §6.7: the one place where reasons become types, and documents of them.
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    base::limits::NAME_OCTETS_MAX,
     explain::{Blame, Explanation, Retry},
-    request::{CheckRequest, Identifier},
+    request::{CheckRequest, Identifier, RequestError},
 };
 
 /// A problem type of RFC 8555 §6.7.
@@ -99,6 +100,26 @@ pub struct AcmeIdentifier {
 }
 
 impl ProblemDocument {
+    /// That of a request which was refused before anything was sent. The identifier is as it was given.
+    #[must_use]
+    pub fn of_refusal(identifier: &str, error: &RequestError) -> Self {
+        let kind = match identifier.parse::<IpAddr>() {
+            Ok(_) => "ip",
+            Err(_) if identifier.contains('@') => "email",
+            Err(_) => "dns",
+        };
+        let value = identifier.chars().take(NAME_OCTETS_MAX + 2).collect();
+        Self {
+            urn: format!("{NAMESPACE}{}", error.problem()),
+            detail: error.to_string(),
+            identifier: AcmeIdentifier { kind, value },
+            blame: Some(Blame::Request),
+            retry: Some(Retry::Fix),
+            perspective: None,
+            subproblems: Vec::new(),
+        }
+    }
+
     /// That of an attempt; none if it passed.
     #[must_use]
     pub fn of(request: &CheckRequest, explanation: &Explanation) -> Option<Self> {

@@ -151,3 +151,39 @@ fn d6_a_value_within_a_longer_text_counts_only_if_that_was_asked_for() {
     );
     assert!(matches!(parse(&cname), Err(RequestError::Unexpected { field: "within", .. })));
 }
+
+#[test]
+fn f8_every_plan_that_is_made_is_within_its_bounds_and_one_beyond_them_is_not() {
+    use parallax_validation::plan::{ControlPlan, Host, Plan, PlanLimits, inquiry::Inquiry};
+    let longest = format!("{0}.{0}.{0}.example", "a".repeat(63));
+    for method in ["http-01", "dns-01", "dns-account-01", "tls-alpn-01", "caa"] {
+        let mut raw = raw(&longest, method);
+        if method == "caa" {
+            raw.account_uri = None;
+        }
+        let request =
+            CheckRequest::parse(raw, "one", &RequestRules::default(), "2026-11-25T12:00:00Z".parse().unwrap());
+        let plan = Plan::new(&request.unwrap(), PlanLimits::default(), Some("sibling"));
+        assert_eq!(plan.check(), Ok(()), "{method}");
+    }
+    let good = Plan::new(&World::http().request, PlanLimits::default(), None);
+    let http = |host: Host, path: &str, body_bytes: u32| {
+        Some(ControlPlan::Http { host, path: path.to_owned(), https: false, body_bytes })
+    };
+    let name = || Host::Name("a.example".to_owned());
+    for (plan, wants) in [
+        (Plan { control: http(name(), "no path", 10), ..good.clone() }, "control.path"),
+        (Plan { control: http(name(), "/a b", 10), ..good.clone() }, "control.path"),
+        (Plan { control: http(name(), "/a\r\nHost: b", 10), ..good.clone() }, "control.path"),
+        (Plan { control: http(name(), &format!("/{}", "a".repeat(4000)), 10), ..good.clone() }, "control.path"),
+        (Plan { control: http(name(), "/a", u32::MAX), ..good.clone() }, "control.body_bytes"),
+        (Plan { control: http(Host::Name(String::new()), "/a", 1), ..good.clone() }, "control.host"),
+        (Plan { control: Some(ControlPlan::Dns(Inquiry::txt("a".repeat(300)))), ..good.clone() }, "control: "),
+        (Plan { caa_levels: vec!["a".to_owned(); 1000], ..good.clone() }, "caa_levels"),
+        (Plan { caa_levels: vec!["é".to_owned()], ..good.clone() }, "caa_levels"),
+        (Plan { limits: PlanLimits { task_deadline_ms: u32::MAX, ..PlanLimits::default() }, ..good.clone() }, "limits"),
+    ] {
+        let problem = plan.check().expect_err(wants);
+        assert!(problem.starts_with(wants), "{problem}");
+    }
+}

@@ -28,6 +28,8 @@ pub(super) struct Submission {
     pub(super) request: CheckRequest,
     /// The attempt that it follows, if perspectives disagreed in one.
     pub(super) restart: Option<Restart>,
+    /// Who submitted it knows it by this; a restart keeps that of the first attempt.
+    pub(super) tag: u64,
     /// When it was submitted; a restart keeps the time of the first attempt.
     pub(super) submitted: Instant,
 }
@@ -37,6 +39,7 @@ pub(super) struct Attempt {
     pub(super) id: AttemptId,
     pub(super) request: CheckRequest,
     pub(super) started: Timestamp,
+    pub(super) tag: u64,
     pub(super) submitted: Instant,
     pub(super) members: Members,
     pub(super) seed: Option<CohortSeed>,

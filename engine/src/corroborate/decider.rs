@@ -132,7 +132,8 @@ impl Decider {
             if record.restarted {
                 EngineStats::add(&self.stats.restarts, 1);
             } else {
-                released.push(Released { record, latency: now.duration_since(attempt.submitted) });
+                let latency = now.duration_since(attempt.submitted);
+                released.push(Released { record, tag: attempt.tag, latency });
             }
         }
         if !released.is_empty() {

@@ -236,6 +236,7 @@ impl Dispatcher {
                 let submission = Submission {
                     request: attempt.request.clone(),
                     restart: Some(Restart { predecessor: attempt.id, number }),
+                    tag: attempt.tag,
                     submitted: attempt.submitted,
                 };
                 let cool_down = self.cool_down(number);
@@ -333,6 +334,7 @@ impl Dispatcher {
             id: AttemptId(self.random.random()),
             request: submission.request,
             started,
+            tag: submission.tag,
             submitted: submission.submitted,
             members,
             seed,

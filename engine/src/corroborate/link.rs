@@ -18,6 +18,11 @@ pub trait Way: Send {
     /// It takes no more for now; the batch comes back whole.
     fn submit(&mut self, batch: Vec<Task>) -> Result<(), Full>;
 
+    /// Tasks that it may take now; [`Way::submit`] may still refuse.
+    fn room(&self) -> usize {
+        usize::MAX
+    }
+
     /// Whether it has ended for good.
     fn has_ended(&self) -> bool;
 }
@@ -42,8 +47,11 @@ pub(super) struct Link {
 impl Link {
     /// Hands pending tasks over in batches until the way is full.
     pub(super) fn flush(&mut self) {
-        while !self.pending.is_empty() {
-            let take = self.pending.len().min(BATCH_ITEMS_MAX);
+        loop {
+            let take = self.pending.len().min(BATCH_ITEMS_MAX).min(self.way.room());
+            if take == 0 {
+                return;
+            }
             let (attempts, batch): (Vec<_>, Vec<Task>) =
                 self.pending.drain(..take).map(|(attempt, index, task)| ((attempt, index), task)).unzip();
             if let Err(Full(back)) = self.way.submit(batch) {

@@ -19,6 +19,7 @@ mod decider;
 mod dispatcher;
 mod link;
 mod pass_rate;
+mod remote;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
@@ -35,8 +36,11 @@ use std::{
 };
 
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
-use parallax_node::{Node, NodeConfig, NodeError, NodeStats};
-use parallax_protocol::Report;
+use parallax_node::{Driver, Node, NodeConfig, NodeError, NodeStats};
+use parallax_protocol::{
+    Report,
+    transport::{Identity, IdentityError},
+};
 use parallax_validation::{
     base::perspective::PerspectiveId,
     record::{Record, Restart, Rules},
@@ -50,11 +54,13 @@ use self::{
     decider::Decider,
     dispatcher::{Channels, Dispatcher, Shared},
     link::Link,
+    remote::Remote,
 };
 pub use self::{
     clock::{Clock, SystemClock},
     decider::Ledger,
     link::Way,
+    remote::{Expectation, LinkStats},
 };
 use crate::{
     config::Config,
@@ -90,6 +96,9 @@ pub enum EngineError {
     /// No thread.
     #[error("no thread could be started: {0}")]
     Thread(std::io::Error),
+    /// Who this engine is to its nodes.
+    #[error("tls: {0}")]
+    Identity(#[from] IdentityError),
     /// No policy row is in force, or the remotes cannot form a quorum under it.
     #[error("no quorum is possible under the policy row in force now")]
     NoQuorum,
@@ -135,6 +144,8 @@ impl Failure {
 pub struct Released {
     /// The record.
     pub record: Record,
+    /// What it was submitted under.
+    pub tag: u64,
     /// From submission to release.
     pub latency: Duration,
 }
@@ -172,11 +183,14 @@ pub struct Corroborator {
     dispatcher: Option<JoinHandle<()>>,
     threads: Vec<JoinHandle<()>>,
     shared: Shared,
-    nodes: Vec<(PerspectiveId, Arc<NodeStats>)>,
+    nodes: Vec<(PerspectiveId, Driver, Arc<NodeStats>)>,
+    links: Vec<(PerspectiveId, Arc<LinkStats>)>,
+    /// Carries the links; it goes last.
+    runtime: Option<tokio::runtime::Runtime>,
 }
 
 impl Corroborator {
-    /// Starts with nodes in this process. Once `stop` is set nothing more is begun: what waits is left, and what is in
+    /// Starts with nodes in this process and links to those elsewhere, as whom the settings or `identity` say. Once `stop` is set nothing more is begun: what waits is left, and what is in
     /// flight is finished. Released verdicts come over the receiver in batches; it ends when all
     /// submitted requests have been released after [`Corroborator::finish`], or when the journal failed.
     ///
@@ -184,20 +198,36 @@ impl Corroborator {
     /// A node that does not start, or a journal that cannot take the setup.
     pub fn start(
         config: &Config,
+        identity: Option<&Arc<Identity>>,
         mut journal: Writer,
         log: Arc<dyn Log>,
         stop: Arc<AtomicBool>,
     ) -> Result<(Self, Receiver<Vec<Released>>), EngineError> {
         write_setup(&config.rules, &mut journal).map_err(EngineError::Journal)?;
-        let mut nodes = Vec::new();
+        let (mut nodes, mut links) = (Vec::new(), Vec::new());
+        let has_links = config.peers.iter().any(Option::is_some);
+        let identity = match identity {
+            Some(identity) => Some(Arc::clone(identity)),
+            None => config.tls.as_ref().filter(|_| has_links).map(Identity::load).transpose()?.map(Arc::new),
+        };
+        let runtime = has_links.then(links_runtime).transpose().map_err(EngineError::Thread)?;
         let open = |settings: &NodeConfig, reports: &Sender<Vec<Report>>| {
-            let node = Node::start(settings, reports)?;
-            nodes.push((settings.perspective.clone(), Arc::clone(node.stats())));
-            Ok(Box::new(node) as Box<dyn Way>)
+            let place = config.nodes.iter().position(|other| other.perspective == settings.perspective);
+            let peer = place.and_then(|place| config.peers[place].clone());
+            let (Some(peer), Some(identity), Some(runtime)) = (peer, &identity, &runtime) else {
+                let node = Node::start(settings, reports)?;
+                nodes.push((settings.perspective.clone(), settings.driver, Arc::clone(node.stats())));
+                return Ok(Box::new(node) as Box<dyn Way>);
+            };
+            let expectation = Expectation::of(config, settings);
+            let (reports, log) = (reports.clone(), Arc::clone(&log));
+            let (way, stats) = Remote::open(runtime.handle(), Arc::clone(identity), peer, expectation, reports, log);
+            links.push((settings.perspective.clone(), stats));
+            Ok(Box::new(way) as Box<dyn Way>)
         };
         let (mut engine, released) =
-            Self::start_with(config, Box::new(journal), Arc::new(SystemClock), (log, stop), open)?;
-        engine.nodes = nodes;
+            Self::start_with(config, Box::new(journal), Arc::new(SystemClock), (Arc::clone(&log), stop), open)?;
+        (engine.nodes, engine.links, engine.runtime) = (nodes, links, runtime);
         Ok((engine, released))
     }
 
@@ -271,8 +301,15 @@ impl Corroborator {
         );
         drop(fan_in);
         let dispatcher = spawn("dispatch".to_owned(), move || dispatcher.run())?;
-        let engine =
-            Self { requests: Some(requests_in), dispatcher: Some(dispatcher), threads, shared, nodes: Vec::new() };
+        let engine = Self {
+            requests: Some(requests_in),
+            dispatcher: Some(dispatcher),
+            threads,
+            shared,
+            nodes: Vec::new(),
+            links: Vec::new(),
+            runtime: None,
+        };
         Ok((engine, released_out))
     }
 
@@ -282,8 +319,16 @@ impl Corroborator {
     /// # Errors
     /// The journal failed, or a thread ended.
     pub fn submit(&self, request: CheckRequest, restart: Option<Restart>) -> Result<(), EngineError> {
+        self.submit_as(0, request, restart)
+    }
+
+    /// The same under a name of the submitter's, by which the verdict comes back.
+    ///
+    /// # Errors
+    /// As [`Corroborator::submit`].
+    pub fn submit_as(&self, tag: u64, request: CheckRequest, restart: Option<Restart>) -> Result<(), EngineError> {
         let requests = self.requests.as_ref().ok_or(EngineError::Stopped)?;
-        let submission = Submission { request, restart, submitted: self.shared.clock.instant() };
+        let submission = Submission { request, restart, tag, submitted: self.shared.clock.instant() };
         requests.send(submission).map_err(|_| self.why_stopped())
     }
 
@@ -298,14 +343,20 @@ impl Corroborator {
 
     /// Counters.
     #[must_use]
-    pub fn stats(&self) -> &EngineStats {
+    pub fn stats(&self) -> &Arc<EngineStats> {
         &self.shared.stats
     }
 
-    /// Counters of each node in this process.
+    /// Each node in this process: how it does its input and output, and its counters.
     #[must_use]
-    pub fn nodes(&self) -> &[(PerspectiveId, Arc<NodeStats>)] {
+    pub fn nodes(&self) -> &[(PerspectiveId, Driver, Arc<NodeStats>)] {
         &self.nodes
+    }
+
+    /// Counters of the link to each node elsewhere.
+    #[must_use]
+    pub fn links(&self) -> &[(PerspectiveId, Arc<LinkStats>)] {
+        &self.links
     }
 
     /// Waits until every submitted request is released and every straggler is recorded or given up.
@@ -338,6 +389,11 @@ impl Drop for Corroborator {
 fn patience(config: &Config) -> Duration {
     let task_ms = u64::from(config.rules.setup().limits.task_deadline_ms);
     Duration::from_millis(task_ms + u64::from(config.engine.reply_grace_ms))
+}
+
+/// Two threads carry all links: what they do is read and write messages.
+fn links_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("links").enable_all().build()
 }
 
 fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, EngineError> {

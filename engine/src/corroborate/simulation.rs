@@ -477,7 +477,7 @@ impl World {
             Dispatcher::new(shared.clone(), (self.settings.clone(), self.limits.clone()), links, channels, random);
         let submitted = self.clock.instant();
         for (request, restart) in self.unanswered() {
-            requests_in.send(Submission { request, restart, submitted }).expect("there is room");
+            requests_in.send(Submission { request, restart, tag: 0, submitted }).expect("there is room");
         }
         let requests = self.random.random_bool(0.5).then_some(requests_in);
         Parts {

@@ -93,6 +93,7 @@ fn evidence_too_large_to_keep_confirms_nothing_and_does_not_stop_the_journal() {
         id: AttemptId(1),
         request,
         started,
+        tag: 0,
         submitted: Instant::now(),
         members,
         seed: None,

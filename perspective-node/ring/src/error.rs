@@ -1,5 +1,8 @@
 //! Why a ring could not be made, in words an operator can act on.
 //!
+//! Where io_uring cannot be had the words name the other driver too; to choose
+//! it is up to whoever reads them.
+//!
 //! Leaves out errors of sockets: those are `io::Error`, as the kernel gave them.
 
 use std::io;
@@ -12,7 +15,8 @@ pub enum RingError {
     /// `ENOSYS`: the system call does not exist.
     #[error(
         "this kernel has no io_uring (ENOSYS): it was built without CONFIG_IO_URING, or a sandbox \
-         such as gVisor hides it; run on Linux 6.1 or later with io_uring enabled"
+         such as gVisor hides it; run on Linux 6.1 or later with io_uring enabled, or choose the epoll \
+         driver (driver = \"epoll\")"
     )]
     NoIoUring,
     /// `EPERM` or `EACCES`: something forbids the system call.
@@ -21,7 +25,7 @@ pub enum RingError {
          is not 0 (check with `sysctl kernel.io_uring_disabled`, enable with `sysctl -w \
          kernel.io_uring_disabled=0`), or the container's seccomp profile blocks it, as Docker and \
          containerd do by default; allow the system calls io_uring_setup, io_uring_enter and \
-         io_uring_register in the profile"
+         io_uring_register in the profile, or choose the epoll driver (driver = \"epoll\")"
     )]
     Forbidden,
     /// `ENOMEM`: the ring's memory could not be had or locked.
@@ -34,7 +38,7 @@ pub enum RingError {
     /// `EINVAL`: a setup flag is unknown.
     #[error(
         "the kernel refuses the ring's setup flags (EINVAL): SINGLE_ISSUER and DEFER_TASKRUN need \
-         Linux 6.1 or later; upgrade the kernel"
+         Linux 6.1 or later; upgrade the kernel, or choose the epoll driver (driver = \"epoll\")"
     )]
     KernelTooOld,
     /// `EMFILE` or `ENFILE`: no descriptor left.
@@ -46,16 +50,22 @@ pub enum RingError {
     /// The kernel's probe says an operation is missing.
     #[error(
         "this kernel's io_uring lacks the operation {0}; run on Linux 6.1 or later, or lift the \
-         restriction that hides the operation"
+         restriction that hides the operation, or choose the epoll driver (driver = \"epoll\")"
     )]
     MissingOperation(&'static str),
     /// The kernel does not announce a feature.
-    #[error("this kernel's io_uring lacks the feature {0}; run on Linux 6.1 or later")]
+    #[error(
+        "this kernel's io_uring lacks the feature {0}; run on Linux 6.1 or later, or choose the epoll \
+         driver (driver = \"epoll\")"
+    )]
     MissingFeature(&'static str),
     /// The settings make no ring.
     #[error("ring settings: {0}")]
     Config(&'static str),
-    /// Anything else the kernel said.
+    /// What the kernel said to the epoll driver.
+    #[error("setting up epoll failed: {0}")]
+    Epoll(#[source] io::Error),
+    /// Anything else the kernel said to the io_uring driver.
     #[error("setting up io_uring failed: {0}")]
     Other(#[source] io::Error),
 }
@@ -76,5 +86,13 @@ pub(crate) fn setup_error(error: io::Error) -> RingError {
     match error.raw_os_error() {
         Some(errno) => explain_setup_error(errno),
         None => RingError::Other(error),
+    }
+}
+
+/// The same for what the epoll driver needs.
+pub(crate) fn epoll_error(error: io::Error) -> RingError {
+    match Errno::from_io_error(&error) {
+        Some(Errno::MFILE | Errno::NFILE) => RingError::Descriptors,
+        _ => RingError::Epoll(error),
     }
 }

@@ -1,58 +1,54 @@
-//! The io_uring loop of a perspective node: connected datagram sockets,
-//! outgoing TCP streams and a waker, all driven by one ring per worker thread.
+//! The loop of a perspective node: connected datagram sockets, outgoing TCP
+//! streams and a waker, all driven by one [`Ring`] per worker thread.
 //!
-//! **Does**: opens sockets, submits operations, waits, and hands completions to
-//! a sink as [`Event`]s. Nothing here knows DNS, HTTP or any other protocol.
+//! **Does**: opens sockets, starts operations, waits, and hands what came of
+//! them to a sink as [`Event`]s. Nothing here knows DNS, HTTP or any other
+//! protocol.
+//!
+//! **Two drivers** do the same: io_uring, and epoll for hosts that block
+//! io_uring. [`RingConfig::driver`] chooses. Nothing falls back silently: a
+//! kernel that cannot run the ring asked for is reported by [`RingError`] in
+//! words an operator can act on.
 //!
 //! **Leaves out**: timers (the caller passes the nearest deadline to
-//! [`Ring::wait`]), retries, listening sockets, TLS, fallback to another
-//! driver. A kernel that cannot run the ring is reported by [`RingError`] in
-//! words an operator can act on; nothing falls back silently.
+//! [`Ring::wait`]), retries, listening sockets, TLS, the choice of the driver.
 //!
-//! This is the only crate of the project with `unsafe` code. Its public API is
-//! safe. The invariants behind that:
+//! This is the only crate of the project with `unsafe` code, and the epoll
+//! driver has none. Its public API is safe. What both drivers keep:
 //!
-//! - Invariant: memory named by a submitted operation belongs to that operation
-//!   until its final completion was harvested. Dropping interest (`close`)
-//!   cancels; it never frees. If a ring cannot be drained when it is dropped,
-//!   the memory is leaked instead of freed.
-//! - Invariant: a socket keeps its slot and its descriptor until every
-//!   operation on it, cancellations included, has completed; `pending` counts
-//!   them. So a completion never meets a reused slot, and an abort leaks nothing.
-//! - Invariant: a submission entry is never lost. If the queue stays full, the
-//!   entry waits in a backlog that is flushed before the next sleep.
-//! - Invariant: every operation that must stay armed (multishot receive, waker)
-//!   is queued again before the thread sleeps, and buffers are given back to
-//!   the kernel before that.
+//! - Invariant: events are delivered only inside [`Ring::wait`], and the sink
+//!   cannot reach the ring. A caller notes what it wants to do and applies it
+//!   when `wait` has returned.
 //! - Invariant: ids carry a generation from a counter that does not repeat, so
-//!   a stale id is ignored.
-//!
-//! Harvest first, act later: completions are copied out of the queue before
-//! the first event is delivered, and the sink cannot reach the ring. A caller
-//! notes what it wants to do and applies it when [`Ring::wait`] has returned.
+//!   a stale id is ignored, and no event follows a close.
+//! - Invariant: an abort leaks no descriptor, whatever the socket was doing.
+//! - Invariant: a sink that panics leaves a ring that works.
 
-mod arena;
-mod buffers;
-mod core;
 mod datagram;
+mod driver;
+#[forbid(unsafe_code)]
+mod epoll;
 mod error;
-mod memory;
 mod ring;
 mod slots;
 mod stream;
-mod token;
+mod uring;
 mod waker;
 
 use std::io;
 
 pub use crate::datagram::{DatagramId, SendError};
+pub use crate::driver::{Driver, UnknownDriver};
 pub use crate::error::{RingError, explain_setup_error};
 pub use crate::ring::{Ring, RingConfig, RingStats};
 pub use crate::stream::{Close, StreamId, StreamPhase};
 pub use crate::waker::Waker;
 
 /// Largest datagram [`Ring::send_datagram`] accepts, in bytes.
-pub const MAX_DATAGRAM_SEND: usize = arena::SLOT_BYTES;
+pub const MAX_DATAGRAM_SEND: usize = datagram::SEND_BYTES_MAX;
+
+/// Where a driver puts events.
+pub(crate) type Sink<'a> = &'a mut dyn FnMut(Event<'_>);
 
 /// What [`Ring::wait`] hands to its sink. Borrowed bytes are valid only during
 /// the call.

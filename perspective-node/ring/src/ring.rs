@@ -1,44 +1,33 @@
-//! The ring itself: settings, waiting, delivery, teardown.
+//! The ring as its user sees it: settings, and one set of calls for whichever
+//! driver was chosen.
 //!
-//! Leaves out what single sockets do; see `datagram` and `stream`.
+//! Leaves out everything the drivers do; see `uring` and `epoll`.
 //!
-//! Invariants: an event is delivered only inside [`Ring::wait`]; the waker's
-//! read is always armed or queued.
+//! Invariant: the driver is the one that was asked for. If it cannot be had,
+//! there is no ring.
 
 use std::io;
-use std::marker::PhantomData;
-use std::time::{Duration, Instant};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
-use io_uring::opcode;
-use io_uring::types::{CancelBuilder, Fd};
+use crate::{Close, DatagramId, Driver, Event, RingError, SendError, StreamId, Waker, epoll, uring};
 
-use crate::arena::SendArena;
-use crate::buffers::ReceiveBuffers;
-use crate::core::{Completion, Core};
-use crate::datagram::Datagram;
-use crate::error::setup_error;
-use crate::memory::Pages;
-use crate::slots::Slots;
-use crate::stream::Stream;
-use crate::token::Token;
-use crate::{Close, Event, RingError, Waker};
-
-pub(crate) type Sink<'a> = &'a mut dyn FnMut(Event<'_>);
-
-/// How long dropping a ring waits for the kernel to let go of the memory.
-const TEARDOWN: Duration = Duration::from_secs(2);
 /// A single sleep; the kernel's clock arithmetic overflows on absurd values.
-const LONGEST_SLEEP: Duration = Duration::from_secs(86_400);
+pub(crate) const LONGEST_SLEEP: Duration = Duration::from_secs(86_400);
 
-/// Sizes of a ring.
+/// The driver and the sizes of a ring. All are checked whatever the driver, so
+/// that settings good for one are good for the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingConfig {
+    /// What the ring is built on.
+    pub driver: Driver,
     /// Submission entries; the completion queue is four times as long. Clamped
-    /// to what the kernel allows.
+    /// to what the kernel allows. Of no effect with epoll.
     pub entries: u32,
     /// Receive buffers shared by all sockets; a power of two, at most 32 768.
+    /// epoll needs only one.
     pub receive_buffers: u16,
-    /// Size of each; also the longest datagram received whole.
+    /// Size of each in bytes; also the longest datagram received whole.
     pub receive_buffer_bytes: u32,
     /// Datagrams that can be under way at a time, a kibibyte each.
     pub datagram_send_slots: u32,
@@ -46,7 +35,13 @@ pub struct RingConfig {
 
 impl Default for RingConfig {
     fn default() -> RingConfig {
-        RingConfig { entries: 4096, receive_buffers: 1024, receive_buffer_bytes: 4096, datagram_send_slots: 4096 }
+        RingConfig {
+            driver: Driver::IoUring,
+            entries: 4096,
+            receive_buffers: 1024,
+            receive_buffer_bytes: 4096,
+            datagram_send_slots: 4096,
+        }
     }
 }
 
@@ -55,15 +50,15 @@ impl Default for RingConfig {
 pub struct RingStats {
     /// System calls that submitted or waited.
     pub enters: u64,
-    /// Completions handled.
+    /// Completions handled, or with epoll reports of readiness.
     pub completions: u64,
     /// Datagrams the kernel accepted.
     pub datagrams_sent: u64,
     /// Datagrams delivered.
     pub datagrams_received: u64,
-    /// Receives that ended because no buffer was free.
+    /// Receives that ended because no buffer was free; never with epoll.
     pub out_of_buffers: u64,
-    /// Harvests that found the completion queue overflowed.
+    /// Harvests that found the completion queue overflowed; never with epoll.
     pub overflows: u64,
     /// Streams opened.
     pub streams_opened: u64,
@@ -71,199 +66,129 @@ pub struct RingStats {
     pub wakes: u64,
 }
 
-/// One io_uring and everything it drives. Stays on the thread that made it.
+/// One loop and everything it drives. Stays on the thread that made it.
 pub struct Ring {
-    // Declared first, so the ring is closed before any memory below is freed.
-    pub(crate) core: Core,
-    pub(crate) buffers: ReceiveBuffers,
-    pub(crate) arena: SendArena,
-    pub(crate) datagrams: Slots<Datagram>,
-    pub(crate) streams: Slots<Stream>,
-    /// `send_datagram` found no slot and the caller waits for one.
-    pub(crate) slot_wanted: bool,
-    pub(crate) slot_freed: bool,
-    waker: Waker,
-    /// Where the eventfd's counter is read to.
-    wake_value: Pages,
-    dropping: bool,
-    /// SINGLE_ISSUER: the kernel refuses other threads.
-    _thread: PhantomData<*mut ()>,
+    inner: Inner,
+}
+
+#[expect(clippy::large_enum_variant, reason = "one ring a thread; what the smaller leaves unused is nothing")]
+enum Inner {
+    Uring(uring::Ring),
+    Epoll(epoll::Ring),
+}
+
+/// The same call on whichever driver there is.
+macro_rules! forward {
+    ($inner:expr, $ring:ident => $call:expr) => {
+        match $inner {
+            Inner::Uring($ring) => $call,
+            Inner::Epoll($ring) => $call,
+        }
+    };
 }
 
 impl std::fmt::Debug for Ring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ring")
-            .field("datagrams", &self.datagrams.len())
-            .field("streams", &self.streams.len())
-            .field("in_flight", &self.core.in_flight())
-            .finish_non_exhaustive()
+        forward!(&self.inner, ring => ring.fmt(f))
     }
 }
 
 impl Ring {
-    /// Makes a ring for the calling thread.
+    /// Makes a ring for the calling thread, with the driver of the settings
+    /// and no other: where io_uring is blocked, asking for it is an error.
     pub fn new(config: RingConfig) -> Result<Ring, RingError> {
         check_config(&config)?;
-        let core = Core::new(config.entries)?;
-        let buffers = ReceiveBuffers::new(core.uring(), config.receive_buffers, config.receive_buffer_bytes)?;
-        let arena = SendArena::new(config.datagram_send_slots).ok_or(RingError::MemoryLimit)?;
-        let wake_value = Pages::new(size_of::<u64>()).ok_or(RingError::MemoryLimit)?;
-        let mut ring = Ring {
-            core,
-            buffers,
-            arena,
-            datagrams: Slots::new(),
-            streams: Slots::new(),
-            slot_wanted: false,
-            slot_freed: false,
-            waker: Waker::new().map_err(setup_error)?,
-            wake_value,
-            dropping: false,
-            _thread: PhantomData,
+        let inner = match config.driver {
+            Driver::IoUring => Inner::Uring(uring::Ring::new(config)?),
+            Driver::Epoll => Inner::Epoll(epoll::Ring::new(config)?),
         };
-        ring.arm_waker();
-        Ok(ring)
+        Ok(Ring { inner })
+    }
+
+    /// What the ring is built on.
+    pub fn driver(&self) -> Driver {
+        match self.inner {
+            Inner::Uring(_) => Driver::IoUring,
+            Inner::Epoll(_) => Driver::Epoll,
+        }
     }
 
     /// A handle that makes [`Ring::wait`] return, for other threads.
     pub fn waker(&self) -> Waker {
-        self.waker.clone()
+        forward!(&self.inner, ring => ring.waker())
     }
 
     /// Counters since the ring was made.
     pub fn stats(&self) -> RingStats {
-        self.core.stats
+        forward!(&self.inner, ring => ring.stats())
     }
 
-    /// Submits everything queued, waits until an event is there, a send slot
+    /// Starts everything queued, waits until an event is there, a send slot
     /// that was refused is free, a signal arrives or `timeout` has passed
-    /// (`None`: never), and hands all events to the sink.
+    /// (`None`: never), and hands all events to the sink. io_uring keeps the
+    /// timeout to the microsecond, epoll rounds it up to the millisecond.
     ///
-    /// Completions that concern nobody (a datagram left) do not end the wait.
+    /// What concerns nobody (a datagram left) does not end the wait.
+    ///
+    /// An error means that the loop itself failed, not a socket.
     pub fn wait(&mut self, timeout: Option<Duration>, sink: &mut dyn FnMut(Event<'_>)) -> io::Result<()> {
-        // A timeout beyond the clock's range is none.
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let mut limit = deadline.and(timeout);
-        // Not empty only if a sink panicked or an entry was submitted early.
-        let mut visible = self.deliver(sink);
-        loop {
-            if visible {
-                limit = Some(Duration::ZERO);
-            }
-            let interrupted = self.core.enter(limit.map(|limit| limit.min(LONGEST_SLEEP)))?;
-            visible |= self.deliver(sink);
-            if visible || interrupted || self.slot_freed {
-                self.slot_wanted = false;
-                self.slot_freed = false;
-                return Ok(());
-            }
-            if let Some(deadline) = deadline {
-                let left = deadline.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    return Ok(());
-                }
-                limit = Some(left);
-            }
-        }
+        forward!(&mut self.inner, ring => ring.wait(timeout, sink))
     }
 
-    /// Handles all harvested completions; true if an event was delivered.
-    fn deliver(&mut self, sink: Sink<'_>) -> bool {
-        let mut visible = false;
-        while let Some(completion) = self.core.next_completion() {
-            visible |= self.handle(completion, sink);
-        }
-        self.buffers.publish();
-        visible
+    /// Opens a UDP socket bound to `local` (port 0: one the kernel picks at
+    /// random), connected to `peer`, and starts to receive on it. An error is
+    /// the kernel's, and no socket exists then.
+    pub fn open_datagram(&mut self, local: SocketAddr, peer: SocketAddr) -> io::Result<DatagramId> {
+        forward!(&mut self.inner, ring => ring.open_datagram(local, peer))
     }
 
-    fn handle(&mut self, completion: Completion, sink: Sink<'_>) -> bool {
-        let Some(token) = completion.token() else {
-            return false;
-        };
-        match token {
-            Token::DatagramReceive(index) => self.datagram_received(index, completion, sink),
-            Token::DatagramSend(slot) => self.datagram_sent(slot, completion, sink),
-            Token::StreamReceive(index) => self.stream_received(index, completion, sink),
-            Token::StreamSend(index) => self.stream_sent(index, completion, sink),
-            Token::Connect(index) => self.stream_connected(index, completion, sink),
-            Token::StreamCancel(index) => {
-                self.stream_cancelled(index, completion);
-                false
-            }
-            Token::DatagramCancel(index) => {
-                self.datagram_cancelled(index, completion);
-                false
-            }
-            Token::Wake => self.woken(completion, sink),
-            Token::CancelWake => false,
-        }
+    /// Closes the socket; no event for `id` follows.
+    pub fn close_datagram(&mut self, id: DatagramId) {
+        forward!(&mut self.inner, ring => ring.close_datagram(id));
     }
 
-    fn arm_waker(&mut self) {
-        let entry =
-            opcode::Read::new(Fd(self.waker.raw_fd()), self.wake_value.start(), size_of::<u64>() as u32).build();
-        // SAFETY: memory and descriptor belong to the ring, which gives them up
-        // only after this operation has completed; nobody reads the memory.
-        unsafe { self.core.push(entry, Token::Wake) };
+    /// The address the socket is bound to; `0.0.0.0:0` for a stale id.
+    pub fn datagram_local(&self, id: DatagramId) -> SocketAddr {
+        let local = forward!(&self.inner, ring => ring.datagram_local(id));
+        local.unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into())
     }
 
-    fn woken(&mut self, completion: Completion, sink: Sink<'_>) -> bool {
-        if self.dropping {
-            return false;
-        }
-        self.arm_waker();
-        if completion.result().is_err() {
-            return false;
-        }
-        self.waker.consumed();
-        self.core.stats.wakes += 1;
-        sink(Event::Woken);
-        true
+    /// Free send slots, of [`RingConfig::datagram_send_slots`].
+    pub fn datagram_slots_free(&self) -> usize {
+        forward!(&self.inner, ring => ring.datagram_slots_free())
     }
 
-    /// Cancels everything and waits until the kernel has let go; false if it
-    /// did not in time.
-    fn quiesce(&mut self) -> bool {
-        self.dropping = true;
-        for key in self.datagrams.keys() {
-            self.close_datagram(key.into());
-        }
-        for key in self.streams.keys() {
-            self.close(key.into(), Close::Graceful);
-        }
-        let wake = CancelBuilder::user_data(Token::Wake.encode());
-        let entry = opcode::AsyncCancel2::new(wake).build();
-        // SAFETY: a cancel by token names no memory and no descriptor.
-        unsafe { self.core.push(entry, Token::CancelWake) };
-        let deadline = Instant::now() + TEARDOWN;
-        while self.core.in_flight() > 0 {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.core.enter(Some(left)).is_err() {
-                return false;
-            }
-            self.deliver(&mut |_| {});
-        }
-        true
+    /// Queues one datagram; it leaves with the next [`Ring::wait`].
+    pub fn send_datagram(&mut self, id: DatagramId, bytes: &[u8]) -> Result<(), SendError> {
+        forward!(&mut self.inner, ring => ring.send_datagram(id, bytes))
     }
-}
 
-impl Drop for Ring {
-    /// Takes the memory back from the kernel before it is freed. Closing the
-    /// ring's descriptor alone would not do: the kernel ends requests some time
-    /// after that. So every operation is cancelled and its completion awaited;
-    /// then no request is left that could touch the memory, and the registered
-    /// buffer ring is only ever read on behalf of a request. If the kernel does
-    /// not finish in time, the memory and the sockets are leaked.
-    fn drop(&mut self) {
-        if !self.quiesce() {
-            self.buffers.leak();
-            self.arena.leak();
-            self.wake_value.leak();
-            self.streams.leak();
-            self.datagrams.leak();
-            std::mem::forget(self.waker.clone());
-        }
+    /// Starts to connect. [`Event::Connected`] or [`Event::Failed`] follows;
+    /// an error here (no descriptor, address not local) means no stream exists.
+    pub fn connect(&mut self, local: Option<IpAddr>, peer: SocketAddr) -> io::Result<StreamId> {
+        forward!(&mut self.inner, ring => ring.connect(local, peer))
+    }
+
+    /// Queues bytes; [`Event::Sent`] follows once per call, in order. Before
+    /// `Connected` they wait; on a failed or stale stream they are dropped.
+    pub fn send(&mut self, id: StreamId, bytes: Vec<u8>) {
+        forward!(&mut self.inner, ring => ring.send(id, bytes));
+    }
+
+    /// Asks for one [`Event::Received`]. Has no effect while one is awaited.
+    pub fn receive(&mut self, id: StreamId) {
+        forward!(&mut self.inner, ring => ring.receive(id));
+    }
+
+    /// Ends the stream; no event for `id` follows. Pending operations are
+    /// cancelled, bytes not yet sent are dropped.
+    pub fn close(&mut self, id: StreamId, how: Close) {
+        forward!(&mut self.inner, ring => ring.close(id, how));
+    }
+
+    /// Descriptors held by streams, those still being closed included.
+    pub fn streams_open(&self) -> usize {
+        forward!(&self.inner, ring => ring.streams_open())
     }
 }
 

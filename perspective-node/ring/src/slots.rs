@@ -1,7 +1,8 @@
 //! A table of sockets by index, guarded by a generation.
 //!
-//! Leaves out what is in it. Completions use the index alone, because an entry
-//! stays until its last completion; the caller's ids are checked.
+//! Leaves out what is in it. What the kernel reports names the index alone,
+//! because an entry stays as long as the kernel may report on it; the caller's
+//! ids are checked.
 //!
 //! Invariant: a generation is given out once, so an old key never matches.
 
@@ -31,6 +32,11 @@ impl<T> Slots<T> {
         Key { index, generation }
     }
 
+    /// The index the next entry will have.
+    pub(crate) fn vacant(&self) -> u32 {
+        self.slab.vacant_key() as u32
+    }
+
     /// The entry, if the key is not stale.
     pub(crate) fn get(&mut self, key: Key) -> Option<&mut T> {
         match self.slab.get_mut(key.index as usize) {
@@ -46,7 +52,7 @@ impl<T> Slots<T> {
         }
     }
 
-    /// The entry a completion belongs to, with its key.
+    /// The entry the kernel reports on, with its key.
     pub(crate) fn at(&mut self, index: u32) -> Option<(Key, &mut T)> {
         let (generation, value) = self.slab.get_mut(index as usize)?;
         let key = Key { index, generation: *generation };

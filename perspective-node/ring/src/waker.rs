@@ -6,7 +6,7 @@
 //! another `Woken`; calls before that are merged into one.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -28,7 +28,7 @@ struct Shared {
 impl Waker {
     pub(crate) fn new() -> io::Result<Waker> {
         // Blocking on purpose: io_uring refuses to wait on descriptors that
-        // are set to be non-blocking.
+        // are set to be non-blocking, and epoll reads only what is there.
         let event = eventfd(0, EventfdFlags::CLOEXEC)?;
         Ok(Waker { shared: Arc::new(Shared { event, pending: AtomicBool::new(false) }) })
     }
@@ -51,7 +51,8 @@ impl Waker {
         self.shared.pending.swap(false, Ordering::AcqRel);
     }
 
-    pub(crate) fn raw_fd(&self) -> RawFd {
-        self.shared.event.as_raw_fd()
+    /// Readable while a wake has not been consumed. Only the ring reads it.
+    pub(crate) fn event(&self) -> BorrowedFd<'_> {
+        self.shared.event.as_fd()
     }
 }

@@ -25,47 +25,59 @@ fn black_hole() -> (Socket, Vec<TcpStream>, SocketAddr) {
 }
 
 /// Waits until no stream is left; nothing may be reported meanwhile.
-fn drain(driver: &mut Driver) {
+fn drain(harness: &mut Harness) {
     let end = Instant::now() + PATIENCE;
-    while driver.ring.streams_open() > 0 {
-        assert!(Instant::now() < end, "{} streams left", driver.ring.streams_open());
-        driver.turn(Duration::from_millis(10));
+    while harness.ring.streams_open() > 0 {
+        assert!(Instant::now() < end, "{} streams left", harness.ring.streams_open());
+        harness.turn(Duration::from_millis(10));
     }
 }
 
 #[test]
 fn aborted_streams_leave_no_descriptor() {
+    Driver::ALL.into_iter().for_each(aborts_leave_no_descriptor);
+}
+
+fn aborts_leave_no_descriptor(driver: Driver) {
     let (_hole, _fillers, hole) = black_hole();
     let (listener, peer) = listen("127.0.0.1:0");
     listener.set_nonblocking(true).unwrap();
     let before_ring = descriptors();
-    let mut driver = Driver::new(config());
+    let mut harness = Harness::new(config(driver));
     let start = descriptors();
 
-    connects_to_a_black_hole(&mut driver, hole);
+    connects_to_a_black_hole(&mut harness, hole);
     assert_eq!(descriptors(), start);
 
     for round in 0..20 {
-        aborts_in_all_phases(&mut driver, peer, hole, round);
+        aborts_in_all_phases(&mut harness, peer, hole, round);
         while let Ok((socket, _)) = listener.accept() {
             drop(socket);
         }
         assert_eq!(descriptors(), start, "round {round}");
     }
-    assert_eq!(driver.ring.stats().streams_opened, 50 + 2_000);
+    assert_eq!(harness.ring.stats().streams_opened, 50 + 2_000);
+
+    for _ in 0..50 {
+        let id = harness.ring.open_datagram(any(), peer).unwrap();
+        harness.ring.send_datagram(id, b"x").unwrap();
+        harness.ring.close_datagram(id);
+    }
+    harness.settle(Duration::from_millis(30));
+    assert_eq!(descriptors(), start);
 
     // Dropping the ring in the middle of everything closes it all, too.
-    let datagram = driver.ring.open_datagram(any(), peer).unwrap();
-    driver.ring.send_datagram(datagram, b"x").unwrap();
+    let datagram = harness.ring.open_datagram(any(), peer).unwrap();
+    harness.ring.send_datagram(datagram, b"x").unwrap();
     for _ in 0..20 {
-        driver.ring.connect(None, hole).unwrap();
-        let id = driver.ring.connect(None, peer).unwrap();
-        driver.ring.receive(id);
-        driver.ring.send(id, vec![1; 8 << 20]);
+        harness.ring.connect(None, hole).unwrap();
+        let id = harness.ring.connect(None, peer).unwrap();
+        harness.ring.receive(id);
+        harness.ring.send(id, vec![1; 8 << 20]);
     }
-    driver.turn(Duration::from_millis(20));
+    harness.turn(Duration::from_millis(20));
     let dropping = Instant::now();
-    drop(driver);
+    drop(harness);
     assert!(dropping.elapsed() < Duration::from_secs(1));
     while let Ok((socket, _)) = listener.accept() {
         drop(socket);
@@ -73,49 +85,49 @@ fn aborted_streams_leave_no_descriptor() {
     assert_eq!(descriptors(), before_ring);
 }
 
-fn connects_to_a_black_hole(driver: &mut Driver, hole: SocketAddr) {
-    let ids: Vec<_> = (0..50).map(|_| driver.ring.connect(None, hole).unwrap()).collect();
-    assert!(driver.settle(Duration::from_millis(50)).is_empty());
-    assert_eq!(driver.ring.streams_open(), 50);
+fn connects_to_a_black_hole(harness: &mut Harness, hole: SocketAddr) {
+    let ids: Vec<_> = (0..50).map(|_| harness.ring.connect(None, hole).unwrap()).collect();
+    assert!(harness.settle(Duration::from_millis(50)).is_empty());
+    assert_eq!(harness.ring.streams_open(), 50);
     for id in ids {
-        driver.ring.close(id, Close::Graceful);
+        harness.ring.close(id, Close::Graceful);
     }
-    drain(driver);
-    assert!(driver.seen.is_empty());
+    drain(harness);
+    assert!(harness.seen.is_empty());
 }
 
 /// Opens 100 streams, takes each to one of eight states, aborts them.
-fn aborts_in_all_phases(driver: &mut Driver, peer: SocketAddr, hole: SocketAddr, round: usize) {
+fn aborts_in_all_phases(harness: &mut Harness, peer: SocketAddr, hole: SocketAddr, round: usize) {
     let mut ids = Vec::new();
     for number in 0..100 {
         let target = if number % 8 == 7 { hole } else { peer };
-        let id = driver.ring.connect(None, target).unwrap();
+        let id = harness.ring.connect(None, target).unwrap();
         match number % 8 {
-            0 => driver.ring.close(id, Close::Graceful),
-            1 => driver.ring.close(id, Close::Reset),
-            2 | 3 => driver.ring.receive(id),
-            4 => driver.ring.send(id, vec![5; 4 << 20]),
+            0 => harness.ring.close(id, Close::Graceful),
+            1 => harness.ring.close(id, Close::Reset),
+            2 | 3 => harness.ring.receive(id),
+            4 => harness.ring.send(id, vec![5; 4 << 20]),
             5 => {
-                driver.ring.receive(id);
-                driver.ring.send(id, vec![5; 4 << 20]);
+                harness.ring.receive(id);
+                harness.ring.send(id, vec![5; 4 << 20]);
             }
             _ => {}
         }
         ids.push(id);
         if (number + round).is_multiple_of(10) {
-            driver.turn(Duration::ZERO);
+            harness.turn(Duration::ZERO);
         }
     }
     if !round.is_multiple_of(3) {
-        driver.settle(Duration::from_millis(20));
+        harness.settle(Duration::from_millis(20));
     }
     for (number, id) in ids.into_iter().enumerate() {
         let how = if number % 2 == 0 { Close::Graceful } else { Close::Reset };
-        driver.ring.close(id, how);
+        harness.ring.close(id, how);
         if number % 16 == 0 {
-            driver.turn(Duration::ZERO);
+            harness.turn(Duration::ZERO);
         }
     }
-    drain(driver);
-    driver.seen.clear();
+    drain(harness);
+    harness.seen.clear();
 }

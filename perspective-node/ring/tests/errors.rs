@@ -32,13 +32,38 @@ fn every_setup_error_names_its_remedy() {
             assert!(text.contains(word), "{errno:?}: {word:?} is not in {text:?}");
         }
     }
+    let text = RingError::Epoll(std::io::Error::from_raw_os_error(5)).to_string();
+    assert!(text.contains("epoll") && text.contains("os error 5"), "{text}");
     let text = RingError::MissingOperation("IORING_OP_SEND").to_string();
     assert!(text.contains("IORING_OP_SEND") && text.contains("6.1"));
 }
 
 #[test]
+fn where_io_uring_is_blocked_the_error_names_the_other_driver() {
+    let blocked = [Errno::PERM, Errno::ACCESS, Errno::NOSYS, Errno::INVAL];
+    let errors = blocked.map(|errno| explain_setup_error(errno.raw_os_error()));
+    let incomplete = [RingError::MissingOperation("IORING_OP_SEND"), RingError::MissingFeature("NODROP")];
+    for text in errors.into_iter().chain(incomplete).map(|error| error.to_string()) {
+        assert!(text.contains("driver = \"epoll\""), "{text}");
+    }
+}
+
+#[test]
+fn the_driver_is_the_one_that_was_asked_for() {
+    assert_eq!(RingConfig::default().driver, Driver::IoUring);
+    for driver in Driver::ALL {
+        let ring = Ring::new(RingConfig { driver, ..RingConfig::default() }).unwrap();
+        assert_eq!(ring.driver(), driver);
+    }
+}
+
+#[test]
 fn settings_are_checked() {
-    let good = RingConfig::default();
+    Driver::ALL.into_iter().for_each(settings_are_checked_with);
+}
+
+fn settings_are_checked_with(driver: Driver) {
+    let good = RingConfig { driver, ..RingConfig::default() };
     for bad in [
         RingConfig { entries: 0, ..good },
         RingConfig { receive_buffers: 0, ..good },

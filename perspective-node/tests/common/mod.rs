@@ -11,7 +11,7 @@ use std::{
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, unbounded};
 use ipnet::IpNet;
-use parallax_node::{Full, Laboratory, Node, NodeConfig};
+use parallax_node::{Driver, Full, Laboratory, Node, NodeConfig};
 use parallax_protocol::{AttemptId, BATCH_ITEMS_MAX, Header, Report, Task};
 use parallax_validation::{
     base::{address::AddressFilter, perspective::Rir},
@@ -40,7 +40,21 @@ fn loopback() -> Vec<IpNet> {
     vec!["127.0.0.0/8".parse().expect("a prefix")]
 }
 
-/// A node that asks `resolver` and may connect to IPv4 loopback addresses only.
+/// Makes a test of each function for each driver: `io_uring::name`, `epoll::name`. A function that is forgotten is
+/// dead code, which is warned about.
+#[macro_export]
+macro_rules! with_both_drivers {
+    ($($name:ident),+ $(,)?) => {
+        mod io_uring {
+            $(#[test] fn $name() { super::$name(parallax_node::Driver::IoUring); })+
+        }
+        mod epoll {
+            $(#[test] fn $name() { super::$name(parallax_node::Driver::Epoll); })+
+        }
+    };
+}
+
+/// A node that asks `resolver` and may connect to IPv4 loopback addresses only. It uses io_uring.
 pub(crate) fn config(resolver: SocketAddr) -> NodeConfig {
     NodeConfig {
         perspective: "test".parse().expect("an id"),
@@ -48,12 +62,18 @@ pub(crate) fn config(resolver: SocketAddr) -> NodeConfig {
         source_ipv4: None,
         source_ipv6: None,
         resolver,
+        driver: Driver::IoUring,
         workers: 1,
         source_ports: 8,
         tasks_in_flight_max: 20_000,
         dnssec: parallax_validation::lookup::Dnssec::None,
         laboratory: Laboratory { allow_addresses: loopback(), http_port: None, https_port: None },
     }
+}
+
+/// The same over a driver.
+pub(crate) fn config_over(driver: Driver, resolver: SocketAddr) -> NodeConfig {
+    NodeConfig { driver, ..config(resolver) }
 }
 
 /// The plan of a request; for `http-01` and `dns-01` without CAA unless `caa`.

@@ -11,11 +11,17 @@ use serde::{Deserialize, Serialize};
 
 use self::inquiry::Inquiry;
 use crate::{
-    base::limits::{HTTP_BODY_BYTES_MAX, WEBSITE_BODY_BYTES_MAX},
+    base::limits::{
+        FILE_CHARS_MAX, HINTS_MAX, HTTP_BODY_BYTES_MAX, NAME_LABELS_MAX, NAME_OCTETS_MAX, TOKEN_CHARS_MAX,
+        WEBSITE_BODY_BYTES_MAX,
+    },
     check::dcv::{Method, dns_account01, dns_persist01, website},
     observation::RecordType,
     request::{Challenge, CheckRequest, Identifier, Proof},
 };
+
+/// Of the path of a first request: a folder below `/.well-known/`, and a token or a file.
+const PATH_CHARS_MAX: usize = 64 + if FILE_CHARS_MAX > TOKEN_CHARS_MAX { FILE_CHARS_MAX } else { TOKEN_CHARS_MAX };
 
 /// What to look up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -261,6 +267,58 @@ impl Plan {
         }
     }
 
+    /// Whether it stays within the bounds of what [`Plan::new`] makes: for a perspective that was sent it.
+    ///
+    /// # Errors
+    /// What does not, by field.
+    pub fn check(&self) -> Result<(), String> {
+        let check_name = |name: &str| {
+            let fits = (1..=NAME_OCTETS_MAX).contains(&name.len()) && name.is_ascii();
+            if fits { Ok(()) } else { Err(format!("a name of {} octets", name.len())) }
+        };
+        let levels = |field: &str, levels: &[String]| {
+            if levels.len() > NAME_LABELS_MAX {
+                return Err(format!("{field}: {} levels", levels.len()));
+            }
+            levels.iter().try_for_each(|level| check_name(level).map_err(|problem| format!("{field}: {problem}")))
+        };
+        let inquiry = |field: &str, inquiry: &Inquiry| match inquiry {
+            Inquiry::Climb { levels: of } => levels(field, of),
+            Inquiry::Records { name: one, .. } => check_name(one).map_err(|problem| format!("{field}: {problem}")),
+            Inquiry::Aliases { from: one, to: other } | Inquiry::Mail { domain: one, host: other } => {
+                check_name(one).and_then(|()| check_name(other)).map_err(|problem| format!("{field}: {problem}"))
+            }
+        };
+        let host = |host: &Host| match host {
+            Host::Name(name) => check_name(name).map_err(|problem| format!("control.host: {problem}")),
+            Host::Ip(_) => Ok(()),
+        };
+        match &self.control {
+            None => {}
+            Some(ControlPlan::Dns(asked)) => inquiry("control", asked)?,
+            Some(ControlPlan::TlsAlpn { host: asked }) => host(asked)?,
+            Some(ControlPlan::Http { host: asked, path, body_bytes, .. }) => {
+                host(asked)?;
+                if *body_bytes as usize > WEBSITE_BODY_BYTES_MAX.max(HTTP_BODY_BYTES_MAX) {
+                    return Err(format!("control.body_bytes: {body_bytes}"));
+                }
+                let is_path = path.starts_with('/')
+                    && path.len() <= PATH_CHARS_MAX
+                    && path.bytes().all(|b| b.is_ascii_graphic() && !b"?#\\".contains(&b));
+                if !is_path {
+                    return Err("control.path: no plain path, or too long".to_owned());
+                }
+            }
+        }
+        self.derivation.as_ref().map_or(Ok(()), |asked| inquiry("derivation", asked))?;
+        levels("caa_levels", &self.caa_levels)?;
+        if self.hints.len() > HINTS_MAX {
+            return Err(format!("hints: {}", self.hints.len()));
+        }
+        self.hints.iter().try_for_each(|hint| check_name(&hint.name).map_err(|problem| format!("hints: {problem}")))?;
+        self.limits.check().map_err(|problem| format!("limits: {problem}"))
+    }
+
     /// The name it is about, if it is not about an address alone.
     #[must_use]
     pub fn subject(&self) -> Option<&str> {
@@ -285,7 +343,7 @@ fn hints(request: &CheckRequest, name: &str, sibling: &str) -> Vec<Hint> {
     ];
     candidates
         .into_iter()
-        .filter(|(_, name)| name.len() <= crate::base::limits::NAME_OCTETS_MAX)
+        .filter(|(_, name)| name.len() <= NAME_OCTETS_MAX)
         .map(|(kind, name)| Hint { kind, name })
         .collect()
 }

@@ -11,8 +11,22 @@ use parallax_ring::*;
 /// No single test step may take longer.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-pub fn config() -> RingConfig {
-    RingConfig { entries: 256, receive_buffers: 256, receive_buffer_bytes: 4096, datagram_send_slots: 512 }
+/// Makes a test of each function for each driver: `io_uring::name`, `epoll::name`.
+/// A function that is forgotten is dead code, which is warned about.
+#[macro_export]
+macro_rules! with_both_drivers {
+    ($($name:ident),+ $(,)?) => {
+        mod io_uring {
+            $(#[test] fn $name() { super::$name(parallax_ring::Driver::IoUring); })+
+        }
+        mod epoll {
+            $(#[test] fn $name() { super::$name(parallax_ring::Driver::Epoll); })+
+        }
+    };
+}
+
+pub fn config(driver: Driver) -> RingConfig {
+    RingConfig { driver, entries: 256, receive_buffers: 256, receive_buffer_bytes: 4096, datagram_send_slots: 512 }
 }
 
 pub fn any() -> SocketAddr {
@@ -49,14 +63,16 @@ pub fn own(event: Event<'_>) -> Seen {
     }
 }
 
-pub struct Driver {
+pub struct Harness {
     pub ring: Ring,
     pub seen: VecDeque<Seen>,
 }
 
-impl Driver {
-    pub fn new(config: RingConfig) -> Driver {
-        Driver { ring: Ring::new(config).unwrap(), seen: VecDeque::new() }
+impl Harness {
+    pub fn new(config: RingConfig) -> Harness {
+        let ring = Ring::new(config).unwrap();
+        assert_eq!(ring.driver(), config.driver);
+        Harness { ring, seen: VecDeque::new() }
     }
 
     pub fn turn(&mut self, timeout: Duration) {

@@ -27,6 +27,16 @@ pub const FILE_BYTES_MAX: usize = 64 * 1024;
 pub struct TrustAnchors(Vec<Ds>);
 
 impl TrustAnchors {
+    /// SHA-256 of them in hexadecimal, whatever their order: for programs to compare.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let text = self.to_string();
+        let mut lines: Vec<&str> = text.lines().collect();
+        lines.sort_unstable();
+        let digest = Sha256::digest(lines.join("\n").as_bytes());
+        digest.iter().map(|octet| format!("{octet:02x}")).collect()
+    }
+
     /// The built-in ones.
     #[must_use]
     pub fn iana() -> Self {

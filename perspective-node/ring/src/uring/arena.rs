@@ -5,10 +5,11 @@
 //! Invariant: a slot is written only while it is free, and becomes free only
 //! when the send that named it has completed.
 
-use crate::memory::Pages;
+use super::memory::Pages;
+use crate::datagram::SEND_BYTES_MAX;
 
-/// Size of a slot, and so of the largest datagram.
-pub(crate) const SLOT_BYTES: usize = 1024;
+/// Size of a slot.
+const SLOT_BYTES: usize = SEND_BYTES_MAX;
 
 /// What a slot in use is for.
 #[derive(Clone, Copy)]

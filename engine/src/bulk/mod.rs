@@ -4,6 +4,8 @@
 //! `--resume` the results file is rebuilt from the journal before anything new is asked, so that after a
 //! kill at any moment every request ends with exactly one verdict, and none contradicts its record.
 
+pub mod remote;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fs::File,
@@ -17,11 +19,12 @@ use std::{
 };
 
 use hdrhistogram::Histogram;
+use parallax_protocol::transport::IdentityError;
 use parallax_validation::{
     base::perspective::PerspectiveId,
     problem::ProblemKind,
     record::{Mode, Record, Restart},
-    request::CheckRequest,
+    request::{CheckRequest, RequestError},
     verdict::{PerspectiveState, Refusal, Verdict},
 };
 use serde::{Deserialize, Serialize};
@@ -130,6 +133,12 @@ pub enum BulkError {
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// Who asks an engine elsewhere.
+    #[error("{0}")]
+    Identity(#[from] IdentityError),
+    /// An engine elsewhere, or the way to it.
+    #[error("{0}; what was answered is in the results, and --resume goes on")]
+    Remote(String),
 }
 
 /// One line of results.
@@ -210,17 +219,28 @@ impl ResultLine {
         }
     }
 
+    /// Of a request that was refused before anything was sent.
+    #[must_use]
+    pub fn of_refusal(id: Option<&str>, error: &RequestError) -> Self {
+        Self { id: id.map(str::to_owned), line: None, ..Self::refused(error.problem(), error.to_string()) }
+    }
+
     fn of_bad_line(bad: &BadLine) -> Self {
+        let message = format!("line {}: {}", bad.line, bad.reason);
+        Self { id: bad.id.clone(), line: Some(bad.line), ..Self::refused(bad.problem, message) }
+    }
+
+    fn refused(problem: ProblemKind, message: String) -> Self {
         Self {
-            id: bad.id.clone(),
-            line: Some(bad.line),
+            id: None,
+            line: None,
             verdict: "refused".to_owned(),
             identifier: None,
             method: None,
-            problem: Some(bad.problem),
+            problem: Some(problem),
             decided_by: "request".to_owned(),
             quorum: None,
-            message: format!("line {}: {}", bad.line, bad.reason),
+            message,
             blame: Some(parallax_validation::explain::Blame::Request),
             retry: Some(parallax_validation::explain::Retry::Fix),
             warnings: Vec::new(),
@@ -397,6 +417,8 @@ pub struct Latency {
 pub struct PerspectiveSummary {
     /// Who.
     pub perspective: String,
+    /// How it did its input and output.
+    pub driver: &'static str,
     /// Tasks carried out.
     pub tasks: u64,
     /// Terminal states of the attempts it was asked in.
@@ -432,7 +454,7 @@ pub fn run(config: &Config, options: &BulkOptions, stop: &Arc<AtomicBool>) -> Re
     let committed = journal.committed_sequence();
     let mut results = Results::open(options, expected, lines_total, committed)?;
     let taken = results.take_over(options, (config.rules.digest(), config.engine.mode), committed)?;
-    let (engine, released) = Corroborator::start(config, journal, Arc::new(options.log), Arc::clone(stop))?;
+    let (engine, released) = Corroborator::start(config, None, journal, Arc::new(options.log), Arc::clone(stop))?;
     drive(engine, &released, input, &taken, &mut results, options, stop)
 }
 
@@ -505,7 +527,7 @@ fn drive(
     results.end_progress();
     let interrupted = outcome?;
     let seconds = begun.elapsed().as_secs_f64();
-    Ok(results.summary(&engine, seconds, process_cpu() - cpu_before, interrupted))
+    Ok(results.summary(Some(&engine), seconds, process_cpu() - cpu_before, interrupted))
 }
 
 fn keep_first(first: &mut Option<BulkError>, result: Result<(), BulkError>) {
@@ -650,8 +672,18 @@ impl Results {
                 (path.clone(), Box::new(file))
             }
         };
+        Ok(Self::with(path, out, expected, lines, options))
+    }
+
+    fn with(
+        path: PathBuf,
+        out: Box<dyn Write + Send>,
+        expected: Option<ExpectedSet>,
+        lines: Option<u64>,
+        options: &BulkOptions,
+    ) -> Self {
         let progress = (options.progress && std::io::stderr().is_terminal()).then(|| progress_bar(lines));
-        Ok(Self {
+        Self {
             path,
             out: BufWriter::with_capacity(1 << 18, out),
             expected,
@@ -662,7 +694,7 @@ impl Results {
             latency: BTreeMap::new(),
             states: HashMap::new(),
             progress,
-        })
+        }
     }
 
     /// Writes the results of the records that are there, and gives the requests they answer.
@@ -720,7 +752,8 @@ impl Results {
         Ok(taken)
     }
 
-    fn write(&mut self, line: &ResultLine) -> Result<(), BulkError> {
+    /// Counts a result that is written already.
+    fn note(&mut self, line: &ResultLine) {
         let kind = match line.problem {
             None => line.verdict.clone(),
             Some(problem) => format!("{} {problem}, decided by {}", line.verdict, line.decided_by),
@@ -732,6 +765,20 @@ impl Results {
         if let Some(progress) = &self.progress {
             progress.inc(1);
         }
+    }
+
+    /// Writes an answer of an engine elsewhere.
+    fn answered(&mut self, line: &ResultLine) -> Result<(), BulkError> {
+        if line.verdict == "refused" {
+            self.refused_lines += 1;
+        } else {
+            self.released += 1;
+        }
+        self.write(line)
+    }
+
+    fn write(&mut self, line: &ResultLine) -> Result<(), BulkError> {
+        self.note(line);
         serde_json::to_writer(&mut self.out, line)
             .map_err(std::io::Error::from)
             .and_then(|()| self.out.write_all(b"\n"))
@@ -749,7 +796,7 @@ impl Results {
     }
 
     fn released(&mut self, batch: &[Released]) -> Result<(), BulkError> {
-        for Released { record, latency } in batch {
+        for Released { record, latency, .. } in batch {
             self.released += 1;
             let histogram = self.latency.entry(record.request.method_label().to_owned()).or_insert_with(|| {
                 Histogram::new_with_bounds(1, LATENCY_MAX_US, 3).expect("constant bounds that fit three digits")
@@ -775,19 +822,21 @@ impl Results {
         }
     }
 
-    fn summary(&mut self, engine: &Corroborator, seconds: f64, cpu: Duration, interrupted: bool) -> Summary {
+    fn summary(&mut self, engine: Option<&Corroborator>, seconds: f64, cpu: Duration, interrupted: bool) -> Summary {
         if let Some(expected) = self.expected.as_mut().filter(|_| !interrupted) {
             expected.missing();
         }
         let per = |total: f64, count: u64| if count == 0 { 0.0 } else { total / count as f64 };
         let states = &mut self.states;
         let perspectives = engine
-            .nodes()
+            .map(Corroborator::nodes)
+            .unwrap_or_default()
             .iter()
-            .map(|(id, stats)| {
+            .map(|(id, driver, stats)| {
                 let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
                 PerspectiveSummary {
                     perspective: id.to_string(),
+                    driver: driver.name(),
                     tasks: read(&stats.tasks),
                     states: states.remove(id).unwrap_or_default(),
                     cpu_us_per_task: per(read(&stats.cpu_us) as f64, read(&stats.tasks)),
@@ -798,7 +847,8 @@ impl Results {
                 }
             })
             .collect();
-        let stats = engine.stats();
+        let none = Arc::default();
+        let stats = engine.map_or(&none, Corroborator::stats);
         Summary {
             released: self.released,
             resumed: self.resumed,

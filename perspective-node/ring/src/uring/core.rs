@@ -14,9 +14,9 @@ use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, Probe, cqueue, opcode, squeue};
 use rustix::io::Errno;
 
+use super::token::Token;
+use crate::RingStats;
 use crate::error::{RingError, setup_error};
-use crate::ring::RingStats;
-use crate::token::Token;
 
 /// One harvested completion.
 #[derive(Clone, Copy, Debug)]

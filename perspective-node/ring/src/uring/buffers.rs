@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use io_uring::IoUring;
 use io_uring::types::BufRingEntry;
 
+use super::memory::Pages;
 use crate::error::{RingError, setup_error};
-use crate::memory::Pages;
 
 /// The only buffer group.
 pub(crate) const GROUP: u16 = 0;

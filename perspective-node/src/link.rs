@@ -1,0 +1,190 @@
+//! The node's end of the link to an engine.
+//!
+//! One stream is one engine's work while it lasts: a greeting each way, then batches of tasks in and batches of reports
+//! out. How many tasks may be under way is said in the greeting; every report makes room for one.
+//!
+//! Invariant: no task is carried out that was made under another setup than the greeting's, or for another perspective,
+//! or that goes beyond the bounds of a plan.
+
+use std::{sync::Arc, time::Duration};
+
+use parallax_protocol::{
+    BATCH_ITEMS_MAX, LINK_FORM, Report, Task,
+    wire::link::{self, FromEngine, FromNode, Hello, Reports, Tasks, Welcome, from_engine, from_node},
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::desk::{Desk, LookError};
+
+/// How often a stream looks whether the node has ended.
+const TICK: Duration = Duration::from_secs(1);
+/// Reports in one message are cut off here, octets.
+const MESSAGE_BYTES: usize = 1 << 20;
+/// Messages that wait for the stream.
+const MESSAGES_QUEUED_MAX: usize = 4;
+/// The longest message from an engine, octets: a full batch of the longest plans.
+pub const FROM_ENGINE_BYTES_MAX: usize = 16 << 20;
+
+/// Serves the link.
+pub struct LinkServer {
+    desk: Arc<Desk>,
+    welcome: Welcome,
+}
+
+impl LinkServer {
+    /// For one node, which introduces itself so.
+    #[must_use]
+    pub fn new(desk: Arc<Desk>, welcome: Welcome) -> Self {
+        Self { desk, welcome: Welcome { form: LINK_FORM, ..welcome } }
+    }
+
+    fn check(&self, hello: &Hello) -> Result<(), Status> {
+        let differs = |what: &str, theirs: &str, ours: &str| {
+            let theirs: String = theirs.chars().take(100).flat_map(char::escape_default).collect();
+            Err(Status::failed_precondition(format!("{what}: the engine says {theirs}, this node {ours}")))
+        };
+        if hello.form != LINK_FORM {
+            return differs("form", &hello.form.to_string(), &LINK_FORM.to_string());
+        }
+        if hello.perspective != self.welcome.perspective {
+            return differs("perspective", &hello.perspective, &self.welcome.perspective);
+        }
+        if hello.rir != self.welcome.rir {
+            return differs("rir", &hello.rir, &self.welcome.rir);
+        }
+        let is_digest = hello.setup.len() == 64 && hello.setup.bytes().all(|b| b.is_ascii_hexdigit());
+        if is_digest { Ok(()) } else { Err(Status::invalid_argument("setup: 64 hexadecimal digits are wanted")) }
+    }
+}
+
+#[tonic::async_trait]
+impl link::link_server::Link for LinkServer {
+    type WorkStream = ReceiverStream<Result<FromNode, Status>>;
+
+    async fn work(&self, request: Request<Streaming<FromEngine>>) -> Result<Response<Self::WorkStream>, Status> {
+        let mut incoming = request.into_inner();
+        let hello = match incoming.message().await? {
+            Some(FromEngine { what: Some(from_engine::What::Hello(hello)) }) => hello,
+            Some(_) | None => return Err(Status::invalid_argument("the first message is the greeting")),
+        };
+        self.check(&hello)?;
+        let (out, messages) = mpsc::channel(MESSAGES_QUEUED_MAX);
+        let welcome = self.welcome.clone();
+        let session = Session {
+            desk: Arc::clone(&self.desk),
+            setup: hello.setup.as_str().into(),
+            perspective: hello.perspective,
+            in_flight_max: welcome.tasks_in_flight_max as usize,
+            out,
+        };
+        let _ = session.out.send(Ok(message(from_node::What::Welcome(welcome)))).await;
+        tokio::spawn(session.run(incoming));
+        Ok(Response::new(ReceiverStream::new(messages)))
+    }
+}
+
+fn message(what: from_node::What) -> FromNode {
+    FromNode { what: Some(what) }
+}
+
+struct Session {
+    desk: Arc<Desk>,
+    setup: Arc<str>,
+    perspective: String,
+    in_flight_max: usize,
+    out: mpsc::Sender<Result<FromNode, Status>>,
+}
+
+impl Session {
+    /// Until the engine goes away, breaks the rules, or the node ends. What is under way then is carried out and
+    /// dropped.
+    async fn run(self, mut incoming: Streaming<FromEngine>) {
+        let (reports_in, mut reports) = mpsc::unbounded_channel();
+        let mut in_flight = 0_usize;
+        let mut open = true;
+        let mut batch = Vec::with_capacity(BATCH_ITEMS_MAX);
+        let mut tick = tokio::time::interval(TICK);
+        while open || in_flight > 0 {
+            let ended = tokio::select! {
+                // Reports first: they make room.
+                biased;
+                count = reports.recv_many(&mut batch, BATCH_ITEMS_MAX) => {
+                    in_flight -= count;
+                    self.report(batch.drain(..)).await
+                }
+                received = incoming.message(), if open => match received {
+                    Ok(Some(FromEngine { what: Some(from_engine::What::Tasks(tasks)) })) => {
+                        self.take(tasks, &mut in_flight, &reports_in)
+                    }
+                    Ok(Some(_)) => Err(Some(Status::invalid_argument("only tasks follow the greeting"))),
+                    // It says that nothing more comes; what is under way is still reported.
+                    Ok(None) => { open = false; Ok(()) }
+                    Err(_) => Err(None),
+                },
+                () = self.out.closed() => Err(None),
+                _ = tick.tick() => match self.desk.has_ended() {
+                    true => Err(Some(Status::unavailable(LookError::Stopped.to_string()))),
+                    false => Ok(()),
+                },
+            };
+            if let Err(status) = ended {
+                if let Some(status) = status {
+                    let _ = self.out.send(Err(status)).await;
+                }
+                return;
+            }
+        }
+    }
+
+    fn take(
+        &self,
+        tasks: Tasks,
+        in_flight: &mut usize,
+        reports: &mpsc::UnboundedSender<Report>,
+    ) -> Result<(), Option<Status>> {
+        if *in_flight + tasks.task.len() > self.in_flight_max {
+            let text = format!("more than {} tasks under way", self.in_flight_max);
+            return Err(Some(Status::resource_exhausted(text)));
+        }
+        let tasks: Result<Vec<Task>, Status> = tasks.task.iter().map(|json| self.read(json)).collect();
+        let tasks = tasks.map_err(Some)?;
+        *in_flight += tasks.len();
+        let gone = |error: LookError| Some(Status::unavailable(error.to_string()));
+        self.desk.carry_out(tasks, reports).map_err(gone)
+    }
+
+    fn read(&self, json: &[u8]) -> Result<Task, Status> {
+        let mut task: Task =
+            serde_json::from_slice(json).map_err(|error| Status::invalid_argument(format!("a task: {error}")))?;
+        if task.header.setup != self.setup || task.perspective.as_str() != self.perspective {
+            return Err(Status::invalid_argument("a task of another setup or for another perspective"));
+        }
+        task.plan.check().map_err(|problem| Status::invalid_argument(format!("a task: {problem}")))?;
+        // One text for all of a stream.
+        task.header.setup = Arc::clone(&self.setup);
+        Ok(task)
+    }
+
+    /// In messages of bounded length.
+    async fn report(&self, reports: impl Iterator<Item = Report>) -> Result<(), Option<Status>> {
+        let mut report = Vec::new();
+        let mut bytes = 0;
+        for one in reports {
+            let json = serde_json::to_vec(&one).map_err(|error| Some(Status::internal(error.to_string())))?;
+            bytes += json.len();
+            report.push(json);
+            if bytes >= MESSAGE_BYTES {
+                bytes = 0;
+                self.send(std::mem::take(&mut report)).await?;
+            }
+        }
+        if report.is_empty() { Ok(()) } else { self.send(report).await }
+    }
+
+    async fn send(&self, report: Vec<Vec<u8>>) -> Result<(), Option<Status>> {
+        let reports = message(from_node::What::Reports(Reports { report }));
+        self.out.send(Ok(reports)).await.map_err(|_| None)
+    }
+}

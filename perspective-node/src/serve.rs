@@ -1,0 +1,250 @@
+//! A node as a program: its services over mutual TLS, figures and health beside them, and an orderly end.
+//!
+//! Invariant: no service answers a caller whose certificate has none of the names that the settings give for it.
+
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::Request,
+    http::StatusCode,
+    middleware::{Next, from_fn},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use parallax_protocol::{
+    transport::{AllowList, Caller, Identity, IdentityError, ServeLimits, serve, serve_plain},
+    wire::link::{Welcome, link_server::LinkServer as LinkService},
+};
+use parallax_validation::{
+    observation::{ControlObservation, DnsOutcome, RecordType},
+    plan::{ControlPlan, Plan, PlanLimits, inquiry::Inquiry},
+};
+use thiserror::Error;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+use tonic::{Status, server::NamedService, service::Routes};
+
+use crate::{
+    desk::Desk,
+    link::{FROM_ENGINE_BYTES_MAX, LinkServer},
+    node::{Node, NodeError},
+    settings::Settings,
+    telemetry::{Event, LogForm, Telemetry},
+};
+
+/// Unary calls that are served at once, at most.
+const CALLS_MAX: usize = 65_536;
+/// How often the resolver is tried, if the settings ask for that.
+const RESOLVER_TRIED_EVERY: Duration = Duration::from_secs(10);
+/// How often it is seen whether the node's own threads go on.
+const TICK: Duration = Duration::from_millis(200);
+
+/// Why a node does not serve.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// The node did not start.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// Its certificate, key or authorities.
+    #[error("tls: {0}")]
+    Identity(#[from] IdentityError),
+    /// An address cannot be listened on.
+    #[error("{key}: {address}: {error}")]
+    Listen {
+        /// The setting.
+        key: &'static str,
+        /// Its value.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The system.
+    #[error("{0}")]
+    System(#[from] io::Error),
+    /// A worker ended by itself; what it said stands on standard error.
+    #[error("the node's workers ended by themselves")]
+    Ended,
+}
+
+/// Runs a node until it is told to stop by SIGTERM or SIGINT; SIGHUP reads certificates and keys again.
+///
+/// # Errors
+/// It cannot start, or its workers ended.
+pub async fn run(settings: &Settings, form: LogForm) -> Result<(), ServeError> {
+    let identity = Arc::new(Identity::load(&settings.tls)?);
+    let listener = listen("serve.listen", settings.listen).await?;
+    let plain = match &settings.metrics {
+        Some(metrics) => Some(listen("metrics.listen", metrics.listen).await?),
+        None => None,
+    };
+    let (reports_in, reports) = crossbeam::channel::unbounded();
+    let node = Node::start(&settings.node, &reports_in)?;
+    drop(reports_in);
+    let desk = Arc::new(Desk::open(node, settings.node.perspective.clone(), reports, CALLS_MAX)?);
+    let driver = settings.node.driver.name();
+    let telemetry = Arc::new(Telemetry::new(form, &desk, &identity, driver));
+
+    let (drain_in, drain) = watch::channel(false);
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let welcome = welcome(settings, driver);
+    let link =
+        LinkService::new(LinkServer::new(Arc::clone(&desk), welcome)).max_decoding_message_size(FROM_ENGINE_BYTES_MAX);
+    let path = format!("/{}/{{method}}", <LinkService<LinkServer> as NamedService>::NAME);
+    let link = Router::new().route_service(&path, link);
+    let link = guarded(link, settings.clients.link.clone(), "link", &telemetry);
+    let router = Routes::new(health_service).into_axum_router().merge(link);
+    health.set_service_status("", tonic_health::ServingStatus::Serving).await;
+
+    let mut plain_server = None;
+    if let Some(listener) = plain {
+        let router = figures(&telemetry);
+        plain_server = Some(tokio::spawn(serve_plain(listener, router, ServeLimits::default(), drain.clone())));
+    }
+    let events: Arc<Telemetry> = Arc::clone(&telemetry);
+    let mut server =
+        tokio::spawn(serve(listener, Arc::clone(&identity), router, settings.limits.clone(), events, drain));
+    let resolver = settings.metrics.as_ref().and_then(|metrics| metrics.ready_name.clone());
+    let (limits, for_watch) = (PlanLimits::default(), (Arc::clone(&desk), Arc::clone(&telemetry)));
+    if let Some(name) = resolver {
+        tokio::spawn(watch_resolver(name, limits, for_watch.0, for_watch.1));
+    } else {
+        telemetry.ready.store(true, Ordering::Relaxed);
+    }
+    telemetry.tell(&Event::Ready { listen: settings.listen, driver });
+
+    let (mut hang_up, mut terminate, mut interrupt) =
+        (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut tick = tokio::time::interval(TICK);
+    loop {
+        tokio::select! {
+            _ = hang_up.recv() => match identity.reload() {
+                Ok(()) => telemetry.tell(&Event::Reloaded),
+                Err(error) => telemetry.tell(&Event::NotReloaded { why: &error.to_string() }),
+            },
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            ended = &mut server => return Err(ended.map_or_else(io::Error::other, |served| {
+                served.err().unwrap_or_else(|| io::Error::other("the listener ended"))
+            }).into()),
+            _ = tick.tick() => if desk.has_ended() {
+                return Err(ServeError::Ended);
+            },
+        }
+    }
+    telemetry.tell(&Event::Draining);
+    telemetry.ready.store(false, Ordering::Relaxed);
+    health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+    let _ = drain_in.send(true);
+    // It returns once all connections have ended or had their time. An error of the listener does not matter any more.
+    let _ = server.await;
+    if let Some(plain) = plain_server {
+        plain.abort();
+    }
+    telemetry.tell(&Event::Stopped);
+    Ok(())
+}
+
+async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|error| ServeError::Listen { key, address, error })
+}
+
+/// What the node says of itself to an engine.
+fn welcome(settings: &Settings, driver: &str) -> Welcome {
+    Welcome {
+        form: 0,
+        software: concat!("parallax-node ", env!("CARGO_PKG_VERSION")).to_owned(),
+        perspective: settings.node.perspective.to_string(),
+        rir: settings.node.rir.to_string(),
+        resolver: settings.node.resolver.to_string(),
+        dnssec: settings.dnssec.to_string(),
+        trust_anchors: settings.trust_anchors.clone(),
+        tasks_in_flight_max: settings.node.tasks_in_flight_max,
+        driver: driver.to_owned(),
+    }
+}
+
+/// A service for those whose certificates have one of these names. Others are told so in the form that they expect.
+pub(crate) fn guarded(router: Router, list: AllowList, service: &'static str, telemetry: &Arc<Telemetry>) -> Router {
+    let (list, telemetry) = (Arc::new(list), Arc::clone(telemetry));
+    router.layer(from_fn(move |request: Request<Body>, next: Next| {
+        let (list, telemetry) = (Arc::clone(&list), Arc::clone(&telemetry));
+        async move {
+            let caller = request.extensions().get::<Caller>();
+            if caller.is_some_and(|caller| list.permits(caller)) {
+                return Ok::<Response, Infallible>(next.run(request).await);
+            }
+            telemetry.forbidden(caller.map_or(&[], |caller| &caller.names), service);
+            let is_grpc = request
+                .headers()
+                .get("content-type")
+                .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+            let text = format!("the certificate has no name that may use {service}");
+            Ok(if is_grpc {
+                Status::permission_denied(text).into_http::<Body>()
+            } else {
+                (StatusCode::FORBIDDEN, text + "\n").into_response()
+            })
+        }
+    }))
+}
+
+/// `/metrics`, `/healthz` and `/readyz`.
+fn figures(telemetry: &Arc<Telemetry>) -> Router {
+    let (for_figures, for_ready) = (Arc::clone(telemetry), Arc::clone(telemetry));
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route(
+            "/readyz",
+            get(move || async move {
+                if for_ready.ready.load(Ordering::Relaxed) {
+                    (StatusCode::OK, "ready\n")
+                } else {
+                    (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+                }
+            }),
+        )
+        .route(
+            "/metrics",
+            get(move || async move {
+                ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], for_figures.figures())
+            }),
+        )
+}
+
+/// Asks the resolver now and then; the node is ready while it answers.
+async fn watch_resolver(name: String, limits: PlanLimits, desk: Arc<Desk>, telemetry: Arc<Telemetry>) {
+    let plan = Plan {
+        control: Some(ControlPlan::Dns(Inquiry::Records { name, rtype: RecordType::Soa })),
+        derivation: None,
+        caa_levels: Vec::new(),
+        hints: Vec::new(),
+        keep_proof: false,
+        diagnose: false,
+        limits,
+    };
+    let mut known = None;
+    loop {
+        let seen = desk.look(plan.clone()).await;
+        let answers = seen.is_ok_and(|seen| {
+            let records = seen.control.as_ref().map(ControlObservation::records).unwrap_or_default();
+            records.first().is_some_and(|lookup| !matches!(lookup.outcome, DnsOutcome::Failed(_)))
+        });
+        if known != Some(answers) {
+            telemetry.tell(&Event::Resolver { answers });
+            known = Some(answers);
+        }
+        telemetry.ready.store(answers, Ordering::Relaxed);
+        tokio::time::sleep(RESOLVER_TRIED_EVERY).await;
+    }
+}

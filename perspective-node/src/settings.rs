@@ -1,0 +1,326 @@
+//! The settings file of the program `parallax-node`.
+//!
+//! Everything is checked when the file is read, with messages that name the key; nothing is opened or sent before.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use parallax_protocol::{
+    BATCH_ITEMS_MAX,
+    transport::{AllowList, ServeLimits, TlsFiles},
+};
+use parallax_validation::{
+    base::perspective::{PerspectiveId, Rir},
+    lookup::dnssec::anchor::TrustAnchors,
+};
+use serde::Deserialize;
+use thiserror::Error;
+
+use parallax_ring::Driver;
+
+use crate::config::{ConfigError, DnssecSetting, Laboratory, NodeConfig};
+
+/// The commented sample.
+pub const SAMPLE: &str = include_str!("../parallax-node.sample.toml");
+
+/// The file as written.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    perspective: PerspectiveId,
+    rir: Rir,
+    resolver: SocketAddr,
+    #[serde(default)]
+    dnssec: DnssecSetting,
+    #[serde(default)]
+    trust_anchor_file: Option<PathBuf>,
+    #[serde(default)]
+    source_ipv4: Option<Ipv4Addr>,
+    #[serde(default)]
+    source_ipv6: Option<Ipv6Addr>,
+    #[serde(default, deserialize_with = "crate::config::driver")]
+    driver: Driver,
+    #[serde(default = "one")]
+    workers: u16,
+    #[serde(default = "sixty_four")]
+    source_ports: u16,
+    #[serde(default = "many")]
+    tasks_in_flight_max: u32,
+    serve: ServeSection,
+    tls: TlsFiles,
+    #[serde(default)]
+    clients: Clients,
+    #[serde(default)]
+    metrics: Option<MetricsSection>,
+    #[serde(default)]
+    laboratory: Option<Laboratory>,
+}
+
+fn one() -> u16 {
+    1
+}
+
+fn sixty_four() -> u16 {
+    64
+}
+
+fn many() -> u32 {
+    20_000
+}
+
+/// `[serve]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServeSection {
+    listen: SocketAddr,
+    #[serde(default = "connections")]
+    connections_max: usize,
+    #[serde(default = "drain")]
+    drain_ms: u64,
+    #[serde(default)]
+    connection_age_ms: Option<u64>,
+}
+
+fn connections() -> usize {
+    1024
+}
+
+fn drain() -> u64 {
+    30_000
+}
+
+/// `[clients]`: names in the certificates of those who may use each service. Nobody may, unless named.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Clients {
+    /// Engines.
+    pub link: AllowList,
+}
+
+/// `[metrics]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricsSection {
+    /// Where `/metrics`, `/healthz` and `/readyz` are served, without TLS: a loopback address.
+    pub listen: SocketAddr,
+    /// A name whose SOA the resolver must answer for the node to be ready; asked every ten seconds.
+    #[serde(default)]
+    pub ready_name: Option<String>,
+}
+
+/// Settings, checked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The node's own.
+    pub node: NodeConfig,
+    /// Who validates DNSSEC, in a word.
+    pub dnssec: DnssecSetting,
+    /// Digest of the trust anchors; empty unless the node validates itself.
+    pub trust_anchors: String,
+    /// Where callers come in.
+    pub listen: SocketAddr,
+    /// Bounds of what comes in.
+    pub limits: ServeLimits,
+    /// Who the node is, and whom it believes.
+    pub tls: TlsFiles,
+    /// Who may use what.
+    pub clients: Clients,
+    /// Figures and health.
+    pub metrics: Option<MetricsSection>,
+    /// What is lawful but worth knowing.
+    pub warnings: Vec<String>,
+}
+
+/// Settings that cannot be.
+#[derive(Debug, Error)]
+pub enum SettingsError {
+    /// A file cannot be read.
+    #[error("{path}: {error}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// It is not TOML, or has unknown or missing keys.
+    #[error("{path}: {error}")]
+    Toml {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        error: Box<toml::de::Error>,
+    },
+    /// A value.
+    #[error("{path}: {key}: {problem}")]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
+    /// One of the node's own values.
+    #[error("{path}: {error}")]
+    Node {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, by key.
+        error: ConfigError,
+    },
+}
+
+impl Settings {
+    /// Reads and checks a file. Relative names in it are those of files beside it.
+    ///
+    /// # Errors
+    /// The first key at fault.
+    pub fn load(path: &Path) -> Result<Self, SettingsError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|error| SettingsError::Read { path: path.to_owned(), error })?;
+        Self::parse(&text, path)
+    }
+
+    /// Checks the text of a file; `path` is for messages and for the files it names.
+    ///
+    /// # Errors
+    /// As [`Settings::load`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, SettingsError> {
+        let file: File = toml::from_str(text)
+            .map_err(|error| SettingsError::Toml { path: path.to_owned(), error: Box::new(error) })?;
+        Checker { path }.check(file)
+    }
+}
+
+struct Checker<'a> {
+    path: &'a Path,
+}
+
+impl Checker<'_> {
+    fn value(&self, key: &'static str, problem: impl Into<String>) -> SettingsError {
+        SettingsError::Value { path: self.path.to_owned(), key, problem: problem.into() }
+    }
+
+    fn beside(&self, file: &Path) -> PathBuf {
+        self.path.parent().unwrap_or(Path::new(".")).join(file)
+    }
+
+    fn check(&self, file: File) -> Result<Settings, SettingsError> {
+        let anchors = Arc::new(self.trust_anchors(&file)?);
+        let node = NodeConfig {
+            perspective: file.perspective,
+            rir: file.rir,
+            source_ipv4: file.source_ipv4,
+            source_ipv6: file.source_ipv6,
+            resolver: file.resolver,
+            workers: file.workers,
+            source_ports: file.source_ports,
+            tasks_in_flight_max: file.tasks_in_flight_max,
+            dnssec: file.dnssec.with(&anchors),
+            driver: file.driver,
+            laboratory: file.laboratory.clone().unwrap_or_default(),
+        };
+        node.check().map_err(|error| SettingsError::Node { path: self.path.to_owned(), error })?;
+        if (node.tasks_in_flight_max as usize) < 2 * BATCH_ITEMS_MAX {
+            let problem = format!("below {}, which are two batches of an engine's", 2 * BATCH_ITEMS_MAX);
+            return Err(self.value("tasks_in_flight_max", problem));
+        }
+        if !(1..=100_000).contains(&file.serve.connections_max) {
+            return Err(self.value("serve.connections_max", "not in 1..=100000"));
+        }
+        if file.serve.drain_ms > 600_000 {
+            return Err(self.value("serve.drain_ms", "above ten minutes"));
+        }
+        if file.serve.connection_age_ms.is_some_and(|age| age < 1_000) {
+            return Err(self.value("serve.connection_age_ms", "below a second"));
+        }
+        if let Some(metrics) = &file.metrics
+            && !metrics.listen.ip().is_loopback()
+        {
+            let problem = "not a loopback address; figures are served without TLS and without asking who wants them";
+            return Err(self.value("metrics.listen", problem));
+        }
+        let mut warnings = Vec::new();
+        if file.laboratory.is_some() {
+            warnings.push(
+                "[laboratory] is set: special-purpose addresses may be connected to; never use this for issuance"
+                    .to_owned(),
+            );
+        }
+        if node.driver == Driver::Epoll {
+            warnings.push("driver = \"epoll\", which is slower than io-uring".to_owned());
+        }
+        if !node.has_source() {
+            warnings
+                .push("source_ipv4 and source_ipv6: not set, so the system chooses where traffic comes from".into());
+        }
+        let trust_anchors = if file.dnssec == DnssecSetting::Local { anchors.digest() } else { String::new() };
+        Ok(Settings {
+            node,
+            dnssec: file.dnssec,
+            trust_anchors,
+            listen: file.serve.listen,
+            limits: ServeLimits {
+                connections: file.serve.connections_max,
+                drain_ms: file.serve.drain_ms,
+                connection_age_ms: file.serve.connection_age_ms,
+                ..ServeLimits::default()
+            },
+            tls: TlsFiles {
+                certificate: self.beside(&file.tls.certificate),
+                key: self.beside(&file.tls.key),
+                authorities: self.beside(&file.tls.authorities),
+                revoked: file.tls.revoked.as_deref().map(|revoked| self.beside(revoked)),
+            },
+            clients: file.clients,
+            metrics: file.metrics,
+            warnings,
+        })
+    }
+
+    fn trust_anchors(&self, file: &File) -> Result<TrustAnchors, SettingsError> {
+        let Some(named) = &file.trust_anchor_file else { return Ok(TrustAnchors::iana()) };
+        let path = self.beside(named);
+        let text = std::fs::read_to_string(&path).map_err(|error| SettingsError::Read { path: path.clone(), error })?;
+        TrustAnchors::parse(&text)
+            .map_err(|problem| self.value("trust_anchor_file", format!("{}: {problem}", path.display())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Settings, SettingsError> {
+        Settings::parse(text, Path::new("/etc/parallax/node.toml"))
+    }
+
+    #[test]
+    fn ok_the_sample_is_a_working_configuration() {
+        let settings = parse(SAMPLE).expect("the sample");
+        assert_eq!(settings.tls.key, Path::new("/etc/parallax/node.key"));
+        assert!(settings.warnings.is_empty(), "{:?}", settings.warnings);
+    }
+
+    #[test]
+    fn err_a_value_that_cannot_be_is_named() {
+        for (from, to, wants) in [
+            ("resolver = \"127.0.0.1:53\"", "resolver = \"0.0.0.0:53\"", "resolver: 0.0.0.0:53 is no address"),
+            ("# tasks_in_flight_max = 20000", "tasks_in_flight_max = 10", "tasks_in_flight_max: below 512"),
+            ("listen = \"127.0.0.1:9465\"", "listen = \"0.0.0.0:9465\"", "metrics.listen: not a loopback"),
+            ("# driver = \"io-uring\"", "driver = \"iocp\"", "not a driver"),
+            ("rir = \"ARIN\"", "rir = \"MARS\"", "MARS"),
+            ("[serve]", "colour = \"blue\"\n[serve]", "colour"),
+            ("# connections_max = 1024", "connections_max = 0", "serve.connections_max"),
+            ("# drain_ms = 30000", "drain_ms = 3000000", "serve.drain_ms"),
+            ("# trust_anchor_file", "trust_anchor_file", "root.key"),
+        ] {
+            assert!(SAMPLE.contains(from), "{from}");
+            let error = parse(&SAMPLE.replacen(from, to, 1)).expect_err(wants);
+            assert!(error.to_string().contains(wants), "{error}");
+        }
+    }
+}
