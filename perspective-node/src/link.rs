@@ -12,7 +12,7 @@ use parallax_protocol::{
     BATCH_ITEMS_MAX, LINK_FORM, Report, Task,
     wire::link::{self, FromEngine, FromNode, Hello, Reports, Tasks, Welcome, from_engine, from_node},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -31,13 +31,15 @@ pub const FROM_ENGINE_BYTES_MAX: usize = 16 << 20;
 pub struct LinkServer {
     desk: Arc<Desk>,
     welcome: Welcome,
+    drain: watch::Receiver<bool>,
 }
 
 impl LinkServer {
-    /// For one node, which introduces itself so.
+    /// For one node, which introduces itself so. Once `drain` holds true its links end, each when what is under way is
+    /// reported.
     #[must_use]
-    pub fn new(desk: Arc<Desk>, welcome: Welcome) -> Self {
-        Self { desk, welcome: Welcome { form: LINK_FORM, ..welcome } }
+    pub fn new(desk: Arc<Desk>, welcome: Welcome, drain: watch::Receiver<bool>) -> Self {
+        Self { desk, welcome: Welcome { form: LINK_FORM, ..welcome }, drain }
     }
 
     fn check(&self, hello: &Hello) -> Result<(), Status> {
@@ -78,11 +80,17 @@ impl link::link_server::Link for LinkServer {
             perspective: hello.perspective,
             in_flight_max: welcome.tasks_in_flight_max as usize,
             out,
+            drain: self.drain.clone(),
         };
         let _ = session.out.send(Ok(message(from_node::What::Welcome(welcome)))).await;
         tokio::spawn(session.run(incoming));
         Ok(Response::new(ReceiverStream::new(messages)))
     }
+}
+
+async fn told_to_drain(drain: &mut watch::Receiver<bool>) {
+    // An error says that the sender is gone, and with it the program's reason to serve.
+    let _ = drain.wait_for(|drain| *drain).await;
 }
 
 fn message(what: from_node::What) -> FromNode {
@@ -95,6 +103,7 @@ struct Session {
     perspective: String,
     in_flight_max: usize,
     out: mpsc::Sender<Result<FromNode, Status>>,
+    drain: watch::Receiver<bool>,
 }
 
 impl Session {
@@ -103,7 +112,8 @@ impl Session {
     async fn run(self, mut incoming: Streaming<FromEngine>) {
         let (reports_in, mut reports) = mpsc::unbounded_channel();
         let mut in_flight = 0_usize;
-        let mut open = true;
+        let (mut open, mut drained) = (true, false);
+        let mut drain = self.drain.clone();
         let mut batch = Vec::with_capacity(BATCH_ITEMS_MAX);
         let mut tick = tokio::time::interval(TICK);
         while open || in_flight > 0 {
@@ -124,6 +134,11 @@ impl Session {
                     Err(_) => Err(None),
                 },
                 () = self.out.closed() => Err(None),
+                // Its sender lives as long as the program serves.
+                () = told_to_drain(&mut drain), if !drained => {
+                    (open, drained) = (false, true);
+                    Ok(())
+                }
                 _ = tick.tick() => match self.desk.has_ended() {
                     true => Err(Some(Status::unavailable(LookError::Stopped.to_string()))),
                     false => Ok(()),
@@ -135,6 +150,9 @@ impl Session {
                 }
                 return;
             }
+        }
+        if drained {
+            let _ = self.out.send(Err(Status::unavailable(LookError::Stopped.to_string()))).await;
         }
     }
 

@@ -20,7 +20,7 @@ use axum::{
     routing::get,
 };
 use parallax_protocol::{
-    transport::{AllowList, Caller, Identity, IdentityError, ServeLimits, serve, serve_plain},
+    transport::{AllowList, Caller, Identity, IdentityError, ServeLimits, routes, serve, serve_plain},
     wire::link::{Welcome, link_server::LinkServer as LinkService},
 };
 use parallax_validation::{
@@ -33,7 +33,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
 };
-use tonic::{Status, server::NamedService, service::Routes};
+use tonic::Status;
 
 use crate::{
     desk::Desk,
@@ -98,12 +98,10 @@ pub async fn run(settings: &Settings, form: LogForm) -> Result<(), ServeError> {
     let (drain_in, drain) = watch::channel(false);
     let (health, health_service) = tonic_health::server::health_reporter();
     let welcome = welcome(settings, driver);
-    let link =
-        LinkService::new(LinkServer::new(Arc::clone(&desk), welcome)).max_decoding_message_size(FROM_ENGINE_BYTES_MAX);
-    let path = format!("/{}/{{method}}", <LinkService<LinkServer> as NamedService>::NAME);
-    let link = Router::new().route_service(&path, link);
-    let link = guarded(link, settings.clients.link.clone(), "link", &telemetry);
-    let router = Routes::new(health_service).into_axum_router().merge(link);
+    let link = LinkService::new(LinkServer::new(Arc::clone(&desk), welcome, drain.clone()))
+        .max_decoding_message_size(FROM_ENGINE_BYTES_MAX);
+    let link = guarded(routes::grpc(link), settings.clients.link.clone(), "link", &telemetry);
+    let router = routes::grpc(health_service).merge(link).fallback(routes::not_found);
     health.set_service_status("", tonic_health::ServingStatus::Serving).await;
 
     let mut plain_server = None;
@@ -185,10 +183,7 @@ pub(crate) fn guarded(router: Router, list: AllowList, service: &'static str, te
                 return Ok::<Response, Infallible>(next.run(request).await);
             }
             telemetry.forbidden(caller.map_or(&[], |caller| &caller.names), service);
-            let is_grpc = request
-                .headers()
-                .get("content-type")
-                .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+            let is_grpc = routes::is_grpc(request.headers());
             let text = format!("the certificate has no name that may use {service}");
             Ok(if is_grpc {
                 Status::permission_denied(text).into_http::<Body>()

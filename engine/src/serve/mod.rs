@@ -3,12 +3,13 @@
 //! ```text
 //! gRPC ─┐
 //! REST ─┼─▶ who may ─▶ request, parsed ─▶ front desk ─▶ engine ─▶ record, durable ─▶ answer
-//! mpic ─┘
+//! mpic ─┘                                            (protocol::open_mpic translates both ways)
 //! ```
 
 pub mod api;
 pub mod callers;
 pub mod desk;
+pub mod open_mpic;
 pub mod rest;
 pub mod telemetry;
 
@@ -25,7 +26,8 @@ use std::{
 
 use axum::{Router, http::StatusCode, routing::get};
 use parallax_protocol::{
-    transport::{Identity, IdentityError, ServeLimits, serve, serve_plain},
+    open_mpic::ATTEMPTS_MAX,
+    transport::{Identity, IdentityError, ServeLimits, routes, serve, serve_plain},
     wire::api::corroboration_server::CorroborationServer,
 };
 use serde::Deserialize;
@@ -35,7 +37,6 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{Semaphore, watch},
 };
-use tonic::service::Routes;
 
 use self::{
     api::{Api, Grpc},
@@ -74,6 +75,9 @@ pub struct ServeSection {
     /// How long requests under way may go on when the engine is told to stop, milliseconds.
     #[serde(default = "drain")]
     pub drain_ms: u64,
+    /// How Open MPIC's API is served.
+    #[serde(default)]
+    pub open_mpic: OpenMpicSection,
     /// Who may ask for what.
     #[serde(default)]
     pub caller: Vec<CallerSection>,
@@ -89,6 +93,20 @@ fn connections() -> usize {
 
 fn drain() -> u64 {
     40_000
+}
+
+/// `[serve.open_mpic]`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OpenMpicSection {
+    /// Attempts that one call may ask for, at most.
+    pub attempts_max: u32,
+}
+
+impl Default for OpenMpicSection {
+    fn default() -> Self {
+        Self { attempts_max: ATTEMPTS_MAX }
+    }
 }
 
 impl ServeSection {
@@ -109,6 +127,9 @@ impl ServeSection {
         }
         if self.drain_ms > 600_000 {
             return wrong("drain_ms", "above ten minutes");
+        }
+        if !(1..=10).contains(&self.open_mpic.attempts_max) {
+            return wrong("open_mpic.attempts_max", "not in 1..=10");
         }
         let mut names = std::collections::HashSet::new();
         for caller in &self.caller {
@@ -203,7 +224,11 @@ pub async fn run(config: &Config, journal: &Path, form: LogForm) -> Result<(), S
     let (drain_in, drain) = watch::channel(false);
     let (health, health_service) = tonic_health::server::health_reporter();
     let grpc = CorroborationServer::new(Grpc(Arc::clone(&api))).max_decoding_message_size(FROM_CALLER_BYTES_MAX);
-    let router = Routes::new(health_service).add_service(grpc).into_axum_router().merge(rest::router(api));
+    let router = routes::grpc(health_service)
+        .merge(routes::grpc(grpc))
+        .merge(open_mpic::router(Arc::clone(&api), settings.open_mpic, config))
+        .merge(rest::router(api))
+        .fallback(routes::not_found);
     health.set_service_status("", tonic_health::ServingStatus::Serving).await;
     let limits =
         ServeLimits { connections: settings.connections_max, drain_ms: settings.drain_ms, ..ServeLimits::default() };

@@ -37,11 +37,16 @@ pub(crate) struct Bench {
 impl Bench {
     /// `number` must be another one in every test: the ports follow from it.
     pub(crate) fn new(number: u16, seed: u64, requests: u64) -> Self {
+        Self::with_slow(number, seed, requests, 0.0)
+    }
+
+    /// With a share of requests that cost seconds.
+    pub(crate) fn with_slow(number: u16, seed: u64, requests: u64, slow_share: f64) -> Self {
         let world = World {
             dns_port: 15_400 + number,
             http_port: 18_400 + number,
             https_port: 21_400 + number,
-            slow_share: 0.0,
+            slow_share,
             ..World::new(seed, requests)
         };
         let directory = tempfile::tempdir().unwrap();

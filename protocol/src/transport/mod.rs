@@ -4,6 +4,7 @@
 //! * [`caller`]: who calls, as the certificate says, and lists of who may;
 //! * [`mod@serve`]: accepts connections and hands their requests to a router;
 //! * [`mod@connect`]: reaches a peer and makes sure that it is the one that was meant;
+//! * [`routes`]: services of gRPC and plain HTTP on one router;
 //! * [`refused`]: why a handshake came to nothing.
 //!
 //! What a caller may do is not decided here: a router sees a [`Caller`] with every request and judges for itself.
@@ -15,6 +16,7 @@ pub mod caller;
 pub mod connect;
 pub mod identity;
 pub mod refused;
+pub mod routes;
 pub mod serve;
 
 pub use caller::{AllowList, Caller, KeyPin};
