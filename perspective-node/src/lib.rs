@@ -11,6 +11,7 @@ pub mod link;
 pub mod node;
 mod pool;
 pub mod serve;
+pub mod services;
 pub mod settings;
 pub mod telemetry;
 mod timers;

@@ -96,7 +96,7 @@ fn run(config: &std::path::Path, log: LogForm) -> ExitCode {
     let served = runtime.map_err(ServeError::System).and_then(|runtime| runtime.block_on(serve::run(&settings, log)));
     match served {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error @ ServeError::Identity(_)) => fail(UNUSABLE, error),
+        Err(error @ (ServeError::Identity(_) | ServeError::Boulder(_))) => fail(UNUSABLE, error),
         Err(error) => fail(BROKEN, error),
     }
 }

@@ -20,8 +20,12 @@ use axum::{
     routing::get,
 };
 use parallax_protocol::{
+    boulder::{self, SettingsError, SystemClock},
     transport::{AllowList, Caller, Identity, IdentityError, ServeLimits, routes, serve, serve_plain},
-    wire::link::{Welcome, link_server::LinkServer as LinkService},
+    wire::{
+        link::{Welcome, link_server::LinkServer as LinkService},
+        va::{caa_server::CaaServer, va_server::VaServer},
+    },
 };
 use parallax_validation::{
     observation::{ControlObservation, DnsOutcome, RecordType},
@@ -39,6 +43,7 @@ use crate::{
     desk::Desk,
     link::{FROM_ENGINE_BYTES_MAX, LinkServer},
     node::{Node, NodeError},
+    services::{self, AuditOut, BoulderServer, DeskLooks},
     settings::Settings,
     telemetry::{Event, LogForm, Telemetry},
 };
@@ -59,6 +64,9 @@ pub enum ServeError {
     /// Its certificate, key or authorities.
     #[error("tls: {0}")]
     Identity(#[from] IdentityError),
+    /// A setting of Boulder's services.
+    #[error("boulder: {0}")]
+    Boulder(SettingsError),
     /// An address cannot be listened on.
     #[error("{key}: {address}: {error}")]
     Listen {
@@ -101,8 +109,27 @@ pub async fn run(settings: &Settings, form: LogForm) -> Result<(), ServeError> {
     let link = LinkService::new(LinkServer::new(Arc::clone(&desk), welcome, drain.clone()))
         .max_decoding_message_size(FROM_ENGINE_BYTES_MAX);
     let link = guarded(routes::grpc(link), settings.clients.link.clone(), "link", &telemetry);
-    let router = routes::grpc(health_service).merge(link).fallback(routes::not_found);
-    health.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    let mut router = routes::grpc(health_service).merge(link);
+    let mut names = vec![""];
+    if let Some(section) = &settings.boulder {
+        let audit = AuditOut::start()?;
+        let server = Arc::new(boulder_server(settings, section, &desk, audit.clone())?);
+        telemetry.watch_boulder(Arc::clone(&server), audit);
+        let va = routes::grpc(VaServer::from_arc(Arc::clone(&server)));
+        let caa = routes::grpc(CaaServer::from_arc(server));
+        router = router
+            .merge(guarded(va, settings.clients.boulder_va.clone(), "boulder_va", &telemetry))
+            .merge(guarded(caa, settings.clients.boulder_caa.clone(), "boulder_caa", &telemetry));
+        names.extend(["va.VA", "va.CAA"]);
+    }
+    if let Some(section) = &settings.open_mpic {
+        let checker = services::checker(Arc::clone(&desk), &settings.node, section);
+        router = router.merge(guarded(checker, settings.clients.open_mpic.clone(), "open_mpic", &telemetry));
+    }
+    let router = router.fallback(routes::not_found);
+    for name in &names {
+        health.set_service_status(*name, tonic_health::ServingStatus::Serving).await;
+    }
 
     let mut plain_server = None;
     if let Some(listener) = plain {
@@ -142,7 +169,9 @@ pub async fn run(settings: &Settings, form: LogForm) -> Result<(), ServeError> {
     }
     telemetry.tell(&Event::Draining);
     telemetry.ready.store(false, Ordering::Relaxed);
-    health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+    for name in &names {
+        health.set_service_status(*name, tonic_health::ServingStatus::NotServing).await;
+    }
     let _ = drain_in.send(true);
     // It returns once all connections have ended or had their time. An error of the listener does not matter any more.
     let _ = server.await;
@@ -155,6 +184,23 @@ pub async fn run(settings: &Settings, form: LogForm) -> Result<(), ServeError> {
 
 async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address).await.map_err(|error| ServeError::Listen { key, address, error })
+}
+
+fn boulder_server(
+    settings: &Settings,
+    section: &boulder::Settings,
+    desk: &Arc<Desk>,
+    audit: AuditOut,
+) -> Result<BoulderServer, ServeError> {
+    let node = boulder::Node {
+        perspective: settings.node.perspective.clone(),
+        rir: settings.node.rir,
+        rules: settings.node.address_filter().into(),
+        looks: DeskLooks(Arc::clone(desk)),
+        clock: SystemClock,
+        audit,
+    };
+    boulder::Server::new(section.clone(), node).map_err(ServeError::Boulder)
 }
 
 /// What the node says of itself to an engine.

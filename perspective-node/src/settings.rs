@@ -9,19 +9,24 @@ use std::{
 };
 
 use parallax_protocol::{
-    BATCH_ITEMS_MAX,
+    BATCH_ITEMS_MAX, boulder,
     transport::{AllowList, ServeLimits, TlsFiles},
 };
+use parallax_ring::Driver;
 use parallax_validation::{
-    base::perspective::{PerspectiveId, Rir},
+    base::{
+        name::DomainName,
+        perspective::{PerspectiveId, Rir},
+    },
     lookup::dnssec::anchor::TrustAnchors,
 };
 use serde::Deserialize;
 use thiserror::Error;
 
-use parallax_ring::Driver;
-
-use crate::config::{ConfigError, DnssecSetting, Laboratory, NodeConfig};
+use crate::{
+    config::{ConfigError, DnssecSetting, Laboratory, NodeConfig},
+    services::OpenMpicSection,
+};
 
 /// The commented sample.
 pub const SAMPLE: &str = include_str!("../parallax-node.sample.toml");
@@ -53,6 +58,10 @@ struct File {
     tls: TlsFiles,
     #[serde(default)]
     clients: Clients,
+    #[serde(default)]
+    boulder: Option<boulder::Settings>,
+    #[serde(default)]
+    open_mpic: Option<OpenMpicSection>,
     #[serde(default)]
     metrics: Option<MetricsSection>,
     #[serde(default)]
@@ -98,6 +107,12 @@ fn drain() -> u64 {
 pub struct Clients {
     /// Engines.
     pub link: AllowList,
+    /// Boulder's validation authorities, for `va.VA`.
+    pub boulder_va: AllowList,
+    /// The same for `va.CAA`.
+    pub boulder_caa: AllowList,
+    /// Open MPIC's coordinators.
+    pub open_mpic: AllowList,
 }
 
 /// `[metrics]`.
@@ -128,6 +143,10 @@ pub struct Settings {
     pub tls: TlsFiles,
     /// Who may use what.
     pub clients: Clients,
+    /// Boulder's services, if they are served.
+    pub boulder: Option<boulder::Settings>,
+    /// Open MPIC's checkers, if they are served.
+    pub open_mpic: Option<OpenMpicSection>,
     /// Figures and health.
     pub metrics: Option<MetricsSection>,
     /// What is lawful but worth knowing.
@@ -243,6 +262,19 @@ impl Checker<'_> {
             let problem = "not a loopback address; figures are served without TLS and without asking who wants them";
             return Err(self.value("metrics.listen", problem));
         }
+        if let Some(error) = file.boulder.as_ref().and_then(|section| section.check().err()) {
+            return Err(self.value("boulder", error.to_string()));
+        }
+        if let Some(section) = &file.open_mpic {
+            section.limits.check().map_err(|problem| self.value("open_mpic.limits", problem))?;
+            if section.issuer_domains.is_empty() {
+                return Err(self.value("open_mpic.issuer_domains", "at least one name is wanted"));
+            }
+            for domain in &section.issuer_domains {
+                let parsed: Result<DomainName, _> = domain.parse();
+                parsed.map_err(|problem| self.value("open_mpic.issuer_domains", problem.to_string()))?;
+            }
+        }
         let mut warnings = Vec::new();
         if file.laboratory.is_some() {
             warnings.push(
@@ -276,6 +308,8 @@ impl Checker<'_> {
                 revoked: file.tls.revoked.as_deref().map(|revoked| self.beside(revoked)),
             },
             clients: file.clients,
+            boulder: file.boulder,
+            open_mpic: file.open_mpic,
             metrics: file.metrics,
             warnings,
         })

@@ -5,22 +5,28 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use jiff::Timestamp;
-use parallax_protocol::transport::{Events, Identity, Refused};
+use parallax_protocol::{
+    boulder::{Ending, Operation},
+    transport::{Events, Identity, Refused},
+};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric, prometheus_text},
-    metrics::{counter::ConstCounter, counter::Counter, family::Family, gauge::ConstGauge, info::Info},
+    metrics::{MetricType, counter::ConstCounter, counter::Counter, family::Family, gauge::ConstGauge, info::Info},
     registry::Registry,
 };
 use serde::Serialize;
 
-use crate::desk::Desk;
+use crate::{
+    desk::Desk,
+    services::{AuditOut, BoulderServer},
+};
 
 /// Something that happened.
 #[derive(Debug, Serialize)]
@@ -135,6 +141,7 @@ pub struct Telemetry {
     reloads: Family<Labels, Counter>,
     /// Whether it may be given work.
     pub ready: Arc<AtomicBool>,
+    boulder: Arc<OnceLock<(Arc<BoulderServer>, AuditOut)>>,
 }
 
 impl Telemetry {
@@ -148,13 +155,20 @@ impl Telemetry {
         registry.register("reloads", "Times certificates and keys were read again", Family::clone(&reloads));
         let about = vec![("version", env!("CARGO_PKG_VERSION").to_owned()), ("driver", driver.to_owned())];
         registry.register("build", "This program", Info::new(about));
-        let ready = Arc::new(AtomicBool::new(false));
+        let (ready, boulder) = (Arc::new(AtomicBool::new(false)), Arc::default());
         registry.register_collector(Box::new(Figures {
             desk: Arc::clone(desk),
             identity: Arc::clone(identity),
             ready: Arc::clone(&ready),
+            boulder: Arc::clone(&boulder),
         }));
-        Self { form, registry, refused, forbidden, reloads, ready }
+        Self { form, registry, refused, forbidden, reloads, ready, boulder }
+    }
+
+    /// Boulder's services have figures too.
+    pub(crate) fn watch_boulder(&self, server: Arc<BoulderServer>, audit: AuditOut) {
+        // Once, at start.
+        let _ = self.boulder.set((server, audit));
     }
 
     /// Writes a line.
@@ -201,6 +215,7 @@ struct Figures {
     desk: Arc<Desk>,
     identity: Arc<Identity>,
     ready: Arc<AtomicBool>,
+    boulder: Arc<OnceLock<(Arc<BoulderServer>, AuditOut)>>,
 }
 
 impl std::fmt::Debug for Figures {
@@ -228,6 +243,20 @@ impl Collector for Figures {
         ] {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        if let Some((server, audit)) = self.boulder.get() {
+            let lost = ConstCounter::new(audit.lost());
+            let help = "Audit lines lost because standard output was not read";
+            lost.encode(encoder.encode_descriptor("audit_lines_lost", help, None, lost.metric_type())?)?;
+            let help = "Calls of Boulder's validation authority by operation and ending";
+            let mut calls = encoder.encode_descriptor("boulder_calls", help, None, MetricType::Counter)?;
+            for operation in Operation::ALL {
+                for ending in Ending::ALL {
+                    let labels = [("operation", operation.as_str()), ("ending", ending.as_str())];
+                    let count = ConstCounter::new(server.counters().calls(operation, ending));
+                    count.encode(calls.encode_family(&labels)?)?;
+                }
+            }
         }
         let cpu = ConstCounter::new(read(&stats.cpu_us) as f64 / 1e6);
         let unit = prometheus_client::registry::Unit::Seconds;

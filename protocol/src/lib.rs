@@ -4,12 +4,14 @@
 //!
 //! * here: what engine and nodes say to each other;
 //! * [`api`]: requests of the engine's own API, as messages and as what they mean;
+//! * [`boulder`]: what a node answers when Boulder's validation authority calls it;
 //! * [`open_mpic`]: the API of Open MPIC, as functions from bodies to bodies;
 //! * [`transport`]: how the programs speak to each other, HTTP over mutual TLS;
 //! * [`pki`]: a private authority for the programs' certificates;
 //! * [`wire`]: the messages and services of `proto/`.
 
 pub mod api;
+pub mod boulder;
 pub mod open_mpic;
 pub mod pki;
 pub mod transport;

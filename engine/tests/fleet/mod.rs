@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use parallax_perf::lab::world::{ACCOUNT_URI, ISSUER_DOMAIN};
 use parallax_protocol::{
     pki,
     transport::{Identity, Peer, TlsFiles},
@@ -21,6 +22,16 @@ use toml::{Table, Value};
 /// How long a program may take to come up or go down.
 const PATIENCE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(10);
+
+/// What makes the laboratory's account URI of an account's number.
+pub(crate) fn account_prefix() -> &'static str {
+    ACCOUNT_URI.rsplit_once('/').map(|(prefix, _)| &ACCOUNT_URI[..=prefix.len()]).unwrap()
+}
+
+/// That number.
+pub(crate) fn account_number() -> i64 {
+    ACCOUNT_URI.rsplit_once('/').unwrap().1.parse().unwrap()
+}
 
 /// A program that runs, and what it says.
 pub(crate) struct Program {
@@ -157,8 +168,19 @@ impl Fleet {
             }
             node.insert("serve".into(), table(&[("listen", place.listen.to_string())]));
             node.insert("tls".into(), tls_table(&id));
-            let clients = Table::from_iter([("link".to_owned(), Value::Array(vec!["engine".into()]))]);
-            node.insert("clients".into(), Value::Table(clients));
+            let clients =
+                [("link", "engine"), ("boulder_va", "va"), ("boulder_caa", "va"), ("open_mpic", "coordinator")];
+            let clients = clients.map(|(service, name)| (service.to_owned(), Value::Array(vec![name.into()])));
+            node.insert("clients".into(), Value::Table(Table::from_iter(clients)));
+            let ours = || Value::Array(vec![ISSUER_DOMAIN.into()]);
+            let boulder = Table::from_iter([
+                ("issuer_domains".to_owned(), ours()),
+                ("account_uri_prefixes".to_owned(), Value::Array(vec![account_prefix().into()])),
+                ("dns_persist_01".to_owned(), true.into()),
+                ("dns_account_01".to_owned(), true.into()),
+            ]);
+            node.insert("boulder".into(), Value::Table(boulder));
+            node.insert("open_mpic".into(), Value::Table(Table::from_iter([("issuer_domains".to_owned(), ours())])));
             node.insert("metrics".into(), table(&[("listen", place.metrics.to_string())]));
             node.insert("laboratory".into(), laboratory.clone());
             fs::write(directory.join(format!("{id}.toml")), node.to_string()).unwrap();
@@ -192,7 +214,7 @@ impl Fleet {
         let names: Vec<String> = places
             .iter()
             .map(|place| place.id.clone())
-            .chain(["engine", "ra", "support", "stranger"].map(str::to_owned))
+            .chain(["engine", "ra", "support", "stranger", "va", "coordinator"].map(str::to_owned))
             .collect();
         pki::init(&directory.join("pki"), &names, 30).unwrap();
         Self { directory: directory.to_owned(), places, engine, engine_metrics }

@@ -20,9 +20,10 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::text::without_secret;
 use self::{
     split::{Failing, Split, in_groups, split},
-    text::{number, places, regions, seconds, sentence, without_secret},
+    text::{number, places, regions, seconds, sentence},
 };
 use crate::{
     base::perspective::{Perspective, PerspectiveId, Role},
@@ -207,14 +208,30 @@ pub fn explain(request: &CheckRequest, verdict: &Verdict, seen: &[Seen<'_>]) -> 
 /// What this perspective met; none if it confirmed, was not asked, or was not waited for.
 fn part(request: &CheckRequest, seen: &Seen<'_>) -> Option<Part> {
     let cause = cause(request, seen).filter(|_| seen.answer.state() != PerspectiveState::NotAsked)?;
+    Some(part_of(request, &seen.perspective.id, &cause))
+}
+
+fn part_of(request: &CheckRequest, perspective: &PerspectiveId, cause: &Cause) -> Part {
     let sentences: Vec<String> = std::iter::once(sentence(&cause.clause())).chain(cause.details.clone()).collect();
-    Some(Part {
-        perspective: seen.perspective.id.clone(),
+    Part {
+        perspective: perspective.clone(),
         problem: cause.problem,
         blame: cause.blame,
         retry: cause.retry,
         detail: without_secret(request, &sentences.join(" ")),
-    })
+    }
+}
+
+/// What one perspective met by itself, for a caller that counts elsewhere; none if everything it was asked is
+/// confirmed.
+#[must_use]
+pub fn explain_one(
+    request: &CheckRequest,
+    perspective: &PerspectiveId,
+    determination: &Determination,
+    observation: &Observation,
+) -> Option<Part> {
+    determined(request, determination, Some(observation)).map(|cause| part_of(request, perspective, &cause))
 }
 
 /// Why this perspective did not confirm; none if it did, or was not waited for.

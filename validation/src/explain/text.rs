@@ -76,7 +76,8 @@ pub(super) fn sentence(clause: &str) -> String {
 
 /// Takes the expected value out of a text, whatever its case and wherever it was cut. Others may read
 /// messages (`cases.md` D18).
-pub(super) fn without_secret(request: &CheckRequest, text: &str) -> String {
+#[must_use]
+pub fn without_secret(request: &CheckRequest, text: &str) -> String {
     // Persistent records and contacts have nothing that others may not read.
     let challenge = request.control.as_ref();
     let mut secrets = Vec::new();
