@@ -599,7 +599,8 @@ impl Checker<'_> {
                 let resolver = if in_laboratory { section.resolver } else { SocketAddr::new(section.resolver.ip(), 53) };
                 // A node elsewhere means its own host by a loopback address.
                 let is_its_own = section.node.is_some() && resolver.ip().is_loopback();
-                if let Some(other) = resolvers.insert(resolver, &section.id).filter(|_| !is_its_own) {
+                let other = if is_its_own { None } else { resolvers.insert(resolver, &section.id) };
+                if let Some(other) = other {
                     let problem = format!(
                         "{} is {other}'s too; nothing may be shared between perspectives (req A11)",
                         section.resolver
@@ -675,6 +676,12 @@ impl Checker<'_> {
                 return Err(self.value(key("node"), format!("'{address}' is not host:port")));
             }
             let name = section.node_name.clone().unwrap_or_else(|| section.id.to_string()).to_ascii_lowercase();
+            if !(name.len() <= 253
+                && !name.is_empty()
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b)))
+            {
+                return Err(self.value(key("node_name"), format!("'{name}' is no name that a certificate has")));
+            }
             if let Some(other) = places.insert(address.clone(), &section.id) {
                 return Err(taken("node", address, other));
             }

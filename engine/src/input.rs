@@ -202,7 +202,7 @@ fn fields(text: &str) -> Option<Vec<String>> {
 }
 
 /// The reason without the line number of its own, which is always 1.
-fn json_reason(error: &serde_json::Error) -> String {
+pub(crate) fn json_reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let reason = text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason);
     // A value of the wrong type may be a secret: it is not repeated.

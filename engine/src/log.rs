@@ -46,6 +46,11 @@ pub enum Event<'a> {
         /// How it does its input and output.
         driver: &'a str,
     },
+    /// Another link to a perspective is made, so that both ends show themselves again.
+    LinkRenewed {
+        /// Whose.
+        perspective: &'a PerspectiveId,
+    },
     /// The link to a perspective broke, or cannot be made; it is tried again.
     LinkDown {
         /// Whose.
@@ -59,6 +64,8 @@ pub enum Event<'a> {
         peer: SocketAddr,
         /// Why.
         why: &'a str,
+        /// Refusals before it that have no line.
+        left_out: u64,
     },
     /// A caller asked for what it may not.
     Forbidden {
@@ -110,6 +117,7 @@ impl Event<'_> {
             Self::AnswerNotKept { .. }
             | Self::LinkUp { .. }
             | Self::LinkDown { .. }
+            | Self::LinkRenewed { .. }
             | Self::ConnectionRefused { .. }
             | Self::CallFailed { .. }
             | Self::Ready { .. }
@@ -135,8 +143,12 @@ impl Event<'_> {
             Self::LinkUp { perspective, software, driver } => {
                 format!("perspective {perspective}: linked to {} over {}", shown(software), shown(driver))
             }
+            Self::LinkRenewed { perspective } => format!("perspective {perspective}: another link is made"),
             Self::LinkDown { perspective, why } => format!("perspective {perspective}: no link: {why}"),
-            Self::ConnectionRefused { peer, why } => format!("connection from {peer} refused: {why}"),
+            Self::ConnectionRefused { peer, why, left_out } => {
+                let more = if *left_out > 0 { format!(" ({left_out} more before it)") } else { String::new() };
+                format!("connection from {peer} refused: {why}{more}")
+            }
             Self::Forbidden { names, right } => {
                 format!("a caller with the names {} may not {right}", names.join(", "))
             }
@@ -181,7 +193,12 @@ impl Log for LogForm {
 fn line(form: LogForm, event: &Event<'_>, at: Timestamp) -> String {
     let level = match event {
         _ if event.is_alarm() => "alarm",
-        Event::LinkUp { .. } | Event::Ready { .. } | Event::Draining | Event::Stopped | Event::Reloaded => "info",
+        Event::LinkUp { .. }
+        | Event::LinkRenewed { .. }
+        | Event::Ready { .. }
+        | Event::Draining
+        | Event::Stopped
+        | Event::Reloaded => "info",
         _ => "warning",
     };
     match form {

@@ -741,6 +741,7 @@ fn run_bulk(args: &Bulk) -> Result<u8, Failed> {
         | bulk::BulkError::NotEmpty(_)
         | bulk::BulkError::Clock { .. }
         | bulk::BulkError::OtherMode(_)
+        | bulk::BulkError::OtherResults(_)
         | bulk::BulkError::OtherFile(_) => unusable(error),
     })?;
     let text = if args.json { json_line(&summary) } else { show::summary(&summary) };
@@ -762,7 +763,10 @@ fn run_serve(config: &Path, journal: Option<PathBuf>, log: LogForm) -> Result<u8
     let directory = journal.unwrap_or_else(|| config.journal.directory.clone());
     // What it carries is messages; attempts have threads of their own.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(broken)?;
-    runtime.block_on(serve::run(&config, &directory, log)).map_err(|error| match error {
+    let served = runtime.block_on(serve::run(&config, &directory, log));
+    // Somebody's explanation may still be looked for; it does not hold up the end.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    served.map_err(|error| match error {
         ServeError::Setting(_) | ServeError::Identity(_) | ServeError::Clock(_) => unusable(error),
         ServeError::Listen { .. } | ServeError::Journal(_) | ServeError::Engine(_) | ServeError::System(_) => {
             broken(error)

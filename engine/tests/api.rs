@@ -14,6 +14,7 @@ use parallax_protocol::{
     wire::api::{self, ExplainRequest, corroboration_client::CorroborationClient},
 };
 use parallax_validation::request::RawRequest;
+use prost::Message as _;
 use rustix::process::Signal;
 use serde_json::Value;
 use support::Bench;
@@ -87,9 +88,17 @@ fn ok_requests_are_answered_over_both_forms_and_a_dry_run_permits_nothing() {
         });
         let refused = line(&refused.await.unwrap().into_inner());
         assert_eq!((&refused["verdict"], &refused["decided_by"]), (&"refused".into(), &"request".into()), "{refused}");
+        // A restriction that this engine does not know is not forgotten.
+        let newer = api::Restrictions { dry_run: true, set: 2, ..api::Restrictions::default() };
+        let newer = api::Request { restrictions: Some(newer), ..request(&good) };
+        assert_eq!(client.corroborate(newer).await.unwrap_err().code(), Code::InvalidArgument);
         // All remotes or nothing, if the caller wants that.
         let strict = api::Request {
-            restrictions: Some(api::Restrictions { non_corroborations_max: Some(0), ..api::Restrictions::default() }),
+            restrictions: Some(api::Restrictions {
+                non_corroborations_max: Some(0),
+                set: 1,
+                ..api::Restrictions::default()
+            }),
             ..request(&good)
         };
         let told = line(&client.corroborate(strict).await.unwrap().into_inner());
@@ -160,11 +169,19 @@ fn who_is_not_listed_may_do_nothing_and_who_is_may_do_what_is_listed() {
         }
         let mut support = client(&fleet, "support").await;
         assert_eq!(support.corroborate(request(&good)).await.unwrap_err().code(), Code::PermissionDenied);
-        let many = tokio_stream::iter([api::Requests { request: vec![request(&good)] }]);
+        let many = tokio_stream::iter([api::Requests { request: vec![request(&good).encode_to_vec()] }]);
         assert_eq!(support.corroborate_many(many).await.unwrap_err().code(), Code::PermissionDenied);
-        let explain = support.explain(ExplainRequest { id: "r000001".to_owned() }).await;
-        assert_eq!(explain.unwrap_err().code(), Code::PermissionDenied);
-        assert!(support.check(request(&good)).await.is_ok());
+        // Records hold what callers sent: each sees its own, and who may see all sees all.
+        let of_ra = client(&fleet, "ra").await.check(request(&good)).await.unwrap().into_inner();
+        let of_support = support.check(request(&good)).await.unwrap().into_inner();
+        let id = |answer: &api::Answer| ExplainRequest { id: line(answer)["attempt"].as_str().unwrap().to_owned() };
+        assert_eq!(support.explain(id(&of_ra)).await.unwrap_err().code(), Code::NotFound);
+        let own = support.explain(id(&of_support)).await.unwrap().into_inner();
+        let own: Value = serde_json::from_slice(&own.record[0]).unwrap();
+        assert_eq!(own["request"]["caller"], "support");
+        let mut auditor = client(&fleet, "auditor").await;
+        assert!(auditor.explain(id(&of_ra)).await.is_ok() && auditor.explain(id(&of_support)).await.is_ok());
+        assert_eq!(auditor.check(request(&good)).await.unwrap_err().code(), Code::PermissionDenied);
         // A node has a certificate of the same authority, and is no caller.
         let mut node = client(&fleet, &fleet.places[1].id).await;
         assert_eq!(node.corroborate(request(&good)).await.unwrap_err().code(), Code::PermissionDenied);
@@ -180,18 +197,20 @@ fn who_is_not_listed_may_do_nothing_and_who_is_may_do_what_is_listed() {
         let mut third = Code::Ok;
         for _ in 0..100 {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-            match support.check(request(&good)).await {
-                Err(status) => {
-                    third = status.code();
-                    break;
-                }
-                Ok(_) => {}
+            if let Err(status) = support.check(request(&good)).await {
+                third = status.code();
+                break;
             }
         }
         assert_eq!(third, Code::ResourceExhausted);
         let (status, _) =
             tokio::task::block_in_place(|| rest(&fleet, &fleet.identity("support"), "POST", "/v1/check", &good));
         assert_eq!(status, 429);
+        // Who goes away does not free what it has under way.
+        let mut impatient = request(&slow);
+        impatient.id = Some("impatient".to_owned());
+        let gone = tokio::time::timeout(std::time::Duration::from_millis(50), support.check(impatient)).await;
+        assert!(gone.is_err() || gone.unwrap().is_err());
         // Others are not held up by that.
         assert!(client(&fleet, "ra").await.check(request(&good)).await.is_ok());
         for waits in waiting {
@@ -203,9 +222,12 @@ fn who_is_not_listed_may_do_nothing_and_who_is_may_do_what_is_listed() {
         assert_eq!(rest(&fleet, &fleet.identity("stranger"), "POST", path, &good).0, 403, "{path}");
     }
     assert_eq!(rest(&fleet, &fleet.identity("stranger"), "GET", "/v1/explain/r000001", "").0, 403);
-    assert!(engine.said().contains("a caller with the names stranger may not corroborate"), "{}", engine.said());
-    let denied = figure(&fleet, "parallax_engine_calls_forbidden_total{right=\"corroborate\"}");
-    assert!(denied.ends_with(" 6"), "{denied}");
+    assert!(engine.said().contains("a caller with the names stranger may not call"), "{}", engine.said());
+    assert!(engine.said().contains("a caller with the names support may not corroborate"), "{}", engine.said());
+    for (right, count) in [("call", 7), ("corroborate", 2), ("check", 1)] {
+        let denied = figure(&fleet, &format!("parallax_engine_calls_forbidden_total{{right=\"{right}\"}}"));
+        assert!(denied.ends_with(&format!(" {count}")), "{right}: {denied}");
+    }
     // The nodes let in the engine, and nobody else.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {
@@ -257,14 +279,29 @@ fn a12_certificates_are_read_again_and_one_that_was_revoked_lets_nobody_in() {
     assert!(counted.ends_with(" 1"), "{counted}");
     assert_eq!(rest(&fleet, &fleet.identity("support"), "POST", "/v1/check", &good).0, 200, "others are let in");
 
-    // The engine's own certificate is revoked: its primary's node lets it in no more, once the link is made again.
+    // A connection from before is ended too: who is on it shows itself again, or cannot.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut support = client(&fleet, "support").await;
+        assert!(support.check(request(&good)).await.is_ok());
+        pki::revoke(&fleet.path("pki"), "support").unwrap();
+        engine.signal(Signal::HUP);
+        tokio::task::block_in_place(|| engine.says("certificates and keys were read again", 2));
+        let mut answers = 0;
+        while support.check(request(&good)).await.is_ok() {
+            // What was on its way when the connection was told to end may still be answered.
+            answers += 1;
+            assert!(answers < 10, "a revoked caller goes on");
+        }
+    });
+
+    // The engine's own certificate is revoked: its primary's node wants another link, and lets it in no more.
     pki::revoke(&fleet.path("pki"), "engine").unwrap();
     nodes[0].signal(Signal::HUP);
     nodes[0].says("certificates and keys were read again", 1);
-    assert!(get(fleet.places[0].metrics, "/readyz").0 == 200);
-    nodes[0].stop();
-    nodes[0] = fleet.start_node(0);
     nodes[0].says("revoked", 1);
+    engine.says(&format!("perspective {}: another link is made", fleet.places[0].id), 2);
+    engine.says(&format!("perspective {}: no link", fleet.places[0].id), 1);
     assert!(
         get(fleet.places[0].metrics, "/metrics")
             .1

@@ -73,6 +73,13 @@ fn ok_a_bulk_file_over_links_and_over_the_api_ends_as_expected() {
     assert_eq!(answered(), before);
     assert_eq!(bench.results("r2.jsonl").len(), over_api.len());
 
+    // Results of other requests are not taken for those of these.
+    let lines = fs::read_to_string(bench.path("bulk.jsonl")).unwrap();
+    let other = lines.replacen("\"identifier\":\"", "\"identifier\":\"x.", 1);
+    bench.write("bulk.jsonl", &other);
+    bench.run(&arguments).expect(2, &["another request then"]);
+    bench.write("bulk.jsonl", &lines);
+
     assert_eq!(engine.stop(), 0, "{}", engine.said());
     for node in &mut nodes {
         assert_eq!(node.stop(), 0, "{}", node.said());

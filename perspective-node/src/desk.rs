@@ -7,7 +7,8 @@
 //! Callers know nothing of each other: their tasks travel under nonces of the desk, and each gets its own back.
 //!
 //! Invariant: every task that was taken is answered once, or its caller learns that the node has ended.
-//! Invariant: what a caller that went away had asked is carried out and dropped; its place is free again after that.
+//! Invariant: what a caller that went away had asked is dropped if it still waits, and carried out if it does not; its
+//! place is free again only then.
 
 use std::{
     collections::VecDeque,
@@ -24,7 +25,7 @@ use parallax_protocol::{AttemptId, BATCH_ITEMS_MAX, Header, Report, Task};
 use parallax_validation::{base::perspective::PerspectiveId, observation::Observation, plan::Plan};
 use slab::Slab;
 use thiserror::Error;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::node::{Full, Node, NodeStats};
 
@@ -46,16 +47,33 @@ pub enum LookError {
 
 /// Who asked.
 enum Asker {
-    /// One that waits for one observation.
-    One(oneshot::Sender<Box<Observation>>),
-    /// One that asks for many, and its own nonce.
-    Many(u64, mpsc::UnboundedSender<Report>),
+    /// One that waits for one observation. Its place is free when that comes, whether it is still waited for or not.
+    One(oneshot::Sender<Box<Observation>>, OwnedSemaphorePermit),
+    /// One that asks for many, and its own header.
+    Many(Header, mpsc::UnboundedSender<Report>),
+}
+
+impl Asker {
+    /// Whether nobody wants the answer any more.
+    fn is_gone(&self) -> bool {
+        match self {
+            Self::One(waits, _) => waits.is_closed(),
+            Self::Many(_, reports) => reports.is_closed(),
+        }
+    }
+}
+
+/// A task that was taken: its number, which no other has, and who asked.
+struct Taken {
+    number: u64,
+    asker: Asker,
 }
 
 /// What the desk's threads share with its callers.
 struct Shared {
     /// By nonce.
-    askers: Mutex<Slab<Asker>>,
+    askers: Mutex<Slab<Taken>>,
+    numbers: AtomicU64,
     stop: AtomicBool,
     /// The node has ended, so nothing that is asked will be answered.
     ended: AtomicBool,
@@ -64,8 +82,16 @@ struct Shared {
 
 impl Shared {
     /// No code that holds the lock can panic half-way through a change.
-    fn askers(&self) -> MutexGuard<'_, Slab<Asker>> {
+    fn askers(&self) -> MutexGuard<'_, Slab<Taken>> {
         self.askers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A header of the desk's own for a task: its place in the table, and its number, so that an answer which comes
+    /// twice meets nobody else.
+    fn take(&self, askers: &mut Slab<Taken>, asker: Asker, setup: Arc<str>) -> Header {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let nonce = askers.insert(Taken { number, asker }) as u64;
+        Header { attempt: AttemptId(number.into()), nonce, setup }
     }
 }
 
@@ -96,6 +122,7 @@ impl Desk {
         let stats = Arc::clone(node.stats());
         let shared = Arc::new(Shared {
             askers: Mutex::default(),
+            numbers: AtomicU64::new(1),
             stop: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             refused: AtomicU64::new(0),
@@ -115,13 +142,12 @@ impl Desk {
     /// # Errors
     /// Too much is under way, or the node ends.
     pub async fn look(&self, plan: Plan) -> Result<Observation, LookError> {
-        let Ok(_place) = self.places.try_acquire() else {
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             self.shared.refused.fetch_add(1, Ordering::Relaxed);
             return Err(LookError::Overloaded);
         };
         let (sender, receiver) = oneshot::channel();
-        let nonce = self.shared.askers().insert(Asker::One(sender)) as u64;
-        let header = Header { attempt: AttemptId(0), nonce, setup: "".into() };
+        let header = self.shared.take(&mut self.shared.askers(), Asker::One(sender, place), "".into());
         self.hand_over(vec![Task { header, perspective: self.perspective.clone(), plan }])?;
         receiver.await.map(|observation| *observation).map_err(|_| LookError::Stopped)
     }
@@ -135,7 +161,9 @@ impl Desk {
         {
             let mut askers = self.shared.askers();
             for task in &mut tasks {
-                task.header.nonce = askers.insert(Asker::Many(task.header.nonce, reports.clone())) as u64;
+                let setup = Arc::clone(&task.header.setup);
+                let asker = Asker::Many(task.header.clone(), reports.clone());
+                task.header = self.shared.take(&mut askers, asker, setup);
             }
         }
         self.hand_over(tasks)
@@ -223,8 +251,19 @@ impl Pump {
         self.shared.askers().clear();
     }
 
-    /// In batches, until the node is full.
+    /// In batches, until the node is full. What nobody wants any more is left out.
     fn offer(&mut self) {
+        {
+            let mut askers = self.shared.askers();
+            self.waiting.retain(|task| {
+                let key = task.header.nonce as usize;
+                let gone = askers.get(key).is_none_or(|taken| taken.asker.is_gone());
+                if gone {
+                    askers.try_remove(key);
+                }
+                !gone
+            });
+        }
         while !self.waiting.is_empty() {
             let take = self.waiting.len().min(BATCH_ITEMS_MAX);
             let batch: Vec<Task> = self.waiting.drain(..take).collect();
@@ -245,17 +284,21 @@ fn deliver(reports: &Receiver<Vec<Report>>, shared: &Shared) {
         {
             let mut askers = shared.askers();
             for report in batch {
-                if let Some(asker) = askers.try_remove(report.header.nonce as usize) {
-                    found.push((asker, report));
+                let key = report.header.nonce as usize;
+                let is_its_own = |taken: &Taken| AttemptId(taken.number.into()) == report.header.attempt;
+                if askers.get(key).is_some_and(is_its_own)
+                    && let Some(taken) = askers.try_remove(key)
+                {
+                    found.push((taken.asker, report));
                 }
             }
         }
         for (asker, mut report) in found {
             // Who went away does not want it.
             match asker {
-                Asker::One(waits) => _ = waits.send(report.observation),
-                Asker::Many(nonce, reports) => {
-                    report.header.nonce = nonce;
+                Asker::One(waits, _place) => _ = waits.send(report.observation),
+                Asker::Many(header, reports) => {
+                    report.header = header;
                     let _ = reports.send(report);
                 }
             }

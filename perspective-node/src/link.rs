@@ -8,9 +8,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use parallax_protocol::{
     BATCH_ITEMS_MAX, LINK_FORM, Report, Task,
-    wire::link::{self, FromEngine, FromNode, Hello, Reports, Tasks, Welcome, from_engine, from_node},
+    wire::link::{self, FromEngine, FromNode, Goodbye, Hello, Reports, Tasks, Welcome, from_engine, from_node},
+};
+use parallax_validation::{
+    base::perspective::Rir,
+    observation::{DnssecMode, Observation},
 };
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -22,6 +27,8 @@ use crate::desk::{Desk, LookError};
 const TICK: Duration = Duration::from_secs(1);
 /// Reports in one message are cut off here, octets.
 const MESSAGE_BYTES: usize = 1 << 20;
+/// The longest report, octets: no more than an entry of a journal holds.
+pub const REPORT_BYTES_MAX: usize = 3 << 20;
 /// Messages that wait for the stream.
 const MESSAGES_QUEUED_MAX: usize = 4;
 /// The longest message from an engine, octets: a full batch of the longest plans.
@@ -31,15 +38,35 @@ pub const FROM_ENGINE_BYTES_MAX: usize = 16 << 20;
 pub struct LinkServer {
     desk: Arc<Desk>,
     welcome: Welcome,
-    drain: watch::Receiver<bool>,
+    rir: Rir,
+    ends: Ends,
+}
+
+/// What ends links: each says goodbye, and ends when what is under way is reported.
+#[derive(Clone)]
+pub struct Ends {
+    /// Holds true once the node is to stop.
+    pub drain: watch::Receiver<bool>,
+    /// Changes when engines are to be verified anew.
+    pub readings: watch::Receiver<u64>,
+}
+
+impl Ends {
+    async fn wait(&mut self) {
+        // An error says that the sender is gone, and with it the program's reason to serve.
+        tokio::select! {
+            _ = self.drain.wait_for(|drain| *drain) => {}
+            _ = self.readings.changed() => {}
+        }
+    }
 }
 
 impl LinkServer {
-    /// For one node, which introduces itself so. Once `drain` holds true its links end, each when what is under way is
-    /// reported.
+    /// For one node, which introduces itself so.
     #[must_use]
-    pub fn new(desk: Arc<Desk>, welcome: Welcome, drain: watch::Receiver<bool>) -> Self {
-        Self { desk, welcome: Welcome { form: LINK_FORM, ..welcome }, drain }
+    pub fn new(desk: Arc<Desk>, rir: Rir, welcome: Welcome, ends: Ends) -> Self {
+        let welcome = Welcome { form: LINK_FORM, rir: rir.to_string(), ..welcome };
+        Self { desk, welcome, rir, ends }
     }
 
     fn check(&self, hello: &Hello) -> Result<(), Status> {
@@ -66,6 +93,9 @@ impl link::link_server::Link for LinkServer {
     type WorkStream = ReceiverStream<Result<FromNode, Status>>;
 
     async fn work(&self, request: Request<Streaming<FromEngine>>) -> Result<Response<Self::WorkStream>, Status> {
+        // Of changes from now on: who comes later is verified by what is believed then.
+        let mut ends = self.ends.clone();
+        ends.readings.mark_unchanged();
         let mut incoming = request.into_inner();
         let hello = match incoming.message().await? {
             Some(FromEngine { what: Some(from_engine::What::Hello(hello)) }) => hello,
@@ -78,9 +108,10 @@ impl link::link_server::Link for LinkServer {
             desk: Arc::clone(&self.desk),
             setup: hello.setup.as_str().into(),
             perspective: hello.perspective,
+            rir: self.rir,
             in_flight_max: welcome.tasks_in_flight_max as usize,
             out,
-            drain: self.drain.clone(),
+            ends,
         };
         let _ = session.out.send(Ok(message(from_node::What::Welcome(welcome)))).await;
         tokio::spawn(session.run(incoming));
@@ -88,22 +119,34 @@ impl link::link_server::Link for LinkServer {
     }
 }
 
-async fn told_to_drain(drain: &mut watch::Receiver<bool>) {
-    // An error says that the sender is gone, and with it the program's reason to serve.
-    let _ = drain.wait_for(|drain| *drain).await;
-}
-
 fn message(what: from_node::What) -> FromNode {
     FromNode { what: Some(what) }
+}
+
+/// What is reported where nothing was looked up: it confirms nothing.
+fn nothing_seen() -> Observation {
+    Observation {
+        started: Timestamp::now(),
+        elapsed_us: 0,
+        control: None,
+        derivation: Vec::new(),
+        caa: Vec::new(),
+        hints: Vec::new(),
+        budget: None,
+        dnssec: DnssecMode::None,
+        links: Vec::new(),
+        diagnosis: None,
+    }
 }
 
 struct Session {
     desk: Arc<Desk>,
     setup: Arc<str>,
     perspective: String,
+    rir: Rir,
     in_flight_max: usize,
     out: mpsc::Sender<Result<FromNode, Status>>,
-    drain: watch::Receiver<bool>,
+    ends: Ends,
 }
 
 impl Session {
@@ -112,8 +155,8 @@ impl Session {
     async fn run(self, mut incoming: Streaming<FromEngine>) {
         let (reports_in, mut reports) = mpsc::unbounded_channel();
         let mut in_flight = 0_usize;
-        let (mut open, mut drained) = (true, false);
-        let mut drain = self.drain.clone();
+        let (mut open, mut goodbye) = (true, false);
+        let mut ends = self.ends.clone();
         let mut batch = Vec::with_capacity(BATCH_ITEMS_MAX);
         let mut tick = tokio::time::interval(TICK);
         while open || in_flight > 0 {
@@ -135,9 +178,10 @@ impl Session {
                 },
                 () = self.out.closed() => Err(None),
                 // Its sender lives as long as the program serves.
-                () = told_to_drain(&mut drain), if !drained => {
-                    (open, drained) = (false, true);
-                    Ok(())
+                // The engine closes its half in turn; what it sent before is still carried out.
+                () = ends.wait(), if !goodbye => {
+                    goodbye = true;
+                    self.out.send(Ok(message(from_node::What::Goodbye(Goodbye {})))).await.map_err(|_| None)
                 }
                 _ = tick.tick() => match self.desk.has_ended() {
                     true => Err(Some(Status::unavailable(LookError::Stopped.to_string()))),
@@ -150,9 +194,6 @@ impl Session {
                 }
                 return;
             }
-        }
-        if drained {
-            let _ = self.out.send(Err(Status::unavailable(LookError::Stopped.to_string()))).await;
         }
     }
 
@@ -169,6 +210,11 @@ impl Session {
         let tasks: Result<Vec<Task>, Status> = tasks.task.iter().map(|json| self.read(json)).collect();
         let tasks = tasks.map_err(Some)?;
         *in_flight += tasks.len();
+        // One that goes beyond the bounds costs itself alone: whoever made it may have been led to by a stranger.
+        let (tasks, beyond): (Vec<Task>, Vec<Task>) = tasks.into_iter().partition(|task| task.plan.check().is_ok());
+        for Task { header, perspective, .. } in beyond {
+            let _ = reports.send(Report { header, perspective, rir: self.rir, observation: Box::new(nothing_seen()) });
+        }
         let gone = |error: LookError| Some(Status::unavailable(error.to_string()));
         self.desk.carry_out(tasks, reports).map_err(gone)
     }
@@ -179,7 +225,6 @@ impl Session {
         if task.header.setup != self.setup || task.perspective.as_str() != self.perspective {
             return Err(Status::invalid_argument("a task of another setup or for another perspective"));
         }
-        task.plan.check().map_err(|problem| Status::invalid_argument(format!("a task: {problem}")))?;
         // One text for all of a stream.
         task.header.setup = Arc::clone(&self.setup);
         Ok(task)
@@ -190,7 +235,14 @@ impl Session {
         let mut report = Vec::new();
         let mut bytes = 0;
         for one in reports {
-            let json = serde_json::to_vec(&one).map_err(|error| Some(Status::internal(error.to_string())))?;
+            let mut json = serde_json::to_vec(&one).map_err(|error| Some(Status::internal(error.to_string())))?;
+            if json.len() > REPORT_BYTES_MAX {
+                // No journal could keep it. That it saw nothing is a failure, which is the safe side.
+                let header = one.header.clone();
+                let observation = Box::new(nothing_seen());
+                let small = Report { header, perspective: one.perspective.clone(), rir: one.rir, observation };
+                json = serde_json::to_vec(&small).map_err(|error| Some(Status::internal(error.to_string())))?;
+            }
             bytes += json.len();
             report.push(json);
             if bytes >= MESSAGE_BYTES {

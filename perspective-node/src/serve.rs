@@ -40,8 +40,9 @@ use tokio::{
 use tonic::Status;
 
 use crate::{
+    config::Laboratory,
     desk::Desk,
-    link::{FROM_ENGINE_BYTES_MAX, LinkServer},
+    link::{Ends, FROM_ENGINE_BYTES_MAX, LinkServer},
     node::{Node, NodeError},
     services::{self, AuditOut, BoulderServer, DeskLooks},
     settings::Settings,
@@ -90,6 +91,9 @@ pub enum ServeError {
 /// # Errors
 /// It cannot start, or its workers ended.
 pub async fn run(settings: &Settings, form: LogForm) -> Result<(), ServeError> {
+    // First of all: whoever starts it may tell it to stop at once.
+    let (mut hang_up, mut terminate, mut interrupt) =
+        (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let identity = Arc::new(Identity::load(&settings.tls)?);
     let listener = listen("serve.listen", settings.listen).await?;
     let plain = match &settings.metrics {
@@ -106,7 +110,8 @@ pub async fn run(settings: &Settings, form: LogForm) -> Result<(), ServeError> {
     let (drain_in, drain) = watch::channel(false);
     let (health, health_service) = tonic_health::server::health_reporter();
     let welcome = welcome(settings, driver);
-    let link = LinkService::new(LinkServer::new(Arc::clone(&desk), welcome, drain.clone()))
+    let ends = Ends { drain: drain.clone(), readings: identity.readings() };
+    let link = LinkService::new(LinkServer::new(Arc::clone(&desk), settings.node.rir, welcome, ends))
         .max_decoding_message_size(FROM_ENGINE_BYTES_MAX);
     let link = guarded(routes::grpc(link), settings.clients.link.clone(), "link", &telemetry);
     let mut router = routes::grpc(health_service).merge(link);
@@ -134,7 +139,9 @@ pub async fn run(settings: &Settings, form: LogForm) -> Result<(), ServeError> {
     let mut plain_server = None;
     if let Some(listener) = plain {
         let router = figures(&telemetry);
-        plain_server = Some(tokio::spawn(serve_plain(listener, router, ServeLimits::default(), drain.clone())));
+        // To the very end, so that the drain can be watched.
+        let (kept, never) = watch::channel(false);
+        plain_server = Some((kept, tokio::spawn(serve_plain(listener, router, ServeLimits::default(), never))));
     }
     let events: Arc<Telemetry> = Arc::clone(&telemetry);
     let mut server =
@@ -148,8 +155,6 @@ pub async fn run(settings: &Settings, form: LogForm) -> Result<(), ServeError> {
     }
     telemetry.tell(&Event::Ready { listen: settings.listen, driver });
 
-    let (mut hang_up, mut terminate, mut interrupt) =
-        (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut tick = tokio::time::interval(TICK);
     loop {
         tokio::select! {
@@ -175,7 +180,7 @@ pub async fn run(settings: &Settings, form: LogForm) -> Result<(), ServeError> {
     let _ = drain_in.send(true);
     // It returns once all connections have ended or had their time. An error of the listener does not matter any more.
     let _ = server.await;
-    if let Some(plain) = plain_server {
+    if let Some((_, plain)) = plain_server {
         plain.abort();
     }
     telemetry.tell(&Event::Stopped);
@@ -209,12 +214,13 @@ fn welcome(settings: &Settings, driver: &str) -> Welcome {
         form: 0,
         software: concat!("parallax-node ", env!("CARGO_PKG_VERSION")).to_owned(),
         perspective: settings.node.perspective.to_string(),
-        rir: settings.node.rir.to_string(),
+        rir: String::new(),
         resolver: settings.node.resolver.to_string(),
         dnssec: settings.dnssec.to_string(),
         trust_anchors: settings.trust_anchors.clone(),
         tasks_in_flight_max: settings.node.tasks_in_flight_max,
         driver: driver.to_owned(),
+        laboratory: settings.node.laboratory != Laboratory::default(),
     }
 }
 

@@ -8,12 +8,13 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use jiff::Timestamp;
 use parallax_protocol::{
     boulder::{Ending, Operation},
-    transport::{Events, Identity, Refused},
+    transport::{Events, Identity, LineLimit, Refused},
 };
 use prometheus_client::{
     collector::Collector,
@@ -56,6 +57,8 @@ pub enum Event<'a> {
         peer: SocketAddr,
         /// Why.
         why: &'a str,
+        /// Refusals before it that have no line.
+        left_out: u64,
     },
     /// A caller asked for a service that it may not use.
     Forbidden {
@@ -94,7 +97,10 @@ impl Event<'_> {
             Self::Stopped => "stopped".to_owned(),
             Self::Reloaded => "certificates and keys were read again".to_owned(),
             Self::NotReloaded { why } => format!("the old certificates and keys stay in use: {why}"),
-            Self::Refused { peer, why } => format!("connection from {peer} refused: {why}"),
+            Self::Refused { peer, why, left_out } => {
+                let more = if *left_out > 0 { format!(" ({left_out} more before it)") } else { String::new() };
+                format!("connection from {peer} refused: {why}{more}")
+            }
             Self::Forbidden { names, service } => {
                 format!("a caller with the names {} may not use {service}", names.join(", "))
             }
@@ -142,6 +148,8 @@ pub struct Telemetry {
     /// Whether it may be given work.
     pub ready: Arc<AtomicBool>,
     boulder: Arc<OnceLock<(Arc<BoulderServer>, AuditOut)>>,
+    /// Of what strangers can cause.
+    lines: LineLimit,
 }
 
 impl Telemetry {
@@ -162,7 +170,7 @@ impl Telemetry {
             ready: Arc::clone(&ready),
             boulder: Arc::clone(&boulder),
         }));
-        Self { form, registry, refused, forbidden, reloads, ready, boulder }
+        Self { form, registry, refused, forbidden, reloads, ready, boulder, lines: LineLimit::default() }
     }
 
     /// Boulder's services have figures too.
@@ -184,7 +192,9 @@ impl Telemetry {
     /// A caller asked for what it may not use.
     pub fn forbidden(&self, names: &[String], service: &'static str) {
         self.forbidden.get_or_create(&[("service", service)]).inc();
-        self.tell(&Event::Forbidden { names, service });
+        if self.lines.pass(Instant::now()).is_some() {
+            self.tell(&Event::Forbidden { names, service });
+        }
     }
 
     /// The figures in Prometheus's text form.
@@ -202,7 +212,9 @@ impl Telemetry {
 impl Events for Telemetry {
     fn refused(&self, peer: SocketAddr, why: &Refused) {
         self.refused.get_or_create(&[("reason", why.label())]).inc();
-        self.tell(&Event::Refused { peer, why: &why.to_string() });
+        if let Some(left_out) = self.lines.pass(Instant::now()) {
+            self.tell(&Event::Refused { peer, why: &why.to_string(), left_out });
+        }
     }
 
     fn accept_failed(&self, why: &std::io::Error) {

@@ -1,16 +1,40 @@
 //! Requests of the engine's own API, as messages and as what they mean.
 
 use parallax_validation::request::{RawRequest, Restrictions};
+use thiserror::Error;
 
 use crate::wire::api;
 
 /// Requests or answers in one message, at most.
 pub const API_BATCH_MAX: usize = 256;
 
-impl From<api::Request> for RawRequest {
-    fn from(request: api::Request) -> Self {
+/// A request with restrictions that this program does not know.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("restrictions.set: {told} restrictions are said to be set, and {known} are known here")]
+pub struct UnknownRestriction {
+    told: u32,
+    known: u32,
+}
+
+impl api::Restrictions {
+    fn count(&self) -> u32 {
+        u32::from(!self.issuer_domains.is_empty())
+            + u32::from(self.non_corroborations_max.is_some())
+            + u32::from(self.lookup_failure_forbids)
+            + u32::from(self.dry_run)
+    }
+}
+
+impl TryFrom<api::Request> for RawRequest {
+    type Error = UnknownRestriction;
+
+    fn try_from(request: api::Request) -> Result<Self, UnknownRestriction> {
         let restrictions = request.restrictions.unwrap_or_default();
-        Self {
+        let (told, known) = (restrictions.set, restrictions.count());
+        if told != known {
+            return Err(UnknownRestriction { told, known });
+        }
+        Ok(Self {
             id: request.id,
             identifier: request.identifier,
             method: request.method,
@@ -42,7 +66,7 @@ impl From<api::Request> for RawRequest {
                 lookup_failure_forbids: restrictions.lookup_failure_forbids,
                 dry_run: restrictions.dry_run,
             },
-        }
+        })
     }
 }
 
@@ -72,11 +96,15 @@ impl From<RawRequest> for api::Request {
             relied_on_method: raw.relied_on_method,
             certificate_type: raw.certificate_type,
             sibling_digests: raw.sibling_digests,
-            restrictions: (!restrictions.is_empty()).then(|| api::Restrictions {
-                issuer_domains: restrictions.issuer_domains,
-                non_corroborations_max: restrictions.non_corroborations_max.map(u32::from),
-                lookup_failure_forbids: restrictions.lookup_failure_forbids,
-                dry_run: restrictions.dry_run,
+            restrictions: (!restrictions.is_empty()).then(|| {
+                let restrictions = api::Restrictions {
+                    issuer_domains: restrictions.issuer_domains,
+                    non_corroborations_max: restrictions.non_corroborations_max.map(u32::from),
+                    lookup_failure_forbids: restrictions.lookup_failure_forbids,
+                    dry_run: restrictions.dry_run,
+                    set: 0,
+                };
+                api::Restrictions { set: restrictions.count(), ..restrictions }
             }),
         }
     }
@@ -127,8 +155,16 @@ mod tests {
     fn ok_every_field_goes_over_the_wire_and_comes_back() {
         for raw in [full(), RawRequest::default()] {
             let octets = api::Request::from(raw.clone()).encode_to_vec();
-            let back: RawRequest = api::Request::decode(octets.as_slice()).expect("a message").into();
-            assert!(back == raw);
+            let decoded = api::Request::decode(octets.as_slice()).expect("a message");
+            assert!(RawRequest::try_from(decoded) == Ok(raw));
         }
+    }
+
+    #[test]
+    fn err_a_restriction_that_is_not_known_is_not_forgotten() {
+        let mut request = api::Request::from(full());
+        request.restrictions.as_mut().expect("some").set += 1;
+        let error = RawRequest::try_from(request).expect_err("one too many");
+        assert!(error.to_string().contains("5 restrictions are said to be set, and 4 are known"), "{error}");
     }
 }

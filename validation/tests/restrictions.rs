@@ -5,7 +5,10 @@
 #[allow(dead_code, reason = "each test program uses its part")]
 mod world;
 
+use std::collections::BTreeSet;
+
 use parallax_validation::{
+    check::dcv::Method,
     request::{CheckRequest, Proof, RawRequest, RequestError, RequestRules, Restrictions},
     verdict::{Refusal, Verdict},
 };
@@ -155,17 +158,49 @@ fn d6_a_value_within_a_longer_text_counts_only_if_that_was_asked_for() {
 #[test]
 fn f8_every_plan_that_is_made_is_within_its_bounds_and_one_beyond_them_is_not() {
     use parallax_validation::plan::{ControlPlan, Host, Plan, PlanLimits, inquiry::Inquiry};
-    let longest = format!("{0}.{0}.{0}.example", "a".repeat(63));
-    for method in ["http-01", "dns-01", "dns-account-01", "tls-alpn-01", "caa"] {
-        let mut raw = raw(&longest, method);
-        if method == "caa" {
-            raw.account_uri = None;
+    // Every length a name may have, by every method: a plan within bounds, or a request that is refused.
+    let label = "a".repeat(63);
+    let value = "0123456789abcdef0123456789abcdef";
+    let mut refused = BTreeSet::new();
+    for last in 1..=53 {
+        let name = format!("{label}.{label}.{label}.{}.example", "b".repeat(last));
+        assert!(name.len() <= 253);
+        for method in Method::ALL.map(Method::label).into_iter().chain(["caa"]) {
+            let has_key = ["http-01", "dns-01", "dns-account-01", "tls-alpn-01"].contains(&method);
+            let contact = match method {
+                "contact-email-caa" | "contact-email-txt" => Some("a@b.example".to_owned()),
+                "contact-phone-caa" | "contact-phone-txt" => Some("+1 555 0100".to_owned()),
+                _ => None,
+            };
+            let request = RawRequest {
+                random_value: ["dns-change", "website-change"].contains(&method).then(|| value.to_owned()),
+                prefix_label: (method == "dns-change").then(|| "_verify".to_owned()),
+                file: (method == "website-change").then(|| "f".repeat(128)),
+                contact,
+                account_uri: Some("https://ca.example/acct/7".to_owned()),
+                token: has_key.then(|| world::TOKEN.to_owned()),
+                key_authorization: has_key.then(world::key_authorization),
+                identifier: name.clone(),
+                method: method.to_owned(),
+                ..RawRequest::default()
+            };
+            let at = "2026-11-25T12:00:00Z".parse().unwrap();
+            match CheckRequest::parse(request, "one", &RequestRules::default(), at) {
+                Ok(request) => {
+                    let plan = Plan::new(&request, PlanLimits::default(), Some("sibling"));
+                    assert_eq!(plan.check(), Ok(()), "{method} with {} octets", name.len());
+                }
+                Err(RequestError::LongName { octets, .. }) => {
+                    assert!(octets > 253);
+                    refused.insert(method);
+                }
+                Err(RequestError::Prefix(_)) if method == "dns-change" => {}
+                Err(error) => panic!("{method}: {error}"),
+            }
         }
-        let request =
-            CheckRequest::parse(raw, "one", &RequestRules::default(), "2026-11-25T12:00:00Z".parse().unwrap());
-        let plan = Plan::new(&request.unwrap(), PlanLimits::default(), Some("sibling"));
-        assert_eq!(plan.check(), Ok(()), "{method}");
     }
+    let with_label = ["contact-email-txt", "contact-phone-txt", "dns-01", "dns-account-01", "dns-persist-01"];
+    assert_eq!(refused, BTreeSet::from(with_label));
     let good = Plan::new(&World::http().request, PlanLimits::default(), None);
     let http = |host: Host, path: &str, body_bytes: u32| {
         Some(ControlPlan::Http { host, path: path.to_owned(), https: false, body_bytes })

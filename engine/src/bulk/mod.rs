@@ -113,6 +113,11 @@ pub enum BulkError {
         "the journal holds a record of request '{0}' that differs from the file's; it belongs to another bulk file"
     )]
     OtherFile(String),
+    /// Results of other requests.
+    #[error(
+        "the results hold an answer to request '{0}' that was another request then; they belong to another bulk file"
+    )]
+    OtherResults(String),
     /// The clock went back, or was ahead when the journal was written.
     #[error(
         "the record of request '{request}' was decided at {decided}, which is still to come: the system's clock is wrong \
@@ -187,6 +192,9 @@ pub struct ResultLine {
     /// The attempt, to be looked up in the journal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<String>,
+    /// SHA-256 of the request as it was sent to an engine elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
 }
 
 impl ResultLine {
@@ -216,6 +224,7 @@ impl ResultLine {
             checked: checked(&record.request),
             started: Some(record.started),
             attempt: Some(record.attempt.to_string()),
+            request: None,
         }
     }
 
@@ -247,6 +256,7 @@ impl ResultLine {
             checked: Vec::new(),
             started: None,
             attempt: None,
+            request: None,
         }
     }
 }

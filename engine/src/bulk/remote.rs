@@ -1,7 +1,7 @@
 //! A bulk run against an engine elsewhere, over its API.
 //!
-//! The engine's journal is the truth. Results are written as they come; with `resume` those of an earlier run are kept,
-//! and only requests without one are asked. A request whose answer was lost on the way is then asked again: the engine
+//! The engine's journal is the truth. Results are written as they come, each with the digest of its request; with `resume`
+//! those of an earlier run are kept, and only requests without one are asked. A request that has changed since is an error. A request whose answer was lost on the way is then asked again: the engine
 //! has two records of it, and the file one result.
 
 use std::{
@@ -21,6 +21,8 @@ use parallax_protocol::{
     wire::api::{Request, Requests, corroboration_client::CorroborationClient},
 };
 use parallax_validation::request::{RawRequest, RequestRules};
+use prost::Message as _;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -71,8 +73,8 @@ pub fn run(options: &BulkOptions, remote: &RemoteOptions, stop: &Arc<AtomicBool>
 }
 
 /// Results of an earlier run stay, if it is resumed.
-fn open_results(options: &BulkOptions, expected: Option<ExpectedSet>) -> Result<(Results, HashSet<String>), BulkError> {
-    let mut done = HashSet::new();
+fn open_results(options: &BulkOptions, expected: Option<ExpectedSet>) -> Result<(Results, Done), BulkError> {
+    let mut done = Done::default();
     let lines = count_lines(options);
     let Some(path) = options.out.as_ref().filter(|path| options.resume && path.exists()) else {
         return Ok((Results::open(options, expected, lines, 0)?, done));
@@ -90,8 +92,10 @@ fn open_results(options: &BulkOptions, expected: Option<ExpectedSet>) -> Result<
         let line = line.map_err(fault)?;
         let read: ResultLine = serde_json::from_str(&line)
             .map_err(|error| fault(std::io::Error::other(format!("not a file of results: {error}"))))?;
-        if let Some(id) = read.id.clone().or_else(|| read.line.map(|line| format!("line-{line}"))) {
-            done.insert(id);
+        match (&read.id, &read.request, read.line) {
+            (Some(id), Some(request), _) => _ = done.answered.insert(id.clone(), request.clone()),
+            (_, None, Some(line)) => _ = done.bad_lines.insert(line),
+            _ => return Err(fault(std::io::Error::other("not results of a run against an engine elsewhere"))),
         }
         results.note(&read);
         results.resumed += 1;
@@ -99,9 +103,24 @@ fn open_results(options: &BulkOptions, expected: Option<ExpectedSet>) -> Result<
     Ok((results, done))
 }
 
+/// What an earlier run has results of.
+#[derive(Default)]
+struct Done {
+    /// Digests of requests that were answered, by id.
+    answered: HashMap<String, String>,
+    /// Lines that are no requests.
+    bad_lines: HashSet<u64>,
+}
+
+/// SHA-256 of a request as it is written, in hexadecimal: what a result is a result of.
+fn digest(raw: &RawRequest) -> String {
+    let text = serde_json::to_string(raw).unwrap_or_default();
+    Sha256::digest(text.as_bytes()).iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
 /// What the file's reader finds.
 enum Found {
-    Request(u64, Box<RawRequest>),
+    Request(u64, String, Box<RawRequest>),
     Bad(BadLine),
 }
 
@@ -110,7 +129,7 @@ async fn drive(
     remote: &RemoteOptions,
     identity: &Arc<Identity>,
     mut input: Input<impl std::io::BufRead + Send + 'static>,
-    done: HashSet<String>,
+    done: Done,
     results: &mut Results,
     stop: &Arc<AtomicBool>,
 ) -> Result<bool, BulkError> {
@@ -119,17 +138,23 @@ async fn drive(
     let channel = channel.map_err(|error| fault(error.to_string()))?;
     let mut client = CorroborationClient::new(channel).max_decoding_message_size(FROM_ENGINE_BYTES_MAX);
 
-    let (found_in, mut found) = mpsc::channel::<Result<Found, std::io::Error>>(API_BATCH_MAX);
-    let for_reader = Arc::clone(stop);
+    let (found_in, mut found) = mpsc::channel::<Result<Found, BulkError>>(API_BATCH_MAX);
+    let (for_reader, file) = (Arc::clone(stop), options.file.clone());
     tokio::task::spawn_blocking(move || {
         while !for_reader.load(Ordering::Relaxed) {
             let next = match input.next_raw() {
                 Ok(None) => return,
-                Ok(Some((_, Ok(raw)))) if raw.id.as_ref().is_some_and(|id| done.contains(id)) => continue,
-                Ok(Some((line, Err(_)))) if done.contains(&format!("line-{line}")) => continue,
-                Ok(Some((line, Ok(raw)))) => Ok(Found::Request(line, Box::new(raw))),
+                Ok(Some((line, Err(_)))) if done.bad_lines.contains(&line) => continue,
                 Ok(Some((_, Err(bad)))) => Ok(Found::Bad(bad)),
-                Err(error) => Err(error),
+                Ok(Some((line, Ok(raw)))) => {
+                    let (id, digest) = (raw.id.clone().unwrap_or_default(), digest(&raw));
+                    match done.answered.get(&id) {
+                        Some(answered) if *answered == digest => continue,
+                        Some(_) => Err(BulkError::OtherResults(id)),
+                        None => Ok(Found::Request(line, digest, Box::new(raw))),
+                    }
+                }
+                Err(error) => Err(BulkError::File { path: file.clone(), error }),
             };
             let ends = next.is_err();
             if found_in.blocking_send(next).is_err() || ends {
@@ -144,7 +169,7 @@ async fn drive(
         .map_err(|status| fault(format!("{:?}: {}", status.code(), status.message())))?
         .into_inner();
     let mut requests_in = Some(requests_in);
-    let mut batch: Vec<Request> = Vec::with_capacity(API_BATCH_MAX);
+    let mut batch: Vec<Vec<u8>> = Vec::with_capacity(API_BATCH_MAX);
     // Lines of requests that are not answered, by id.
     let (mut outstanding, mut reads) = (HashMap::new(), true);
     let mut file_error = None;
@@ -157,9 +182,9 @@ async fn drive(
         tokio::select! {
             // Never waits for the engine to read without reading its answers.
             next = found.recv(), if reads && !is_full => match next {
-                Some(Ok(Found::Request(line, raw))) => {
-                    outstanding.insert(raw.id.clone().unwrap_or_default(), line);
-                    batch.push((*raw).into());
+                Some(Ok(Found::Request(line, digest, raw))) => {
+                    outstanding.insert(raw.id.clone().unwrap_or_default(), (line, digest));
+                    batch.push(Request::from(*raw).encode_to_vec());
                 }
                 Some(Ok(Found::Bad(bad))) => results.bad_line(&bad)?,
                 Some(Err(error)) => file_error = Some(error),
@@ -173,12 +198,13 @@ async fn drive(
                     let mut line: ResultLine = serde_json::from_slice(&answer.result)
                         .map_err(|error| fault(format!("an answer cannot be read: {error}")))?;
                     let asked = line.id.as_ref().and_then(|id| outstanding.remove(id));
-                    if asked.is_none() {
+                    let Some((number, digest)) = asked else {
                         return Err(fault("the engine answers what it was not asked".to_owned()));
-                    }
+                    };
                     if line.verdict == "refused" {
-                        line.line = asked;
+                        line.line = Some(number);
                     }
+                    line.request = Some(digest);
                     results.answered(&line)?;
                 },
                 Ok(None) if outstanding.is_empty() && !reads => break,
@@ -191,7 +217,7 @@ async fn drive(
     }
     results.flush()?;
     match file_error {
-        Some(error) => Err(BulkError::File { path: options.file.clone(), error }),
+        Some(error) => Err(error),
         None => Ok(stop.load(Ordering::Relaxed)),
     }
 }

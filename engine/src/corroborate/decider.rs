@@ -23,7 +23,10 @@ use crate::{
 
 /// What an outcome says about whoever asked.
 fn ending(record: &Record) -> Ending {
-    if record.restarted || (!record.permits() && record.explanation.blame == Some(Blame::Perspective)) {
+    if record.restarted
+        || record.request.restrictions.dry_run
+        || (!record.permits() && record.explanation.blame == Some(Blame::Perspective))
+    {
         Ending::Neither
     } else if record.permits() {
         Ending::Passed

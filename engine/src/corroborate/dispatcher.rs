@@ -224,7 +224,7 @@ impl Dispatcher {
         let now = self.shared.clock.instant();
         for Settled { attempt, ending, restarts } in settled {
             if self.settings.fan_out == FanOut::Adaptive {
-                self.pass_rates.note(attempt.request.account(), attempt.tally.primary_confirmed());
+                self.pass_rates.note(attempt.request.turn().as_deref(), attempt.tally.primary_confirmed());
             }
             if let Some(Held { ticket, place }) = self.held.remove(&attempt.id) {
                 self.queue.ended(ticket, ending, now, self.random.random());
@@ -274,7 +274,7 @@ impl Dispatcher {
             Some(domain) => domain.as_str().into(),
             None => submission.request.identifier.to_string().into(),
         };
-        let keys = Keys { account: submission.request.account().map(Into::into), name };
+        let keys = Keys { account: submission.request.turn().map(Into::into), name };
         if let Err(refused) = self.queue.push(submission, keys, not_before) {
             self.unplaced.push_back((refused.item, not_before));
         }
@@ -322,7 +322,7 @@ impl Dispatcher {
         let primary_first = match self.settings.fan_out {
             FanOut::PrimaryFirst => true,
             FanOut::Parallel => false,
-            FanOut::Adaptive => !self.pass_rates.mostly_passes(submission.request.account()),
+            FanOut::Adaptive => !self.pass_rates.mostly_passes(submission.request.turn().as_deref()),
         };
         let readiness = Readiness {
             quorum,

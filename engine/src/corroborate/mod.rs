@@ -214,11 +214,13 @@ impl Corroborator {
         let open = |settings: &NodeConfig, reports: &Sender<Vec<Report>>| {
             let place = config.nodes.iter().position(|other| other.perspective == settings.perspective);
             let peer = place.and_then(|place| config.peers[place].clone());
-            let (Some(peer), Some(identity), Some(runtime)) = (peer, &identity, &runtime) else {
+            let Some(peer) = peer else {
                 let node = Node::start(settings, reports)?;
                 nodes.push((settings.perspective.clone(), settings.driver, Arc::clone(node.stats())));
                 return Ok(Box::new(node) as Box<dyn Way>);
             };
+            // Settings with a peer and without an identity are refused when they are read.
+            let (Some(identity), Some(runtime)) = (&identity, &runtime) else { return Err(EngineError::Stopped) };
             let expectation = Expectation::of(config, settings);
             let (reports, log) = (reports.clone(), Arc::clone(&log));
             let (way, stats) = Remote::open(runtime.handle(), Arc::clone(identity), peer, expectation, reports, log);

@@ -1,12 +1,13 @@
 //! The way to a perspective node elsewhere: a link that is made again whenever it breaks.
 //!
 //! Tasks that were under way when a link broke are lost with it: nobody answers them, so the attempts' own time ends the
-//! wait. What waits to be handed over stays with the dispatcher and goes out over the next link, unless nobody waits for
-//! it any more.
+//! wait. What was not sent yet goes out over the next link. When certificates are read again, here or there, a new link
+//! is made, so that both show themselves by what is believed now; over the old one only reports come.
 //!
 //! Invariant: a node that is not whom the settings mean, or that works under other settings, is given nothing.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -15,7 +16,7 @@ use std::{
 };
 
 use crossbeam::channel::Sender;
-use parallax_node::{Full, NodeConfig};
+use parallax_node::{Full, Laboratory, NodeConfig};
 use parallax_protocol::{
     BATCH_ITEMS_MAX, LINK_FORM, Report, Task,
     transport::{ConnectLimits, Identity, Peer, connect},
@@ -44,8 +45,12 @@ const RETRY_MS_MAX: u64 = 5_000;
 const GREETING: Duration = Duration::from_secs(10);
 /// Messages that wait for the stream.
 const MESSAGES_QUEUED_MAX: usize = 4;
-/// The longest message from a node, octets: reports are cut off at a mebibyte, and one may exceed it by itself.
-const FROM_NODE_BYTES_MAX: usize = 32 << 20;
+/// The longest message from a node, octets: reports are cut off at a mebibyte, and the last may be three.
+const FROM_NODE_BYTES_MAX: usize = 8 << 20;
+/// Batches of reports that wait for the collector.
+const REPORTS_QUEUED_MAX: usize = 64;
+/// How long reports over a replaced link are waited for: longer than any task takes.
+const WIND_UP: Duration = Duration::from_secs(150);
 
 /// What a node must say of itself.
 #[derive(Clone, Debug)]
@@ -64,6 +69,8 @@ pub struct Expectation {
     pub trust_anchors: String,
     /// Digest of the engine's setup.
     pub setup: String,
+    /// Whether the engine is a laboratory's too.
+    pub laboratory: bool,
 }
 
 impl Expectation {
@@ -83,6 +90,7 @@ impl Expectation {
             dnssec,
             trust_anchors,
             setup: config.rules.digest().to_owned(),
+            laboratory: node.laboratory != Laboratory::default(),
         }
     }
 
@@ -106,6 +114,9 @@ impl Expectation {
                 return Err(format!("{what}: the settings say '{ours}', the node says '{theirs}'"));
             }
         }
+        if welcome.laboratory && !self.laboratory {
+            return Err("the node is set up as a laboratory's, and this engine is not".to_owned());
+        }
         let least = 2 * BATCH_ITEMS_MAX;
         if (welcome.tasks_in_flight_max as usize) < least {
             return Err(format!("tasks_in_flight_max: {} is below {least}", welcome.tasks_in_flight_max));
@@ -125,6 +136,8 @@ pub struct LinkStats {
     pub tasks: AtomicU64,
     /// Reports that came back.
     pub reports: AtomicU64,
+    /// Reports that could not be read.
+    pub unreadable: AtomicU64,
     /// Times it was made.
     pub made: AtomicU64,
     /// Times it broke, or could not be made.
@@ -160,8 +173,17 @@ impl Remote {
         let shared = Arc::new(Shared { room: AtomicUsize::new(0), stats: Arc::clone(&stats) });
         let (tasks_in, tasks_out) = mpsc::unbounded_channel();
         let (needed_in, needed) = watch::channel(());
-        let line =
-            Line { identity, peer, expectation, reports, log, shared: Arc::clone(&shared), tasks: tasks_out, needed };
+        let line = Line {
+            identity,
+            peer,
+            expectation,
+            reports,
+            log,
+            shared: Arc::clone(&shared),
+            tasks: tasks_out,
+            unsent: VecDeque::new(),
+            needed,
+        };
         runtime.spawn(line.run());
         (Self { tasks: tasks_in, shared, _needed: needed_in }, stats)
     }
@@ -170,8 +192,8 @@ impl Remote {
 impl Way for Remote {
     fn submit(&mut self, batch: Vec<Task>) -> Result<(), Full> {
         let count = batch.len();
-        // If the link breaks just now, the batch is lost with it, or goes out over the next one without having taken room
-        // there: a batch's room is kept free for that.
+        // If the link breaks just now, the batch goes out over the next one, perhaps without having taken room there: a
+        // batch's room is kept free for that.
         let taken = self.shared.room.fetch_update(Ordering::AcqRel, Ordering::Acquire, |room| room.checked_sub(count));
         if taken.is_err() {
             return Err(Full(batch));
@@ -199,6 +221,8 @@ struct Line {
     log: Arc<dyn Log>,
     shared: Arc<Shared>,
     tasks: mpsc::UnboundedReceiver<Vec<Task>>,
+    /// Batches that were handed over and not sent.
+    unsent: VecDeque<Vec<Task>>,
     /// Changes when the dispatcher is gone.
     needed: watch::Receiver<()>,
 }
@@ -207,6 +231,8 @@ struct Line {
 struct Standing {
     out: mpsc::Sender<FromEngine>,
     incoming: Streaming<FromNode>,
+    /// Tasks that were sent over it and not reported.
+    under_way: usize,
 }
 
 /// Why a link ended.
@@ -215,6 +241,8 @@ enum End {
     Done,
     /// It broke.
     Broken(String),
+    /// Another is to be made; over this one only reports come.
+    Another(Standing),
 }
 
 impl Line {
@@ -224,6 +252,8 @@ impl Line {
         // What was last told, so that a node that stays away is not told about again and again.
         let mut told = None;
         loop {
+            // Of changes from before it is made on.
+            let readings = self.identity.readings();
             let made = tokio::select! {
                 made = self.make() => made,
                 _ = needed.changed() => return,
@@ -233,9 +263,14 @@ impl Line {
                     (failures, told) = (0, None);
                     let perspective = &self.expectation.perspective;
                     self.log.tell(&Event::LinkUp { perspective, software: &welcome.software, driver: &welcome.driver });
-                    match self.work(standing, welcome.tasks_in_flight_max as usize - BATCH_ITEMS_MAX).await {
+                    match self.work(standing, welcome.tasks_in_flight_max as usize - BATCH_ITEMS_MAX, readings).await {
                         End::Done => return,
                         End::Broken(why) => why,
+                        End::Another(old) => {
+                            self.log.tell(&Event::LinkRenewed { perspective: &self.expectation.perspective });
+                            tokio::spawn(wind_up(old, self.reports.clone(), Arc::clone(&self.shared.stats)));
+                            continue;
+                        }
                     }
                 }
                 Err(why) => why,
@@ -278,7 +313,7 @@ impl Line {
                 Some(_) | None => return Err("the node does not introduce itself".to_owned()),
             };
             self.expectation.check(&welcome)?;
-            Ok((Standing { out, incoming }, welcome))
+            Ok((Standing { out, incoming, under_way: 0 }, welcome))
         };
         match tokio::time::timeout(GREETING, greeting).await {
             Ok(made) => made,
@@ -287,63 +322,117 @@ impl Line {
     }
 
     /// Tasks out and reports back, until one of the ends has enough.
-    async fn work(&mut self, standing: Standing, room: usize) -> End {
-        let Standing { out, mut incoming } = standing;
-        // Left over from a link that broke before they went out: lost with it.
-        while self.tasks.try_recv().is_ok() {}
-        self.shared.room.store(room, Ordering::Release);
+    async fn work(&mut self, mut standing: Standing, room: usize, mut readings: watch::Receiver<u64>) -> End {
+        // What was handed over while there was no link goes out first.
+        while let Ok(batch) = self.tasks.try_recv() {
+            self.unsent.push_back(batch);
+        }
+        let taken: usize = self.unsent.iter().map(Vec::len).sum();
+        self.shared.room.store(room.saturating_sub(taken), Ordering::Release);
         self.shared.stats.made.fetch_add(1, Ordering::Relaxed);
         self.shared.stats.up.store(true, Ordering::Relaxed);
-        let mut next: Option<(usize, FromEngine)> = None;
-        let mut under_way = 0_usize;
+        let mut needed = self.needed.clone();
         let end = loop {
             // Never waits for the node to read without reading what it says: the two would wait for each other.
             tokio::select! {
-                batch = self.tasks.recv(), if next.is_none() => match batch {
-                    Some(batch) => match tasks_message(&batch) {
-                        Some(message) => next = Some((batch.len(), message)),
-                        None => break End::Broken("a task cannot be written".to_owned()),
-                    },
+                batch = self.tasks.recv(), if self.unsent.is_empty() => match batch {
+                    Some(batch) => self.unsent.push_back(batch),
                     // Whoever was asked has answered or had its time.
-                    None => break End::Done,
+                    None => break Some(End::Done),
                 },
-                place = out.reserve(), if next.is_some() => match (place, next.take()) {
-                    (Ok(place), Some((count, message))) => {
-                        under_way += count;
-                        place.send(message);
+                place = standing.out.reserve(), if !self.unsent.is_empty() => match (place, self.unsent.pop_front()) {
+                    (Ok(place), Some(batch)) => match tasks_message(&batch) {
+                        Some(message) => {
+                            standing.under_way += batch.len();
+                            place.send(message);
+                        }
+                        None => break Some(End::Broken("a task cannot be written".to_owned())),
+                    },
+                    (_, unsent) => {
+                        self.unsent.extend(unsent);
+                        break Some(End::Broken("the node takes nothing more".to_owned()));
                     }
-                    _ => break End::Broken("the node takes nothing more".to_owned()),
                 },
-                received = incoming.message() => match received {
-                    Ok(Some(FromNode { what: Some(from_node::What::Reports(reports)) })) => {
-                        let count = reports.report.len();
-                        let Some(left) = under_way.checked_sub(count) else {
-                            break End::Broken("the node reports more than it was asked".to_owned());
-                        };
-                        under_way = left;
-                        let read: Result<Vec<Report>, _> =
-                            reports.report.iter().map(|json| serde_json::from_slice(json)).collect();
-                        match read {
-                            Ok(reports) => {
-                                self.shared.stats.reports.fetch_add(count as u64, Ordering::Relaxed);
-                                self.shared.room.fetch_add(count, Ordering::AcqRel);
-                                if self.reports.send(reports).is_err() {
-                                    break End::Done;
-                                }
-                            }
-                            Err(error) => break End::Broken(format!("a report cannot be read: {error}")),
+                received = standing.incoming.message() => match take(received, &mut standing.under_way, &self.shared.stats) {
+                    Ok(Heard::Reports(reports, count)) => {
+                        self.shared.room.fetch_add(count, Ordering::AcqRel);
+                        if !pass_on(&self.reports, reports).await {
+                            break Some(End::Done);
                         }
                     }
-                    Ok(Some(_)) => break End::Broken("the node says what it should not".to_owned()),
-                    Ok(None) => break End::Broken("the node ended the link".to_owned()),
-                    Err(status) => break End::Broken(said(&status)),
+                    Ok(Heard::Goodbye) => break None,
+                    Ok(Heard::End) => break Some(End::Broken("the node ended the link".to_owned())),
+                    Err(why) => break Some(End::Broken(why)),
                 },
+                // What is believed has changed: the node is to show itself again.
+                _ = readings.changed() => break None,
+                _ = needed.changed() => break Some(End::Done),
             }
         };
         self.shared.room.store(0, Ordering::Release);
         self.shared.stats.up.store(false, Ordering::Relaxed);
-        end
+        end.unwrap_or(End::Another(standing))
     }
+}
+
+/// What a node says over a link that stands.
+enum Heard {
+    /// Reports that can be read, and how many came in all.
+    Reports(Vec<Report>, usize),
+    /// It wants another link.
+    Goodbye,
+    /// Nothing more.
+    End,
+}
+
+fn take(
+    received: Result<Option<FromNode>, tonic::Status>,
+    under_way: &mut usize,
+    stats: &LinkStats,
+) -> Result<Heard, String> {
+    match received.map_err(|status| said(&status))?.map(|message| message.what) {
+        None => Ok(Heard::End),
+        Some(Some(from_node::What::Goodbye(_))) => Ok(Heard::Goodbye),
+        Some(Some(from_node::What::Reports(reports))) => {
+            let count = reports.report.len();
+            *under_way =
+                under_way.checked_sub(count).ok_or_else(|| "the node reports more than it was asked".to_owned())?;
+            // One that cannot be read is lost, and its attempt waits in vain; the others are not.
+            let read: Vec<Report> =
+                reports.report.iter().filter_map(|json| serde_json::from_slice(json).ok()).collect();
+            stats.reports.fetch_add(read.len() as u64, Ordering::Relaxed);
+            stats.unreadable.fetch_add((count - read.len()) as u64, Ordering::Relaxed);
+            Ok(Heard::Reports(read, count))
+        }
+        Some(Some(from_node::What::Welcome(_)) | None) => Err("the node says what it should not".to_owned()),
+    }
+}
+
+/// To the collector, once it has room: a node that says much is not read faster than it is understood. False if the
+/// collector is gone.
+async fn pass_on(reports: &Sender<Vec<Report>>, batch: Vec<Report>) -> bool {
+    while reports.len() > REPORTS_QUEUED_MAX {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    reports.send(batch).is_ok()
+}
+
+/// Takes what is still reported over a link that another has replaced.
+async fn wind_up(standing: Standing, reports: Sender<Vec<Report>>, stats: Arc<LinkStats>) {
+    let Standing { out, mut incoming, mut under_way } = standing;
+    // The node sees that nothing follows.
+    drop(out);
+    let rest = async {
+        while under_way > 0 {
+            let received = incoming.message().await;
+            let Ok(Heard::Reports(batch, _)) = take(received, &mut under_way, &stats) else { return };
+            if !pass_on(&reports, batch).await {
+                return;
+            }
+        }
+    };
+    // Longer nobody waits for them.
+    let _ = tokio::time::timeout(WIND_UP, rest).await;
 }
 
 /// A status in words; it came from outside.
@@ -355,4 +444,55 @@ fn said(status: &tonic::Status) -> String {
 fn tasks_message(batch: &[Task]) -> Option<FromEngine> {
     let task = batch.iter().map(serde_json::to_vec).collect::<Result<Vec<_>, _>>().ok()?;
     Some(FromEngine { what: Some(from_engine::What::Tasks(Tasks { task })) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a12_a_node_that_differs_in_anything_is_not_the_one_that_is_meant() {
+        let expectation = Expectation {
+            perspective: "iad1".parse().expect("an id"),
+            primary: false,
+            rir: Rir::Arin,
+            resolver: "127.0.0.1:53".to_owned(),
+            dnssec: "local",
+            trust_anchors: "ab".to_owned(),
+            setup: "cd".to_owned(),
+            laboratory: false,
+        };
+        let good = Welcome {
+            form: LINK_FORM,
+            software: "parallax-node 9".to_owned(),
+            perspective: "iad1".to_owned(),
+            rir: "ARIN".to_owned(),
+            resolver: "127.0.0.1:53".to_owned(),
+            dnssec: "local".to_owned(),
+            trust_anchors: "ab".to_owned(),
+            tasks_in_flight_max: 512,
+            driver: "epoll".to_owned(),
+            laboratory: false,
+        };
+        assert_eq!(expectation.check(&good), Ok(()));
+        type Change = fn(&mut Welcome);
+        let differing: [(Change, &str); 8] = [
+            (|welcome| welcome.form += 1, "form"),
+            (|welcome| welcome.perspective = "iad2".to_owned(), "perspective"),
+            (|welcome| welcome.rir = "RIPE NCC".to_owned(), "rir"),
+            (|welcome| welcome.resolver = "8.8.8.8:53".to_owned(), "resolver"),
+            (|welcome| welcome.dnssec = "none\u{1b}[2J".to_owned(), "dnssec"),
+            (|welcome| welcome.trust_anchors.clear(), "trust anchors"),
+            (|welcome| welcome.tasks_in_flight_max = 511, "tasks_in_flight_max"),
+            (|welcome| welcome.laboratory = true, "a laboratory's"),
+        ];
+        for (change, wants) in differing {
+            let mut welcome = good.clone();
+            change(&mut welcome);
+            let why = expectation.check(&welcome).expect_err(wants);
+            assert!(why.contains(wants) && !why.contains('\u{1b}'), "{why}");
+        }
+        let of_laboratory = Expectation { laboratory: true, ..expectation };
+        assert_eq!(of_laboratory.check(&Welcome { laboratory: true, ..good }), Ok(()));
+    }
 }

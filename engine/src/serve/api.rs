@@ -12,8 +12,9 @@ use parallax_validation::{
     record::Record,
     request::{CheckRequest, RawRequest, RequestRules},
 };
+use prost::Message as _;
 use thiserror::Error;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -57,6 +58,8 @@ pub struct Api {
     /// One reads the journal at a time.
     pub(super) explains: Arc<Semaphore>,
     pub(super) telemetry: Arc<Telemetry>,
+    /// Holds true once the engine is to stop.
+    pub(super) drain: watch::Receiver<bool>,
 }
 
 impl Api {
@@ -65,7 +68,7 @@ impl Api {
     /// # Errors
     /// It may not, which is on record.
     pub fn permit(&self, caller: Option<&Caller>, right: Right) -> Result<Arc<Known>, Denied> {
-        let known = caller.and_then(|caller| self.callers.known(caller));
+        let known = caller.and_then(|caller| self.callers.known(caller, Some(right)));
         match known {
             Some(known) if known.may(right) => Ok(Arc::clone(known)),
             _ => {
@@ -78,14 +81,34 @@ impl Api {
         }
     }
 
+    /// Whether a caller is not known at all, which is on record.
+    #[must_use]
+    pub fn stranger(&self, caller: Option<&Caller>) -> Option<Denied> {
+        if caller.is_some_and(|caller| self.callers.known(caller, None).is_some()) {
+            return None;
+        }
+        self.telemetry.forbidden(caller.map_or(&[], |caller| &caller.names), "call");
+        Some(Denied::Unknown)
+    }
+
+    /// Who wants an explanation, if it may.
+    ///
+    /// # Errors
+    /// It may not, which is on record.
+    pub fn permit_explain(&self, caller: Option<&Caller>) -> Result<Arc<Known>, Denied> {
+        let all = caller.and_then(|caller| self.callers.known(caller, Some(Right::ExplainAll)));
+        match all.filter(|known| known.may(Right::ExplainAll)) {
+            Some(known) => Ok(Arc::clone(known)),
+            None => self.permit(caller, Right::Explain),
+        }
+    }
+
     /// What a request means, or the answer to one that cannot be.
     fn parse(&self, mut raw: RawRequest, caller: &Known, dry_run: bool) -> Result<CheckRequest, Box<Answer>> {
-        if raw.account.is_none() && raw.account_uri.is_none() {
-            raw.account = Some(caller.name.clone());
-        }
         raw.restrictions.dry_run |= dry_run;
         let (id, identifier) = (raw.id.clone(), raw.identifier.clone());
         CheckRequest::parse(raw, &made_up_id(), &self.rules, Timestamp::now())
+            .map(|request| CheckRequest { caller: Some(caller.name.clone()), ..request })
             .map_err(|error| Box::new(Answer::of_refusal(id.as_deref(), &identifier, &error)))
     }
 
@@ -98,32 +121,37 @@ impl Api {
             Err(refused) => Ok(*refused),
             Ok(request) => {
                 let place = self.desk.admit_now(&caller.places)?;
-                self.desk.corroborate(request, &place).await.map(|record| Answer::of_record(&record))
+                self.desk.corroborate(request, place).await.map(|(record, _)| Answer::of_record(&record))
             }
         }
     }
 
-    /// The same with a place that was waited for.
+    /// The same with a place that was waited for. The caller's part of it comes with the answer.
     pub(super) async fn answer_in(
         &self,
         raw: RawRequest,
         caller: &Known,
-        place: &Place,
-    ) -> Result<Answer, Unavailable> {
+        place: Place,
+    ) -> Result<(Answer, Option<OwnedSemaphorePermit>), Unavailable> {
         match self.parse(raw, caller, false) {
-            Err(refused) => Ok(*refused),
-            Ok(request) => self.desk.corroborate(request, place).await.map(|record| Answer::of_record(&record)),
+            Err(refused) => Ok((*refused, None)),
+            Ok(request) => {
+                let (record, kept) = self.desk.corroborate(request, place).await?;
+                Ok((Answer::of_record(&record), Some(kept)))
+            }
         }
     }
 
-    /// Records of a request or an attempt, oldest first, and at most [`EXPLAINED_MAX`] of them. Reads the journal.
+    /// Records of a request or an attempt, oldest first, and at most [`EXPLAINED_MAX`] of them: the caller's own, unless
+    /// it may see all. Reads the journal.
     ///
     /// # Errors
     /// Somebody else reads it just now, or it cannot be read.
-    pub async fn explain(&self, id: String) -> Result<Vec<Record>, Status> {
+    pub async fn explain(&self, id: String, caller: &Known) -> Result<Vec<Record>, Status> {
         let busy = |_| Status::resource_exhausted("another explanation is being looked for");
         let turn = Arc::clone(&self.explains).try_acquire_owned().map_err(busy)?;
         let directory = self.journal.clone();
+        let only = (!caller.may(Right::ExplainAll)).then(|| caller.name.clone());
         let read = move || -> Result<Vec<Record>, AuditError> {
             // Who asked may go away meanwhile.
             let _turn = turn;
@@ -131,7 +159,8 @@ impl Api {
             let mut found = Vec::new();
             while let Some((_, item)) = items.next_item()? {
                 let Item::Record(record) = item else { continue };
-                if record.request.id.as_str() == id || record.attempt.to_string() == id {
+                let is_seen = only.is_none() || record.request.caller == only;
+                if is_seen && (record.request.id.as_str() == id || record.attempt.to_string() == id) {
                     found.push(*record);
                     if found.len() == EXPLAINED_MAX {
                         break;
@@ -170,6 +199,10 @@ impl From<Unavailable> for Status {
     }
 }
 
+fn raw(request: api::Request) -> Result<RawRequest, Status> {
+    RawRequest::try_from(request).map_err(|error| Status::invalid_argument(error.to_string()))
+}
+
 fn message(answer: &Answer) -> Result<api::Answer, Status> {
     let json = |value: Result<Vec<u8>, serde_json::Error>| value.map_err(|error| Status::internal(error.to_string()));
     Ok(api::Answer {
@@ -188,13 +221,13 @@ impl Corroboration for Grpc {
 
     async fn corroborate(&self, request: Request<api::Request>) -> Result<Response<api::Answer>, Status> {
         let caller = self.0.permit(request.extensions().get(), Right::Corroborate)?;
-        let answer = self.0.answer(request.into_inner().into(), &caller, false).await?;
+        let answer = self.0.answer(raw(request.into_inner())?, &caller, false).await?;
         message(&answer).map(Response::new)
     }
 
     async fn check(&self, request: Request<api::Request>) -> Result<Response<api::Answer>, Status> {
         let caller = self.0.permit(request.extensions().get(), Right::Check)?;
-        let answer = self.0.answer(request.into_inner().into(), &caller, true).await?;
+        let answer = self.0.answer(raw(request.into_inner())?, &caller, true).await?;
         message(&answer).map(Response::new)
     }
 
@@ -209,8 +242,8 @@ impl Corroboration for Grpc {
     }
 
     async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<Explanations>, Status> {
-        self.0.permit(request.extensions().get(), Right::Explain)?;
-        let found = self.0.explain(request.into_inner().id).await?;
+        let caller = self.0.permit_explain(request.extensions().get())?;
+        let found = self.0.explain(request.into_inner().id, &caller).await?;
         if found.is_empty() {
             return Err(Status::not_found("no record of that id"));
         }
@@ -220,7 +253,8 @@ impl Corroboration for Grpc {
     }
 }
 
-/// A stream of requests. While there is no place for the next one nothing more is read: the caller is held back.
+/// A stream of requests. While there is no place for the next one nothing more is read: the caller is held back. Once the
+/// engine is to stop nothing more is read either, and the stream ends when all that was read is answered.
 async fn many(
     api: Arc<Api>,
     caller: Arc<Known>,
@@ -229,8 +263,13 @@ async fn many(
 ) {
     let (answers_in, answers) = mpsc::channel(ANSWERS_QUEUED_MAX);
     let writer = tokio::spawn(write(answers, out.clone()));
-    let outcome = loop {
-        let requests = match incoming.message().await {
+    let mut drain = api.drain.clone();
+    let outcome = 'stream: loop {
+        let received = tokio::select! {
+            received = incoming.message() => received,
+            () = drained(&mut drain) => break Err(Status::unavailable(Unavailable::Stopped.to_string())),
+        };
+        let requests = match received {
             Ok(Some(requests)) if requests.request.len() <= API_BATCH_MAX => requests.request,
             Ok(Some(requests)) => {
                 let text = format!("{} requests in one message; at most {API_BATCH_MAX}", requests.request.len());
@@ -240,25 +279,31 @@ async fn many(
             // It went away: what it asked is carried out all the same.
             Err(_) => break Ok(()),
         };
-        let mut stopped = None;
-        for request in requests {
-            match api.desk.admit(&caller.places).await {
-                Ok(place) => {
-                    let (api, caller, answers) = (Arc::clone(&api), Arc::clone(&caller), answers_in.clone());
-                    tokio::spawn(async move {
-                        let answer = api.answer_in(request.into(), &caller, &place).await;
-                        // Its place is free once its answer is on its way: who does not read is held back too.
-                        let _ = answers.send(answer.map_err(Status::from)).await;
-                    });
+        for octets in requests {
+            let request = match api::Request::decode(octets.as_slice()) {
+                Ok(request) => raw(request),
+                Err(error) => Err(Status::invalid_argument(format!("a request: {error}"))),
+            };
+            let request = match request {
+                Ok(request) => request,
+                Err(status) => break 'stream Err(status),
+            };
+            let place = tokio::select! {
+                place = api.desk.admit(&caller.places) => place,
+                () = drained(&mut drain) => Err(Unavailable::Stopped),
+            };
+            let place = match place {
+                Ok(place) => place,
+                Err(why) => break 'stream Err(why.into()),
+            };
+            let (api, caller, answers) = (Arc::clone(&api), Arc::clone(&caller), answers_in.clone());
+            tokio::spawn(async move {
+                match api.answer_in(request, &caller, place).await {
+                    // Its place is free once its answer is on its way: who does not read is held back too.
+                    Ok((answer, _kept)) => _ = answers.send(Ok(answer)).await,
+                    Err(why) => _ = answers.send(Err(why.into())).await,
                 }
-                Err(why) => {
-                    stopped = Some(why);
-                    break;
-                }
-            }
-        }
-        if let Some(why) = stopped {
-            break Err(why.into());
+            });
         }
     };
     drop(answers_in);
@@ -268,14 +313,28 @@ async fn many(
     }
 }
 
-/// In batches, as they are ready.
+/// Returns once the engine is to stop.
+pub(super) async fn drained(drain: &mut watch::Receiver<bool>) {
+    // An error says that the sender is gone, and with it the program's reason to serve.
+    let _ = drain.wait_for(|drain| *drain).await;
+}
+
+/// In batches, as they are ready. Answers that are there go out before the first error ends the stream.
 async fn write(mut answers: mpsc::Receiver<Result<Answer, Status>>, out: mpsc::Sender<Result<Answers, Status>>) {
     let mut batch = Vec::with_capacity(API_BATCH_MAX);
     while answers.recv_many(&mut batch, API_BATCH_MAX).await > 0 {
-        let messages: Result<Vec<api::Answer>, Status> =
-            batch.drain(..).map(|answer| answer.and_then(|answer| message(&answer))).collect();
-        let ended = messages.is_err();
-        if out.send(messages.map(|answer| Answers { answer })).await.is_err() || ended {
+        let (mut answer, mut error) = (Vec::with_capacity(batch.len()), None);
+        for one in batch.drain(..) {
+            match one.and_then(|one| message(&one)) {
+                Ok(message) => answer.push(message),
+                Err(status) => error = Some(status),
+            }
+        }
+        if !answer.is_empty() && out.send(Ok(Answers { answer })).await.is_err() {
+            return;
+        }
+        if let Some(status) = error {
+            let _ = out.send(Err(status)).await;
             return;
         }
     }

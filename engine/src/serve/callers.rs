@@ -16,8 +16,10 @@ pub enum Right {
     Corroborate,
     /// Dry runs.
     Check,
-    /// What the journal says of an attempt.
+    /// What the journal says of the caller's own attempts.
     Explain,
+    /// What it says of all attempts. Records hold what callers sent, secrets among it.
+    ExplainAll,
     /// Open MPIC's API, whose answers may be issued on.
     OpenMpic,
 }
@@ -30,6 +32,7 @@ impl Right {
             Self::Corroborate => "corroborate",
             Self::Check => "check",
             Self::Explain => "explain",
+            Self::ExplainAll => "explain-all",
             Self::OpenMpic => "open-mpic",
         }
     }
@@ -86,9 +89,11 @@ impl Callers {
         Self(sections.iter().map(known).collect())
     }
 
-    /// Who calls; none if no name of its certificate is known.
+    /// Who calls: of those that the names of its certificate mean, one that may, or any. None if none is known.
     #[must_use]
-    pub fn known(&self, caller: &Caller) -> Option<&Arc<Known>> {
-        caller.names.iter().find_map(|name| self.0.get(name))
+    pub fn known(&self, caller: &Caller, right: Option<Right>) -> Option<&Arc<Known>> {
+        let mut known = caller.names.iter().filter_map(|name| self.0.get(name));
+        let first = known.clone().next();
+        known.find(|known| right.is_some_and(|right| known.may(right))).or(first)
     }
 }

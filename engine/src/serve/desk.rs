@@ -33,9 +33,18 @@ pub enum Unavailable {
     Stopped,
 }
 
+/// Who waits for a verdict. Its place is free when that is released, whether it is still waited for or not.
+struct Waiting {
+    answer: oneshot::Sender<Answered>,
+    place: Place,
+}
+
+/// A verdict, and the caller's own place: free once the answer is on its way, if it keeps that so long.
+type Answered = (Box<Record>, OwnedSemaphorePermit);
+
 struct Shared {
     /// By tag.
-    waiting: Mutex<HashMap<u64, oneshot::Sender<Box<Record>>>>,
+    waiting: Mutex<HashMap<u64, Waiting>>,
     next: AtomicU64,
     /// No verdict will be released any more.
     ended: AtomicBool,
@@ -45,16 +54,16 @@ struct Shared {
 
 impl Shared {
     /// No code that holds the lock can panic half-way through a change.
-    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<Box<Record>>>> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Room for one request, until it is answered.
+/// Room for one request, until its verdict is released.
 #[derive(Debug)]
 pub struct Place {
-    _of_caller: OwnedSemaphorePermit,
-    _of_all: OwnedSemaphorePermit,
+    of_caller: OwnedSemaphorePermit,
+    of_all: OwnedSemaphorePermit,
 }
 
 /// Takes requests of all callers.
@@ -105,7 +114,7 @@ impl FrontDesk {
         };
         let of_caller = Arc::clone(caller).try_acquire_owned().map_err(|_| refused(Unavailable::CallerBusy))?;
         let of_all = Arc::clone(&self.places).try_acquire_owned().map_err(|_| refused(Unavailable::Busy))?;
-        Ok(Place { _of_caller: of_caller, _of_all: of_all })
+        Ok(Place { of_caller, of_all })
     }
 
     /// A place for one request, as soon as there is one.
@@ -116,17 +125,21 @@ impl FrontDesk {
         let gone = |_| Unavailable::Stopped;
         let of_caller = Arc::clone(caller).acquire_owned().await.map_err(gone)?;
         let of_all = Arc::clone(&self.places).acquire_owned().await.map_err(gone)?;
-        Ok(Place { _of_caller: of_caller, _of_all: of_all })
+        Ok(Place { of_caller, of_all })
     }
 
-    /// Carries a request out, for who has a place.
+    /// Carries a request out, for who has a place. With the verdict comes the caller's own part of it.
     ///
     /// # Errors
     /// The engine goes down.
-    pub async fn corroborate(&self, request: CheckRequest, _place: &Place) -> Result<Record, Unavailable> {
+    pub async fn corroborate(
+        &self,
+        request: CheckRequest,
+        place: Place,
+    ) -> Result<(Box<Record>, OwnedSemaphorePermit), Unavailable> {
         let tag = self.shared.next.fetch_add(1, Ordering::Relaxed);
-        let (sender, receiver) = oneshot::channel();
-        self.shared.waiting().insert(tag, sender);
+        let (answer, mut receiver) = oneshot::channel();
+        self.shared.waiting().insert(tag, Waiting { answer, place });
         let sent = {
             let line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
             line.as_ref().is_some_and(|line| line.send((tag, request)).is_ok())
@@ -134,9 +147,9 @@ impl FrontDesk {
         // Acquire: pairs with the store in `deliver`, which clears what was there before.
         if !sent || self.shared.ended.load(Ordering::Acquire) {
             self.shared.waiting().remove(&tag);
-            return Err(Unavailable::Stopped);
+            return receiver.try_recv().map_err(|_| Unavailable::Stopped);
         }
-        receiver.await.map(|record| *record).map_err(|_| Unavailable::Stopped)
+        receiver.await.map_err(|_| Unavailable::Stopped)
     }
 
     /// Requests that wait or are under way.
@@ -196,8 +209,10 @@ fn deliver(released: &Receiver<Vec<Released>>, shared: &Shared) {
         }
         shared.answered.fetch_add(found.len() as u64, Ordering::Relaxed);
         for (waits, record) in found {
+            let Some(Waiting { answer, place }) = waits else { continue };
+            drop(place.of_all);
             // Who went away does not want it; it is in the journal.
-            let _ = waits.map(|waits| waits.send(Box::new(record)));
+            let _ = answer.send((Box::new(record), place.of_caller));
         }
     }
     // Release: pairs with the load in `corroborate`. What is inserted later is taken out there.

@@ -24,7 +24,15 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, http::StatusCode, routing::get};
+use axum::{
+    Router,
+    body::Body,
+    extract::Request,
+    http::StatusCode,
+    middleware::{Next, from_fn},
+    response::IntoResponse as _,
+    routing::get,
+};
 use parallax_protocol::{
     open_mpic::ATTEMPTS_MAX,
     transport::{Identity, IdentityError, ServeLimits, routes, serve, serve_plain},
@@ -37,6 +45,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{Semaphore, watch},
 };
+use tonic::Status;
 
 use self::{
     api::{Api, Grpc},
@@ -54,8 +63,12 @@ use crate::{
 
 /// How often it is seen whether the engine goes on.
 const TICK: Duration = Duration::from_millis(200);
-/// The longest message from a caller, octets: a full batch of the longest requests.
-const FROM_CALLER_BYTES_MAX: usize = 16 << 20;
+/// The longest message from a caller, octets: a full batch of requests, which are rarely half as long.
+const FROM_CALLER_BYTES_MAX: usize = 1 << 20;
+/// The longest question about health.
+const HEALTH_BYTES_MAX: usize = 4096;
+/// Requests at a time on one connection: callers with many use a stream.
+const STREAMS_MAX: u32 = 1024;
 
 /// `[serve]`.
 #[derive(Clone, Debug, Deserialize)]
@@ -142,8 +155,8 @@ impl ServeSection {
             if !names.insert(caller.name.to_ascii_lowercase()) {
                 return wrong("caller.name", &format!("{} is there twice", caller.name));
             }
-            if !(1..=1_000_000).contains(&caller.in_flight_max) {
-                return wrong("caller.in_flight_max", "not in 1..=1000000");
+            if !(1..=self.in_flight_max).contains(&caller.in_flight_max) {
+                return wrong("caller.in_flight_max", "not in 1..=serve.in_flight_max");
             }
         }
         Ok(())
@@ -188,6 +201,9 @@ pub enum ServeError {
 /// # Errors
 /// It cannot start, or the engine stopped by itself.
 pub async fn run(config: &Config, journal: &Path, form: LogForm) -> Result<(), ServeError> {
+    // First of all: whoever starts it may tell it to stop at once.
+    let (mut hang_up, mut terminate, mut interrupt) =
+        (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let settings =
         config.serve.as_ref().ok_or(ServeError::Setting("serve: missing, and there is nothing to serve on"))?;
     let files = config.tls.as_ref().ok_or(ServeError::Setting("tls: missing, and callers are served over TLS only"))?;
@@ -213,6 +229,7 @@ pub async fn run(config: &Config, journal: &Path, form: LogForm) -> Result<(), S
     let desk = Arc::new(FrontDesk::open(engine, released, settings.in_flight_max)?);
     telemetry.watch(Watched { desk: Arc::clone(&desk), stats, links, identity: Arc::clone(&identity) });
 
+    let (drain_in, drain) = watch::channel(false);
     let api = Arc::new(Api {
         desk: Arc::clone(&desk),
         callers: Callers::new(&settings.caller),
@@ -220,28 +237,43 @@ pub async fn run(config: &Config, journal: &Path, form: LogForm) -> Result<(), S
         journal: journal.to_owned(),
         explains: Arc::new(Semaphore::new(1)),
         telemetry: Arc::clone(&telemetry),
+        drain: drain.clone(),
     });
-    let (drain_in, drain) = watch::channel(false);
     let (health, health_service) = tonic_health::server::health_reporter();
     let grpc = CorroborationServer::new(Grpc(Arc::clone(&api))).max_decoding_message_size(FROM_CALLER_BYTES_MAX);
-    let router = routes::grpc(health_service)
+    let router = routes::grpc(health_service.max_decoding_message_size(HEALTH_BYTES_MAX))
         .merge(routes::grpc(grpc))
         .merge(open_mpic::router(Arc::clone(&api), settings.open_mpic, config))
-        .merge(rest::router(api))
-        .fallback(routes::not_found);
+        .merge(rest::router(Arc::clone(&api)))
+        .fallback(routes::not_found)
+        .layer(from_fn(move |request: Request<Body>, next: Next| {
+            // Before anything of a body is read: who is not known is told so.
+            let denied = api.stranger(request.extensions().get());
+            async move {
+                match denied {
+                    None => next.run(request).await,
+                    Some(denied) if routes::is_grpc(request.headers()) => Status::from(denied).into_http::<Body>(),
+                    Some(denied) => denied.into_response(),
+                }
+            }
+        }));
     health.set_service_status("", tonic_health::ServingStatus::Serving).await;
-    let limits =
-        ServeLimits { connections: settings.connections_max, drain_ms: settings.drain_ms, ..ServeLimits::default() };
+    let limits = ServeLimits {
+        connections: settings.connections_max,
+        streams: STREAMS_MAX,
+        drain_ms: settings.drain_ms,
+        ..ServeLimits::default()
+    };
     let plain_server = plain.map(|listener| {
-        tokio::spawn(serve_plain(listener, figures(&telemetry), ServeLimits::default(), drain.clone()))
+        // To the very end, so that the drain can be watched.
+        let (kept, never) = watch::channel(false);
+        (kept, tokio::spawn(serve_plain(listener, figures(&telemetry), ServeLimits::default(), never)))
     });
     let events: Arc<Telemetry> = Arc::clone(&telemetry);
     let mut server = tokio::spawn(serve(listener, Arc::clone(&identity), router, limits, events, drain));
     telemetry.set_ready(true);
     telemetry.tell(&Event::Ready { listen: settings.listen });
 
-    let (mut hang_up, mut terminate, mut interrupt) =
-        (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut tick = tokio::time::interval(TICK);
     let mut fault = None;
     loop {
@@ -275,7 +307,7 @@ pub async fn run(config: &Config, journal: &Path, form: LogForm) -> Result<(), S
     stop.store(true, Ordering::Relaxed);
     let for_close = Arc::clone(&desk);
     tokio::task::spawn_blocking(move || for_close.close()).await.map_err(io::Error::other)??;
-    if let Some(plain) = plain_server {
+    if let Some((_, plain)) = plain_server {
         plain.abort();
     }
     telemetry.tell(&Event::Stopped);

@@ -15,7 +15,7 @@ use parallax_protocol::{
     open_mpic::{self, Reply, Settings, Unavailable},
     transport::Caller,
 };
-use parallax_validation::record::Rules;
+use parallax_validation::{record::Rules, request::CheckRequest};
 
 use super::{
     OpenMpicSection,
@@ -82,14 +82,15 @@ async fn mpic(State(coordinator): State<Arc<Coordinator>>, caller: Option<Extens
         Err(denied) => return denied.into_response(),
     };
     let id = made_up_id();
-    let Some(settings) = coordinator.settings(&id, Some(&known.name), Timestamp::now()) else {
+    let Some(settings) = coordinator.settings(&id, None, Timestamp::now()) else {
         return (StatusCode::INTERNAL_SERVER_ERROR, "{\"error\":\"no quorum is possible now\"}").into_response();
     };
     let desk: &FrontDesk = &api.desk;
-    let places = &known.places;
-    let ask = |request| async move {
+    let (places, caller) = (&known.places, known.name.as_str());
+    let ask = |request: CheckRequest| async move {
         let place = desk.admit_now(places).map_err(unavailable)?;
-        desk.corroborate(request, &place).await.map_err(unavailable)
+        let request = CheckRequest { caller: Some(caller.to_owned()), ..request };
+        desk.corroborate(request, place).await.map(|(record, _)| *record).map_err(unavailable)
     };
     response(open_mpic::corroborate(&body, &settings, ask).await)
 }

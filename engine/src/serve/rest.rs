@@ -18,11 +18,15 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{
-    api::{Api, Denied},
+    api::{Api, Denied, drained},
     callers::{Known, Right},
     desk::Unavailable,
 };
-use crate::{answer::Answer, bulk::ResultLine, input::LINE_BYTES_MAX};
+use crate::{
+    answer::Answer,
+    bulk::ResultLine,
+    input::{LINE_BYTES_MAX, json_reason},
+};
 
 /// The description of this API.
 pub const OPENAPI: &str = include_str!("../../openapi.json");
@@ -99,7 +103,7 @@ async fn one(api: &Api, caller: Option<Extension<Caller>>, right: Right, body: &
     };
     let raw: RawRequest = match serde_json::from_slice(body) {
         Ok(raw) => raw,
-        Err(error) => return problem(StatusCode::BAD_REQUEST, &format!("not a request: {error}")),
+        Err(error) => return problem(StatusCode::BAD_REQUEST, &format!("not a request: {}", json_reason(&error))),
     };
     match api.answer(raw, &known, dry_run).await {
         Ok(answer) => {
@@ -111,10 +115,11 @@ async fn one(api: &Api, caller: Option<Extension<Caller>>, right: Right, body: &
 }
 
 async fn explain(State(api): State<Arc<Api>>, caller: Option<Extension<Caller>>, Path(id): Path<String>) -> Response {
-    if let Err(denied) = api.permit(caller.as_deref(), Right::Explain) {
-        return denied.into_response();
-    }
-    match api.explain(id).await {
+    let caller = match api.permit_explain(caller.as_deref()) {
+        Ok(caller) => caller,
+        Err(denied) => return denied.into_response(),
+    };
+    match api.explain(id, &caller).await {
         Ok(found) if found.is_empty() => problem(StatusCode::NOT_FOUND, "no record of that id"),
         Ok(found) => Json(found).into_response(),
         Err(status) if status.code() == tonic::Code::ResourceExhausted => {
@@ -137,8 +142,14 @@ async fn corroborate_many(State(api): State<Arc<Api>>, caller: Option<Extension<
 
 async fn many(api: Arc<Api>, caller: Arc<Known>, mut body: Body, out: mpsc::Sender<Result<String, Infallible>>) {
     let mut lines = Lines::default();
+    let mut drain = api.drain.clone();
     loop {
-        let data = match body.frame().await {
+        let frame = tokio::select! {
+            frame = body.frame() => frame,
+            // What was read is still answered.
+            () = drained(&mut drain) => return,
+        };
+        let data = match frame {
             None => break,
             Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
             // The caller went away: what it asked is carried out all the same.
@@ -163,32 +174,30 @@ async fn take(api: &Arc<Api>, caller: &Arc<Known>, line: Line, out: &mpsc::Sende
         .to_string()
             + "\n"
     };
-    let raw: Result<RawRequest, String> =
-        line.text.and_then(|text| serde_json::from_slice(&text).map_err(|error| format!("not a request: {error}")));
+    let raw: Result<RawRequest, String> = line.text.and_then(|text| {
+        serde_json::from_slice(&text).map_err(|error| format!("not a request: {}", json_reason(&error)))
+    });
     let raw = match raw {
         Ok(raw) => raw,
         Err(reason) => return out.send(Ok(refused(reason))).await.is_ok(),
     };
     let place = match api.desk.admit(&caller.places).await {
         Ok(place) => place,
-        Err(why) => {
-            let _ = out.send(Ok(refused(why.to_string()))).await;
-            return false;
-        }
+        Err(_) => return false,
     };
     let (api, caller, out, number) = (Arc::clone(api), Arc::clone(caller), out.clone(), line.number);
     tokio::spawn(async move {
-        let text = match api.answer_in(raw, &caller, &place).await {
-            Ok(mut answer) => {
+        let (text, _kept) = match api.answer_in(raw, &caller, place).await {
+            Ok((mut answer, kept)) => {
                 if answer.line.verdict == "refused" {
                     answer.line.line = Some(number);
                 }
-                serde_json::to_string(&Told::from(&answer)).unwrap_or_default() + "\n"
+                (serde_json::to_string(&Told::from(&answer)).unwrap_or_default() + "\n", kept)
             }
             // Nothing was released for it: the caller asks again.
             Err(why) => {
-                serde_json::json!({ "line": number, "verdict": "unanswered", "message": why.to_string() }).to_string()
-                    + "\n"
+                let told = serde_json::json!({ "line": number, "verdict": "unanswered", "message": why.to_string() });
+                (format!("{told}\n"), None)
             }
         };
         // Its place is free once its answer is on its way: who does not read is held back too.

@@ -9,9 +9,10 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
-use parallax_protocol::transport::{Events, Identity, Refused};
+use parallax_protocol::transport::{Events, Identity, LineLimit, Refused};
 use parallax_validation::base::perspective::PerspectiveId;
 use prometheus_client::{
     collector::Collector,
@@ -38,6 +39,8 @@ pub struct Telemetry {
     failed: Family<Labels, Counter>,
     ready: AtomicBool,
     figures: Arc<OnceLock<Watched>>,
+    /// Of what strangers can cause.
+    lines: LineLimit,
 }
 
 /// What figures are read from.
@@ -65,7 +68,17 @@ impl Telemetry {
         registry.register("build", "This program", Info::new(vec![("version", env!("CARGO_PKG_VERSION").to_owned())]));
         let figures = Arc::<OnceLock<Watched>>::default();
         registry.register_collector(Box::new(Figures(Arc::clone(&figures))));
-        Self { log, registry, refused, forbidden, reloads, failed, ready: AtomicBool::new(false), figures }
+        Self {
+            log,
+            registry,
+            refused,
+            forbidden,
+            reloads,
+            failed,
+            ready: AtomicBool::new(false),
+            figures,
+            lines: LineLimit::default(),
+        }
     }
 
     /// From now on there is something to watch.
@@ -87,7 +100,9 @@ impl Telemetry {
     /// A caller asked for what it may not.
     pub fn forbidden(&self, names: &[String], right: &'static str) {
         self.forbidden.get_or_create(&[("right", right)]).inc();
-        self.tell(&Event::Forbidden { names, right });
+        if self.lines.pass(Instant::now()).is_some() {
+            self.tell(&Event::Forbidden { names, right });
+        }
     }
 
     /// A call failed for reasons of our own.
@@ -126,7 +141,9 @@ impl Telemetry {
 impl Events for Telemetry {
     fn refused(&self, peer: SocketAddr, why: &Refused) {
         self.refused.get_or_create(&[("reason", why.label())]).inc();
-        self.tell(&Event::ConnectionRefused { peer, why: &why.to_string() });
+        if let Some(left_out) = self.lines.pass(Instant::now()) {
+            self.tell(&Event::ConnectionRefused { peer, why: &why.to_string(), left_out });
+        }
     }
 
     fn accept_failed(&self, why: &std::io::Error) {
@@ -178,7 +195,8 @@ impl Collector for Figures {
             ConstGauge::new(i64::from(link.up.load(Ordering::Relaxed))).encode(up.encode_family(&labels)?)?;
         }
         type Of = fn(&LinkStats) -> &AtomicU64;
-        let counters: [(&str, &str, Of); 3] = [
+        let counters: [(&str, &str, Of); 4] = [
+            ("link_unreadable", "Reports of a node that could not be read", |link| &link.unreadable),
             ("link_tasks", "Tasks handed over to a node", |link| &link.tasks),
             ("link_reports", "Reports that came back from a node", |link| &link.reports),
             ("link_broken", "Times a link broke or could not be made", |link| &link.broken),

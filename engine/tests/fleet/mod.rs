@@ -206,7 +206,8 @@ impl Fleet {
         };
         let callers = vec![
             caller("ra", &["corroborate", "check", "explain", "open-mpic"], 2000),
-            caller("support", &["check"], 2),
+            caller("support", &["check", "explain"], 2),
+            caller("auditor", &["explain-all"], 2),
         ];
         serve.insert("caller".into(), Value::Array(callers));
         settings.insert("serve".into(), Value::Table(serve));
@@ -214,7 +215,7 @@ impl Fleet {
         let names: Vec<String> = places
             .iter()
             .map(|place| place.id.clone())
-            .chain(["engine", "ra", "support", "stranger", "va", "coordinator"].map(str::to_owned))
+            .chain(["engine", "ra", "support", "auditor", "stranger", "va", "coordinator"].map(str::to_owned))
             .collect();
         pki::init(&directory.join("pki"), &names, 30).unwrap();
         Self { directory: directory.to_owned(), places, engine, engine_metrics }

@@ -39,6 +39,7 @@ use rustls::{
 };
 use serde::Deserialize;
 use thiserror::Error;
+use tokio::sync::watch;
 use x509_parser::{
     certificate::X509Certificate, prelude::FromDer, revocation_list::CertificateRevocationList, time::ASN1Time,
 };
@@ -66,6 +67,8 @@ pub struct TlsFiles {
 pub struct Identity {
     files: TlsFiles,
     loaded: ArcSwap<Loaded>,
+    /// How often the files were read.
+    readings: watch::Sender<u64>,
 }
 
 struct Loaded {
@@ -136,7 +139,8 @@ impl Identity {
     ///
     /// When a file cannot be read or used; see [`IdentityError`].
     pub fn load(files: &TlsFiles) -> Result<Self, IdentityError> {
-        Ok(Self { files: files.clone(), loaded: ArcSwap::from_pointee(load(files)?) })
+        let loaded = ArcSwap::from_pointee(load(files)?);
+        Ok(Self { files: files.clone(), loaded, readings: watch::Sender::new(1) })
     }
 
     /// Reads and checks the files again. New connections use what they hold now, old ones go on as they are.
@@ -146,7 +150,14 @@ impl Identity {
     /// When a file cannot be read or used; what was loaded before then stays in use.
     pub fn reload(&self) -> Result<(), IdentityError> {
         self.loaded.store(Arc::new(load(&self.files)?));
+        self.readings.send_modify(|readings| *readings += 1);
         Ok(())
+    }
+
+    /// Changes whenever the files were read again: whoever is connected since before is to be verified anew.
+    #[must_use]
+    pub fn readings(&self) -> watch::Receiver<u64> {
+        self.readings.subscribe()
     }
 
     /// How to accept the next connection.

@@ -15,6 +15,7 @@
 pub mod caller;
 pub mod connect;
 pub mod identity;
+mod limit;
 pub mod refused;
 pub mod routes;
 pub mod serve;
@@ -22,5 +23,6 @@ pub mod serve;
 pub use caller::{AllowList, Caller, KeyPin};
 pub use connect::{ConnectError, ConnectLimits, Peer, connect};
 pub use identity::{Identity, IdentityError, TlsFiles};
+pub use limit::LineLimit;
 pub use refused::Refused;
 pub use serve::{Events, ServeLimits, serve, serve_plain};

@@ -12,6 +12,9 @@ use thiserror::Error as ThisError;
 /// Why a peer was refused before any request.
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 pub enum Refused {
+    /// Its address has as many unfinished handshakes as one may have.
+    #[error("too many unfinished handshakes from its address")]
+    TooMany,
     /// It showed none.
     #[error("no certificate was presented")]
     NoCertificate,
@@ -45,6 +48,7 @@ impl Refused {
     /// The name of the case in metrics: lower case, stable.
     pub fn label(&self) -> &'static str {
         match self {
+            Refused::TooMany => "too_many",
             Refused::NoCertificate => "no_certificate",
             Refused::UnknownAuthority => "unknown_authority",
             Refused::Expired => "expired",

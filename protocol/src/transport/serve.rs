@@ -40,6 +40,7 @@ use tower::Service;
 use super::{
     caller::Caller,
     identity::Identity,
+    limit::PerAddress,
     refused::{Refused, tls_error},
 };
 
@@ -91,6 +92,9 @@ impl Default for ServeLimits {
     }
 }
 
+/// Unfinished handshakes of one address at a time: silent ones then cannot take the places of all others.
+const HANDSHAKES_PER_ADDRESS_MAX: usize = 64;
+
 /// Who wants to know what happens before requests.
 pub trait Events: Send + Sync {
     /// A connection ended before its first request because the handshake failed. Called once for each.
@@ -121,17 +125,25 @@ pub async fn serve(
     let http = http(&limits);
     let limits = Arc::new(limits);
     let failed = |error: &io::Error| events.accept_failed(error);
+    let handshakes = PerAddress::new(HANDSHAKES_PER_ADDRESS_MAX);
     accept(listener, &limits, drain.clone(), failed, |stream, peer| {
-        let (identity, router, http) = (identity.clone(), router.clone(), http.clone());
+        let (identity, router, http, handshakes) = (identity.clone(), router.clone(), http.clone(), handshakes.clone());
         let (limits, events, mut drain) = (limits.clone(), events.clone(), drain.clone());
         async move {
+            let Some(turn) = handshakes.take(peer.ip()) else { return events.refused(peer, &Refused::TooMany) };
+            let mut readings = identity.readings();
             let greeted = tokio::select! {
                 greeted = timeout(Duration::from_millis(limits.handshake_ms), greet(stream, &identity)) => greeted,
                 () = told_to_stop(&mut drain) => return,
             };
+            drop(turn);
+            let renewed = async move {
+                // Its sender lives as long as the identity, which this connection's verification rests on.
+                let _ = readings.changed().await;
+            };
             match greeted {
                 Ok(Ok(Some((stream, caller)))) => {
-                    converse(stream, Some(caller), peer, router, &http, &limits, drain).await;
+                    converse(stream, Some(caller), peer, router, &http, &limits, (drain, renewed)).await;
                 }
                 // It left by itself.
                 Ok(Ok(None)) => {}
@@ -165,7 +177,7 @@ pub async fn serve_plain(
         |_| {},
         |stream, peer| {
             let (router, http, limits, drain) = (router.clone(), http.clone(), limits.clone(), drain.clone());
-            async move { converse(stream, None, peer, router, &http, &limits, drain).await }
+            async move { converse(stream, None, peer, router, &http, &limits, (drain, pending())).await }
         },
     )
     .await
@@ -262,7 +274,7 @@ async fn converse<S>(
     router: Router,
     http: &auto::Builder<TokioExecutor>,
     limits: &ServeLimits,
-    mut drain: watch::Receiver<bool>,
+    (mut drain, renewed): (watch::Receiver<bool>, impl Future<Output = ()>),
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -286,6 +298,8 @@ async fn converse<S>(
         _ = connection.as_mut() => return,
         () = told_to_stop(&mut drain) => {}
         () = old => {}
+        // The caller is verified anew, by what is believed now.
+        () = renewed => {}
     }
     connection.as_mut().graceful_shutdown();
     let _ = connection.await;

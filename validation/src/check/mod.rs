@@ -347,6 +347,7 @@ mod tests {
             account: None,
             sibling_digests: Vec::new(),
             restrictions: crate::request::Restrictions::default(),
+            caller: None,
         }
     }
 

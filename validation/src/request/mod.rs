@@ -22,8 +22,8 @@ pub use self::{
 use crate::{
     base::{
         limits::{
-            ACCOUNT_URI_CHARS_MAX, FILE_CHARS_MAX, RANDOM_VALUE_BITS_MIN, RANDOM_VALUE_CHARS_MAX, REQUEST_ID_CHARS_MAX,
-            THUMBPRINT_CHARS, TOKEN_CHARS_MAX, TOKEN_CHARS_MIN,
+            ACCOUNT_URI_CHARS_MAX, FILE_CHARS_MAX, NAME_OCTETS_MAX, RANDOM_VALUE_BITS_MIN, RANDOM_VALUE_CHARS_MAX,
+            REQUEST_ID_CHARS_MAX, THUMBPRINT_CHARS, TOKEN_CHARS_MAX, TOKEN_CHARS_MIN,
         },
         name::{DomainName, NameError},
         octets::escape,
@@ -299,6 +299,9 @@ pub struct CheckRequest {
     /// What is demanded beyond the CA's rules.
     #[serde(default, skip_serializing_if = "Restrictions::is_empty")]
     pub restrictions: Restrictions,
+    /// The name of the program that asked, if it asked over an interface: by its certificate, never by its own word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<String>,
 }
 
 /// Why a request cannot be carried out. Blame: request; nothing was sent.
@@ -456,6 +459,16 @@ pub enum RequestError {
     /// CAA for an address.
     #[error("caa: IP addresses have no CAA records to check; leave it out or give false")]
     CaaForAddress,
+    /// A name that a method makes too long.
+    #[error(
+        "identifier: with what {method} puts before it the name has {octets} octets; {NAME_OCTETS_MAX} are the limit (RFC 1035 §2.3.4)"
+    )]
+    LongName {
+        /// The method.
+        method: &'static str,
+        /// Octets of the name that would be asked.
+        octets: usize,
+    },
     /// A digest that is none, of the key authorization.
     #[error("key_authorization_digest: SHA-256 in base64url without padding is wanted")]
     KeyDigest,
@@ -477,7 +490,9 @@ impl RequestError {
     #[must_use]
     pub fn problem(&self) -> ProblemKind {
         match self {
-            Self::NameIn { .. } | Self::ReservedAddress { .. } => ProblemKind::RejectedIdentifier,
+            Self::NameIn { .. } | Self::ReservedAddress { .. } | Self::LongName { .. } => {
+                ProblemKind::RejectedIdentifier
+            }
             Self::Id(_)
             | Self::Method { .. }
             | Self::WildcardMethod { .. }
@@ -527,6 +542,16 @@ impl CheckRequest {
         let bound = || self.control.as_ref().and_then(Challenge::account_uri);
         let in_caa = || self.caa.as_ref().and_then(|check| check.account_uri.as_deref());
         self.account.as_deref().or_else(bound).or_else(in_caa)
+    }
+
+    /// Whose turn it takes and whose failures it counts among: the account, apart for each caller, so that none can take
+    /// another's turns or spoil its account.
+    #[must_use]
+    pub fn turn(&self) -> Option<Cow<'_, str>> {
+        match (&self.caller, self.account()) {
+            (None, account) => account.map(Cow::Borrowed),
+            (Some(caller), account) => Some(Cow::Owned(format!("{caller} {}", account.unwrap_or_default()))),
+        }
     }
 
     /// What control is shown for: the identifier, or what stands for it. A wildcard stays one, since some methods

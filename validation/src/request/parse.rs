@@ -25,7 +25,7 @@ use crate::{
         derivation,
         registry::{self, Row, Standing},
     },
-    plan::inquiry::is_at_or_below,
+    plan::{ControlPlan, inquiry::is_at_or_below},
 };
 
 /// What requests are held against besides the rules themselves.
@@ -76,6 +76,7 @@ impl CheckRequest {
                 account,
                 sibling_digests: raw.sibling_digests,
                 restrictions,
+                caller: None,
             });
         }
         let method = parse_method("method", &raw.method, at)?;
@@ -99,8 +100,10 @@ impl CheckRequest {
             account,
             sibling_digests: raw.sibling_digests,
             restrictions,
+            caller: None,
         };
         check_value_is_not_in_request(&request)?;
+        check_length(&request)?;
         if let Some(challenge) = &request.control {
             challenge.check()?;
         }
@@ -223,6 +226,10 @@ fn caa_alone(raw: &RawRequest, identifier: &Identifier, at: Timestamp) -> Result
         Some(text) => relied_on(text, at)?,
     };
     let s_mime = match (raw.certificate_type.as_deref(), identifier) {
+        (Some("s-mime"), Identifier::Wildcard(_)) => {
+            let choices = "tls-server: no mailbox has a wildcard for a domain";
+            return Err(RequestError::Choice { field: "certificate_type", given: "s-mime".to_owned(), choices });
+        }
         (Some("s-mime"), _) | (None, Identifier::Mailbox(_)) => true,
         (Some("tls-server"), Identifier::Name(_) | Identifier::Wildcard(_)) | (None, _) => false,
         (Some(given), identifier) => {
@@ -479,6 +486,16 @@ fn check_prefix(label: &str) -> Result<(), RequestError> {
         && label.starts_with('_')
         && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     if fits { Ok(()) } else { Err(RequestError::Prefix(shown(label))) }
+}
+
+/// What a method puts before a name must leave it one (RFC 1035 §3.1).
+fn check_length(request: &CheckRequest) -> Result<(), RequestError> {
+    let octets = match ControlPlan::of(request) {
+        Some(ControlPlan::Dns(inquiry)) => inquiry.subject().len(),
+        Some(ControlPlan::Http { .. } | ControlPlan::TlsAlpn { .. }) | None => 0,
+    };
+    let method = request.method_label();
+    if octets > NAME_OCTETS_MAX { Err(RequestError::LongName { method, octets }) } else { Ok(()) }
 }
 
 /// A plain relative path.
