@@ -4,3 +4,4 @@
 //! DNS queries and real HTTP requests, and what they ought to conclude is known beforehand.
 
 pub mod lab;
+pub mod load;

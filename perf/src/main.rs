@@ -1,9 +1,12 @@
-//! `parallax-perf`: the loopback laboratory's command line.
+//! `parallax-perf`: the command line of the loopback laboratory, and load on what is called.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use parallax_perf::lab::command::{LabCommand, run};
+use parallax_perf::{
+    lab::command::{LabCommand, run},
+    load::{self, LoadCommand},
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -20,11 +23,17 @@ enum Command {
     /// The loopback laboratory: requests, what they must lead to, and the servers they are about.
     #[command(subcommand)]
     Lab(LabCommand),
+    /// Many calls at a time on a node or an engine, and what they cost it.
+    #[command(subcommand)]
+    Load(LoadCommand),
 }
 
 fn main() -> ExitCode {
-    let Command::Lab(command) = Arguments::parse().command;
-    match run(command) {
+    let ended = match Arguments::parse().command {
+        Command::Lab(command) => run(command),
+        Command::Load(command) => load::run(command),
+    };
+    match ended {
         Ok(code) => code,
         Err(error) => {
             eprintln!("parallax-perf: {error}");

@@ -21,6 +21,9 @@ pub enum LabError {
     /// The black hole lets connections through.
     #[error("cannot fill the accept queue of {0}: connections still succeed")]
     NotBlack(SocketAddr),
+    /// Load could not be put on.
+    #[error("{0}")]
+    Load(String),
     /// A file could not be read or written.
     #[error("{path}: {source}")]
     File {
