@@ -256,6 +256,12 @@ impl Collector for Figures {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
         }
+        if let Some(until) = self.identity.revocations_until() {
+            let gauge = ConstGauge::new(until.as_second());
+            let name = "revocation_list_expires_timestamp_seconds";
+            let help = "When the first revocation list expires, after which nobody of its authority is believed";
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
         if let Some((server, audit)) = self.boulder.get() {
             let lost = ConstCounter::new(audit.lost());
             let help = "Audit lines lost because standard output was not read";

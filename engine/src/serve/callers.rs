@@ -38,7 +38,7 @@ impl Right {
     }
 }
 
-/// `[[caller]]`.
+/// `[[serve.caller]]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CallerSection {

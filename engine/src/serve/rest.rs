@@ -1,4 +1,4 @@
-//! The engine's own API over HTTP/1.1 and JSON; `docs/openapi.json` describes it.
+//! The engine's own API over HTTP/1.1 and JSON; `engine/openapi.json` describes it.
 
 use std::{convert::Infallible, sync::Arc};
 

@@ -188,6 +188,12 @@ impl Collector for Figures {
             let gauge = ConstGauge::new(value);
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
+        if let Some(until) = identity.revocations_until() {
+            let gauge = ConstGauge::new(until.as_second());
+            let name = "revocation_list_expires_timestamp_seconds";
+            let help = "When the first revocation list expires, after which nobody of its authority is believed";
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
         let mut up =
             encoder.encode_descriptor("link_up", "Whether the link to a node stands", None, MetricType::Gauge)?;
         for (id, link) in links {
