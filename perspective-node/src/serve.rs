@@ -28,8 +28,8 @@ use parallax_protocol::{
     },
 };
 use parallax_validation::{
-    observation::{ControlObservation, DnsOutcome, RecordType},
-    plan::{ControlPlan, Plan, PlanLimits, inquiry::Inquiry},
+    observation::{ControlObservation, DnsOutcome},
+    plan::Plan,
 };
 use thiserror::Error;
 use tokio::{
@@ -147,9 +147,8 @@ pub async fn run(settings: &Settings, form: LogForm) -> Result<(), ServeError> {
     let mut server =
         tokio::spawn(serve(listener, Arc::clone(&identity), router, settings.limits.clone(), events, drain));
     let resolver = settings.metrics.as_ref().and_then(|metrics| metrics.ready_name.clone());
-    let (limits, for_watch) = (PlanLimits::default(), (Arc::clone(&desk), Arc::clone(&telemetry)));
     if let Some(name) = resolver {
-        tokio::spawn(watch_resolver(name, limits, for_watch.0, for_watch.1));
+        tokio::spawn(watch_resolver(name, Arc::clone(&desk), Arc::clone(&telemetry)));
     } else {
         telemetry.ready.store(true, Ordering::Relaxed);
     }
@@ -270,16 +269,8 @@ fn figures(telemetry: &Arc<Telemetry>) -> Router {
 }
 
 /// Asks the resolver now and then; the node is ready while it answers.
-async fn watch_resolver(name: String, limits: PlanLimits, desk: Arc<Desk>, telemetry: Arc<Telemetry>) {
-    let plan = Plan {
-        control: Some(ControlPlan::Dns(Inquiry::Records { name, rtype: RecordType::Soa })),
-        derivation: None,
-        caa_levels: Vec::new(),
-        hints: Vec::new(),
-        keep_proof: false,
-        diagnose: false,
-        limits,
-    };
+async fn watch_resolver(name: String, desk: Arc<Desk>, telemetry: Arc<Telemetry>) {
+    let plan = Plan::of_resolver(&name);
     let mut known = None;
     loop {
         let seen = desk.look(plan.clone()).await;

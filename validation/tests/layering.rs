@@ -103,6 +103,10 @@ fn validation_does_no_io_and_reads_no_clock() {
 #[test]
 fn drivers_do_not_know_rules() {
     for (path, text) in sources(&root().join("perspective-node/src")) {
+        // Beside the drivers: what is served to those who want one perspective's judgement.
+        if path.ends_with("services.rs") {
+            continue;
+        }
         for word in ["validation::check", "validation::verdict", "validation::explain", "RecordType::", "CaaPolicy"] {
             assert!(!text.contains(word), "{}: {word}", path.display());
         }

@@ -5,7 +5,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, OnceLock},
@@ -118,6 +118,14 @@ pub(crate) fn node_program() -> PathBuf {
         let mut command = Command::new(env!("CARGO"));
         command.args(["build", "--quiet", "--package", "parallax-node", "--bin", "parallax-node", "--target-dir"]);
         command.arg(target);
+        // What cargo tells a test about its own package would make it build others' dependencies anew, and the next
+        // build without it once more.
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy().into_owned();
+            if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_"].iter().any(|of| name.starts_with(of)) {
+                command.env_remove(name);
+            }
+        }
         if engine.parent().unwrap().ends_with("release") {
             command.arg("--release");
         }
@@ -146,6 +154,12 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// Out of a laboratory's settings. Ports from `port` on are used.
     pub(crate) fn make(directory: &Path, port: u16) -> Self {
+        let node = |index| Ipv4Addr::new(127, 1, 0, index + 1);
+        Self::make_at(directory, port, Ipv4Addr::LOCALHOST, node)
+    }
+
+    /// The same with the engine and each node at an address of its own.
+    pub(crate) fn make_at(directory: &Path, port: u16, engine: Ipv4Addr, node_at: impl Fn(u8) -> Ipv4Addr) -> Self {
         let text = fs::read_to_string(directory.join("parallax.toml")).unwrap();
         let mut settings: Table = text.parse().unwrap();
         let laboratory = settings.remove("laboratory").unwrap();
@@ -156,7 +170,7 @@ impl Fleet {
             let index = u16::try_from(index).unwrap();
             let place = Place {
                 id: id.clone(),
-                listen: SocketAddr::from(([127, 1, 0, u8::try_from(index + 1).unwrap()], port)),
+                listen: SocketAddr::from((node_at(u8::try_from(index).unwrap()), port)),
                 metrics: SocketAddr::from(([127, 0, 0, 1], port + 1 + index)),
             };
             let mut node = Table::new();
@@ -189,7 +203,7 @@ impl Fleet {
             perspective.insert("node".into(), place.listen.to_string().into());
             places.push(place);
         }
-        let engine = SocketAddr::from(([127, 0, 0, 1], port));
+        let engine = SocketAddr::from((engine, port));
         let engine_metrics = SocketAddr::from(([127, 0, 0, 1], port + 20));
         settings.insert("tls".into(), tls_table("engine"));
         settings.insert("laboratory".into(), laboratory);

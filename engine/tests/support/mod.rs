@@ -42,13 +42,17 @@ impl Bench {
 
     /// With a share of requests that cost seconds.
     pub(crate) fn with_slow(number: u16, seed: u64, requests: u64, slow_share: f64) -> Self {
-        let world = World {
+        Self::of(World {
             dns_port: 15_400 + number,
             http_port: 18_400 + number,
             https_port: 21_400 + number,
             slow_share,
             ..World::new(seed, requests)
-        };
+        })
+    }
+
+    /// A laboratory as described, whose addresses are the calling thread's network's.
+    pub(crate) fn of(world: World) -> Self {
         let directory = tempfile::tempdir().unwrap();
         generate(directory.path(), &world).unwrap();
         let lab = Lab::start(&world).unwrap();

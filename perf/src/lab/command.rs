@@ -83,12 +83,11 @@ pub struct Description {
 impl Description {
     fn generate(&self) -> Result<World, LabError> {
         let world = World {
-            seed: self.seed,
-            requests: self.requests,
             dns_port: self.dns_port,
             http_port: self.http_port,
             https_port: self.https_port,
             slow_share: self.slow_share,
+            ..World::new(self.seed, self.requests)
         };
         let world = world.checked()?;
         generate(&self.dir, &world)?;

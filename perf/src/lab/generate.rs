@@ -220,11 +220,11 @@ http_connect_ms = 2500
 http_response_ms = 4000
 
 [laboratory]
-allow_addresses = ["127.0.0.0/8", "::1/128"]
+allow_addresses = ["127.0.0.0/8", "{}/128"]
 http_port = {}
 https_port = {}
 "#,
-        world.http_port, world.https_port
+        world.site_ipv6, world.http_port, world.https_port
     );
     for (perspective, (id, rir, latitude, longitude, provider)) in Perspective::ALL.into_iter().zip(PERSPECTIVES) {
         let role = if perspective == Perspective::PRIMARY { "primary" } else { "remote" };

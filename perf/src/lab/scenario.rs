@@ -9,7 +9,7 @@ use super::{
     kinds::{Kind, Method},
     world::{
         ACCOUNT_URI, ATTACKER, BLACK_HOLE, CLOSED, CONTACT_EMAIL, CONTACT_PHONE, ISSUER_DOMAIN, Perspective, RESETTING,
-        REVERSE_NAME, SECOND, Scenario, VICTIM, VICTIM_V6, World, ZONE,
+        REVERSE_NAME, SECOND, Scenario, VICTIM, World, ZONE,
     },
 };
 
@@ -327,7 +327,7 @@ fn node(scenario: &Scenario, perspective: Perspective, name: &str, qtype: Qtype)
         (CHALLENGE, Kind::DnsNxdomain) => Node::Nxdomain,
         ("" | "www" | "origin" | "other" | "cdn" | "t.cdn", _) => match qtype {
             Qtype::A => ipv4(scenario, perspective, name),
-            Qtype::Aaaa => ipv6(kind, name),
+            Qtype::Aaaa => ipv6(scenario, name),
             Qtype::Caa => caa(scenario, perspective, name),
             Qtype::Txt | Qtype::Cname | Qtype::Ptr | Qtype::Mx | Qtype::Other(_) => Node::Nodata,
         },
@@ -368,9 +368,9 @@ fn ipv4(scenario: &Scenario, perspective: Perspective, name: &str) -> Node {
     Node::Records(vec![Rdata::A(address)])
 }
 
-fn ipv6(kind: Kind, name: &str) -> Node {
-    match (name, kind) {
-        ("www", Kind::HttpDual | Kind::AlpnDual) => Node::Records(vec![Rdata::Aaaa(VICTIM_V6)]),
+fn ipv6(scenario: &Scenario, name: &str) -> Node {
+    match (name, scenario.kind) {
+        ("www", Kind::HttpDual | Kind::AlpnDual) => Node::Records(vec![Rdata::Aaaa(scenario.site_ipv6)]),
         ("www", Kind::HttpUlaSkipped) => Node::Records(vec![Rdata::Aaaa(Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 1))]),
         ("www", Kind::HttpAaaaServfail | Kind::HttpServfail) => Node::Fails(Rcode::ServFail),
         _ => Node::Nodata,

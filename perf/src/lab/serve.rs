@@ -21,7 +21,7 @@ use super::{
     error::LabError,
     http, tls,
     web::Server,
-    world::{ATTACKER, BLACK_HOLE, CLOSED, Perspective, RESETTING, SECOND, VICTIM, VICTIM_V6, World},
+    world::{ATTACKER, BLACK_HOLE, CLOSED, Perspective, RESETTING, SECOND, VICTIM, World},
 };
 
 const BACKLOG: i32 = 4096;
@@ -111,7 +111,7 @@ impl Lab {
         for (address, server, closing) in [
             (IpAddr::V4(VICTIM), Server::Site, Closing::Orderly),
             (IpAddr::V4(SECOND), Server::Site, Closing::Orderly),
-            (IpAddr::V6(VICTIM_V6), Server::Site, Closing::Orderly),
+            (IpAddr::V6(world.site_ipv6), Server::Site, Closing::Orderly),
             (IpAddr::V4(ATTACKER), Server::Attacker, Closing::Orderly),
             (IpAddr::V4(RESETTING), Server::Resetting, Closing::Reset),
         ] {
@@ -121,7 +121,7 @@ impl Lab {
         for (address, server) in [
             (IpAddr::V4(VICTIM), Server::SecureSite),
             (IpAddr::V4(SECOND), Server::SecureSite),
-            (IpAddr::V6(VICTIM_V6), Server::SecureSite),
+            (IpAddr::V6(world.site_ipv6), Server::SecureSite),
             (IpAddr::V4(ATTACKER), Server::Attacker),
         ] {
             let settings = tls::Settings::new(world, server)?;

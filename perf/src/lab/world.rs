@@ -43,7 +43,7 @@ pub const REVERSE_NAME: &str = "ptr.lab.example";
 pub const CONTACT_EMAIL: &str = "security@lab.example";
 /// The telephone number that was chosen.
 pub const CONTACT_PHONE: &str = "+1 555 0100";
-/// The good web server over IPv6.
+/// The good web server over IPv6, where everything is on one host: that has one loopback address.
 pub const VICTIM_V6: Ipv6Addr = Ipv6Addr::LOCALHOST;
 
 /// What `lab.json` holds: enough to derive everything.
@@ -60,8 +60,15 @@ pub struct World {
     /// Where they listen for TLS.
     #[serde(default = "usual_https_port")]
     pub https_port: u16,
+    /// The good web server over IPv6. A loopback address reaches no further than its own network namespace.
+    #[serde(default = "usual_site_ipv6")]
+    pub site_ipv6: Ipv6Addr,
     /// The share of requests that cost waiting time; at most what the kinds hold.
     pub slow_share: f64,
+}
+
+fn usual_site_ipv6() -> Ipv6Addr {
+    VICTIM_V6
 }
 
 fn usual_https_port() -> u16 {
@@ -110,6 +117,8 @@ pub struct Scenario {
     pub index: u64,
     /// What kind of request it is.
     pub kind: Kind,
+    /// The good web server over IPv6.
+    pub site_ipv6: Ipv6Addr,
     seed: u64,
     /// Bit n stands for [`Perspective`] n.
     odd: u8,
@@ -119,7 +128,15 @@ impl World {
     /// A world with the usual ports and shares.
     #[must_use]
     pub fn new(seed: u64, requests: u64) -> Self {
-        Self { seed, requests, dns_port: 5300, http_port: 8080, https_port: usual_https_port(), slow_share: SLOW_SHARE }
+        Self {
+            seed,
+            requests,
+            dns_port: 5300,
+            http_port: 8080,
+            https_port: usual_https_port(),
+            site_ipv6: VICTIM_V6,
+            slow_share: SLOW_SHARE,
+        }
     }
 
     /// Checks what was written in a file or on the command line.
@@ -148,7 +165,8 @@ impl World {
         if kind == Kind::BadDuplicate && earlier_good_line(self.seed, index).is_none() {
             kind = Kind::BadSyntax;
         }
-        Scenario { index, kind, seed: self.seed, odd: odd_remotes(kind, mix(self.seed, index, 3)) }
+        let odd = odd_remotes(kind, mix(self.seed, index, 3));
+        Scenario { index, kind, site_ipv6: self.site_ipv6, seed: self.seed, odd }
     }
 
     /// Where a perspective's resolver listens.
@@ -181,7 +199,7 @@ impl World {
     #[must_use]
     pub fn address_key_authorization(&self) -> String {
         let kind = Kind::AlpnIp;
-        Scenario { index: 0, kind, seed: self.seed, odd: 0 }.key_authorization()
+        Scenario { index: 0, kind, site_ipv6: self.site_ipv6, seed: self.seed, odd: 0 }.key_authorization()
     }
 }
 

@@ -267,6 +267,20 @@ impl Plan {
         }
     }
 
+    /// The plan of a look that shows whether a perspective's resolver answers: SOA of a name, and nothing else.
+    #[must_use]
+    pub fn of_resolver(name: &str) -> Self {
+        Self {
+            control: Some(ControlPlan::Dns(Inquiry::Records { name: name.to_owned(), rtype: RecordType::Soa })),
+            derivation: None,
+            caa_levels: Vec::new(),
+            hints: Vec::new(),
+            keep_proof: false,
+            diagnose: false,
+            limits: PlanLimits::default(),
+        }
+    }
+
     /// Whether it stays within the bounds of what [`Plan::new`] makes: for a perspective that was sent it.
     ///
     /// # Errors

@@ -1,0 +1,315 @@
+//! An engine and its nodes as on hosts of their own: each program in a network namespace, and nothing that leads out.
+//!
+//! ```text
+//!   127.2.0.0/16  127.3.0.0/16  fd00:3::1      world: the laboratory's resolvers and web servers
+//!       │n1          │n2    …       │n6        a wire to each node
+//!   127.1.0.1    127.1.0.2      127.1.0.6
+//!   fd00:1::1    fd00:1::2      fd00:1::6      nodes
+//!   10.77.0.11   10.77.0.12     10.77.0.16
+//!       │m1          │m2    …       │m6        ports of a bridge, which do not reach each other
+//!                10.77.0.1                     the engine, and who calls it
+//! ```
+//!
+//! The laboratory's addresses are loopback addresses. `route_localnet` lets them go over a wire, once the route that
+//! keeps all of 127.0.0.0/8 within a namespace has been taken out of it. A node has no way to the world but its own wire,
+//! and none to the engine but the bridge; no namespace has a default route or a wire to the host's.
+//!
+//! Names of namespaces carry the process that made them. What a killed run left over goes at the next start.
+
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    net::{Ipv4Addr, Ipv6Addr},
+    os::fd::AsFd as _,
+    path::Path,
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
+
+use parallax_perf::lab::world::{Perspective, World};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::{
+    fleet::{Fleet, Program, get, node_program},
+    support::Bench,
+};
+
+/// Set where these tests must run: then it is an error if they cannot.
+const REQUIRED: &str = "PARALLAX_REQUIRE_NETNS";
+const PREFIX: &str = "parallax";
+const POLL: Duration = Duration::from_millis(10);
+/// The good web server over IPv6: ::1 would be each namespace's own.
+const SITE_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd00, 3, 0, 0, 0, 0, 0, 1);
+const ENGINE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+/// Where everything listens: every namespace has all ports to itself.
+const PORT: u16 = 24_000;
+
+/// Waits until something holds, for no longer than `limit`.
+#[track_caller]
+pub(crate) fn wait(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < limit, "not within {limit:?}: {what}");
+        std::thread::sleep(POLL);
+    }
+}
+
+/// Runs `ip`.
+fn ip(arguments: &str) -> Result<String, String> {
+    run("ip", arguments)
+}
+
+fn run(program: &str, arguments: &str) -> Result<String, String> {
+    let output = Command::new(program).args(arguments.split_whitespace()).output();
+    let output = output.map_err(|error| format!("{program}: {error}"))?;
+    let text = |octets: &[u8]| String::from_utf8_lossy(octets).trim().to_owned();
+    if output.status.success() {
+        Ok(text(&output.stdout))
+    } else {
+        Err(format!("{program} {arguments}: {}", text(&output.stderr)))
+    }
+}
+
+/// One network namespace; it goes when dropped.
+pub(crate) struct Namespace {
+    name: String,
+    file: File,
+}
+
+impl Namespace {
+    fn make(name: String) -> Result<Self, String> {
+        ip(&format!("netns add {name}"))?;
+        let file = File::open(Path::new("/run/netns").join(&name)).map_err(|error| format!("{name}: {error}"));
+        let namespace = Self {
+            file: file.inspect_err(|_| {
+                let _ = ip(&format!("netns del {name}"));
+            })?,
+            name,
+        };
+        // Before there are any devices but the loopback device: they begin with these.
+        namespace.set(&[
+            ("ipv4/ip_forward", "0"),
+            ("ipv4/conf/all/rp_filter", "0"),
+            ("ipv4/conf/default/rp_filter", "0"),
+            ("ipv4/conf/all/route_localnet", "1"),
+            ("ipv6/conf/all/forwarding", "0"),
+            ("ipv6/conf/all/disable_ipv6", "0"),
+            ("ipv6/conf/default/disable_ipv6", "0"),
+            ("ipv6/conf/default/accept_dad", "0"),
+        ])?;
+        namespace.ip("link set lo up")?;
+        Ok(namespace)
+    }
+
+    /// Does something on a thread in it. Sockets that are made there are its own, and so are programs that are started.
+    pub(crate) fn inside<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
+        let moved = || {
+            move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+            act()
+        };
+        let ended = std::thread::scope(|scope| scope.spawn(moved).join());
+        ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// Runs `ip` on it.
+    pub(crate) fn ip(&self, arguments: &str) -> Result<String, String> {
+        ip(&format!("-n {} {arguments}", self.name))
+    }
+
+    fn set(&self, values: &[(&str, &str)]) -> Result<(), String> {
+        self.inside(|| {
+            values.iter().try_for_each(|(key, value)| {
+                fs::write(Path::new("/proc/sys/net").join(key), value).map_err(|error| format!("{key}: {error}"))
+            })
+        })
+    }
+
+    /// Only these of 127.0.0.0/8 are its own.
+    fn keep_loopback(&self, ranges: &[&str]) -> Result<(), String> {
+        self.ip("route del local 127.0.0.0/8 dev lo table local")?;
+        ranges.iter().try_for_each(|range| self.ip(&format!("route add local {range} dev lo table local")).map(drop))
+    }
+
+    /// Frames that came in by a device.
+    pub(crate) fn received(&self, device: &str) -> u64 {
+        let text = self.ip(&format!("-j -s link show dev {device}")).unwrap();
+        let read: serde_json::Value = serde_json::from_str(&text).unwrap();
+        read[0]["stats64"]["rx"]["packets"].as_u64().unwrap_or_else(|| panic!("{text}"))
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        // Only its name goes now; it ends with the last of what is in it.
+        if let Err(error) = ip(&format!("netns del {}", self.name)) {
+            eprintln!("{error}");
+        }
+    }
+}
+
+/// The namespaces of one deployment, with the wires between them.
+pub(crate) struct Net {
+    pub(crate) world: Namespace,
+    pub(crate) engine: Namespace,
+    /// The primary's first.
+    pub(crate) nodes: Vec<Namespace>,
+}
+
+impl Net {
+    /// Around a world that has nothing yet.
+    fn make(stem: &str, world: Namespace) -> Result<Self, String> {
+        let namespace = |role: &str| Namespace::make(format!("{stem}-{role}"));
+        let engine = namespace("engine")?;
+        world.keep_loopback(&["127.2.0.0/16", "127.3.0.0/16"])?;
+        world.ip(&format!("addr add {SITE_IPV6}/128 dev lo nodad"))?;
+        engine.ip("link add bridge type bridge")?;
+        engine.ip(&format!("addr add {ENGINE}/24 dev bridge"))?;
+        engine.ip("link set bridge up")?;
+        let mut nodes = Vec::new();
+        for perspective in Perspective::ALL {
+            let number = perspective.index() + 1;
+            let node = namespace(&format!("node{number}"))?;
+            let (source, source_ipv6) = (perspective.source(), source_ipv6(perspective));
+            world.ip(&format!("link add n{number} type veth peer name world netns {}", node.name))?;
+            engine.ip(&format!("link add m{number} type veth peer name engine netns {}", node.name))?;
+            node.keep_loopback(&[])?;
+            node.ip(&format!("addr add {source}/32 dev world"))?;
+            node.ip(&format!("addr add {source_ipv6}/128 dev world nodad"))?;
+            node.ip(&format!("addr add {}/24 dev engine", node_address(perspective.index())))?;
+            node.ip("link set world up")?;
+            node.ip("link set engine up")?;
+            world.ip(&format!("addr add fe80::1/64 dev n{number} nodad"))?;
+            world.ip(&format!("link set n{number} up"))?;
+            world.ip(&format!("route add {source}/32 dev n{number}"))?;
+            world.ip(&format!("-6 route add {source_ipv6}/128 dev n{number}"))?;
+            engine.ip(&format!("link set m{number} master bridge"))?;
+            engine.ip(&format!("link set m{number} type bridge_slave isolated on"))?;
+            engine.ip(&format!("link set m{number} up"))?;
+            node.ip(&format!("route add 127.2.0.0/16 dev world src {source}"))?;
+            node.ip(&format!("route add 127.3.0.0/16 dev world src {source}"))?;
+            node.ip(&format!("-6 route add {SITE_IPV6}/128 via fe80::1 dev world src {source_ipv6}"))?;
+            nodes.push(node);
+        }
+        Ok(Self { world, engine, nodes })
+    }
+
+    /// Takes the plug out of a node's wire to the engine, or puts it in: both ends see that.
+    pub(crate) fn plug(&self, index: usize, is_in: bool) {
+        self.nodes[index].ip(&format!("link set engine {}", if is_in { "up" } else { "down" })).unwrap();
+    }
+
+    /// Drops whatever goes between a node and the engine, or stops to: neither end sees anything of it.
+    pub(crate) fn drop_silently(&self, index: usize, drops: bool) {
+        // States of a bridge's port: disabled, forwarding. This needs no packet filter.
+        let state = if drops { 0 } else { 3 };
+        run("bridge", &format!("-n {} link set dev m{} state {state}", self.engine.name, index + 1)).unwrap();
+    }
+
+    /// Takes away a node's wire to the world.
+    pub(crate) fn cut_off_from_world(&self, index: usize) {
+        self.world.ip(&format!("link set n{} down", index + 1)).unwrap();
+    }
+}
+
+fn source_ipv6(perspective: Perspective) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, u16::from(perspective.source().octets()[3]))
+}
+
+/// Where a node listens for the engine.
+fn node_address(index: usize) -> Ipv4Addr {
+    Ipv4Addr::new(10, 77, 0, 11 + index as u8)
+}
+
+/// Namespaces of runs that are no more, and what still runs in them.
+fn clear_left_over() {
+    let listed = ip("netns list").unwrap_or_default();
+    for name in listed.lines().filter_map(|line| line.split_whitespace().next()) {
+        let maker = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix('-')?.split('-').next());
+        let Some(maker) = maker.and_then(|pid| pid.parse::<u32>().ok()) else { continue };
+        if Path::new("/proc").join(maker.to_string()).exists() {
+            continue;
+        }
+        for pid in ip(&format!("netns pids {name}")).unwrap_or_default().lines() {
+            if let Some(pid) = pid.trim().parse().ok().and_then(rustix::process::Pid::from_raw) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+        // Another test may clear up at the same time.
+        let _ = ip(&format!("netns del {name}"));
+    }
+}
+
+/// An engine and six nodes that are not started yet, with certificates, and a laboratory that runs.
+pub(crate) struct Deployment {
+    pub(crate) fleet: Fleet,
+    pub(crate) bench: Bench,
+    /// Last: programs and sockets in them go first.
+    pub(crate) net: Net,
+}
+
+impl Deployment {
+    /// None, which is told, if this may not be done here and need not.
+    pub(crate) fn make(world: World) -> Option<Self> {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        clear_left_over();
+        let stem = format!("{PREFIX}-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        let world_namespace = match Namespace::make(format!("{stem}-world")) {
+            Ok(namespace) => namespace,
+            Err(error) => {
+                let required = std::env::var_os(REQUIRED).is_some_and(|value| !value.is_empty());
+                assert!(!required, "{REQUIRED} is set, but: {error}");
+                // Not through the test's captured output: who reads the run's must see it.
+                let text = format!("\nNOT TESTED, no network namespaces can be made here: {error}\n\n");
+                let _ = std::io::stderr().write_all(text.as_bytes());
+                return None;
+            }
+        };
+        // Where there may be one namespace, all else is expected to work.
+        let net = Net::make(&stem, world_namespace).unwrap_or_else(|error| panic!("{error}"));
+        let bench = net.world.inside(|| Bench::of(World { site_ipv6: SITE_IPV6, ..world }));
+        let mut settings = fs::read_to_string(bench.path("parallax.toml")).unwrap();
+        for perspective in Perspective::ALL {
+            let usual = "source_ipv6 = \"::1\"";
+            assert!(settings.contains(usual));
+            settings = settings.replacen(usual, &format!("source_ipv6 = \"{}\"", source_ipv6(perspective)), 1);
+        }
+        bench.write("parallax.toml", settings);
+        let fleet = Fleet::make_at(&bench.path(""), PORT, ENGINE, |index| node_address(index.into()));
+        // Where it is built does not matter, but it is built where the host's network is.
+        node_program();
+        Some(Self { fleet, bench, net })
+    }
+
+    pub(crate) fn start_node(&self, index: usize) -> Program {
+        self.net.nodes[index].inside(|| self.fleet.start_node(index))
+    }
+
+    pub(crate) fn start_nodes(&self) -> Vec<Program> {
+        (0..self.net.nodes.len()).map(|index| self.start_node(index)).collect()
+    }
+
+    /// The engine, once it is ready.
+    pub(crate) fn start_engine(&self, journal: &str) -> Program {
+        let engine = self.net.engine.inside(|| self.fleet.start_engine(journal));
+        wait("the primary's link stands", Duration::from_secs(30), || self.is_ready());
+        engine
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.net.engine.inside(|| get(self.fleet.engine_metrics, "/readyz")).0 == 200
+    }
+
+    /// Whether the engine says that the link to a node stands.
+    pub(crate) fn is_linked(&self, index: usize) -> bool {
+        let (_, figures) = self.net.engine.inside(|| get(self.fleet.engine_metrics, "/metrics"));
+        let name = format!("parallax_engine_link_up{{perspective=\"{}\"}} ", self.fleet.places[index].id);
+        let line = figures.lines().find_map(|line| line.strip_prefix(&name));
+        line.unwrap_or_else(|| panic!("{figures}")) == "1"
+    }
+
+    /// Runs `parallax` where the engine is.
+    pub(crate) fn run(&self, arguments: &[&str]) -> crate::support::Ended {
+        self.net.engine.inside(|| self.bench.run(arguments))
+    }
+}
