@@ -59,6 +59,9 @@ pub struct ServeLimits {
     pub connections: usize,
     /// Requests at a time on one HTTP/2 connection.
     pub streams: u32,
+    /// What a connection may send before it is read, octets. The library also counts many small messages against half of
+    /// it, and ends a connection that has too many waiting: ten thousand calls of 200 octets at once need megabytes.
+    pub connection_window_bytes: u32,
     /// Size of a request's headers, at least 8192.
     pub header_bytes: u32,
     /// From the connection to its first byte after the TLS handshake.
@@ -81,6 +84,7 @@ impl Default for ServeLimits {
         Self {
             connections: 1024,
             streams: 16_384,
+            connection_window_bytes: 16 << 20,
             header_bytes: 16 * 1024,
             handshake_ms: 10_000,
             header_read_ms: 10_000,
@@ -314,6 +318,7 @@ fn http(limits: &ServeLimits) -> auto::Builder<TokioExecutor> {
     http.http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams)
+        .initial_connection_window_size(limits.connection_window_bytes)
         .max_header_list_size(limits.header_bytes)
         .max_pending_accept_reset_streams(EARLY_RESETS_MAX)
         .keep_alive_interval(Duration::from_millis(limits.ping_ms))
