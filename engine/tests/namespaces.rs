@@ -46,7 +46,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 /// How long a perspective that was asked is awaited: `lookup.task_deadline_ms` and `engine.reply_grace_ms`.
 const PATIENCE: Duration = Duration::from_secs(12);
-/// How long anything that heals may take: a link notices after 30 s that its peer is silent, and then tries again.
+/// How long anything that heals may take: a link notices after 10 s that its peer is silent, and then tries again.
 const HEALING: Duration = Duration::from_secs(60);
 
 fn is_right(scenario: &Scenario) -> bool {

@@ -41,6 +41,9 @@ use crate::{
 const RETRY_MS: u64 = 100;
 /// The longest wait.
 const RETRY_MS_MAX: u64 = 5_000;
+/// How often a node is asked whether it is still there, and how long it may take to say so, milliseconds: a network that
+/// swallows everything is noticed within the two.
+const PING_MS: u64 = 5_000;
 /// How long a greeting may take.
 const GREETING: Duration = Duration::from_secs(10);
 /// Messages that wait for the stream.
@@ -291,10 +294,9 @@ impl Line {
     }
 
     async fn make(&self) -> Result<(Standing, Welcome), String> {
+        let limits = ConnectLimits { ping_ms: PING_MS, ping_timeout_ms: PING_MS, ..ConnectLimits::default() };
         let greeting = async {
-            let channel = connect(&self.identity, &self.peer, &ConnectLimits::default())
-                .await
-                .map_err(|error| error.to_string())?;
+            let channel = connect(&self.identity, &self.peer, &limits).await.map_err(|error| error.to_string())?;
             let mut client = LinkClient::new(channel).max_decoding_message_size(FROM_NODE_BYTES_MAX);
             let (out, messages) = mpsc::channel(MESSAGES_QUEUED_MAX);
             let hello = Hello {

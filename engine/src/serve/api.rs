@@ -132,17 +132,17 @@ impl Api {
         raw: RawRequest,
         caller: &Known,
         place: Place,
-    ) -> Result<(Answer, Option<OwnedSemaphorePermit>), Unavailable> {
+    ) -> Result<(Answer, OwnedSemaphorePermit), Unavailable> {
         match self.parse(raw, caller, false) {
-            Err(refused) => Ok((*refused, None)),
+            Err(refused) => Ok((*refused, place.of_caller())),
             Ok(request) => {
                 let (record, kept) = self.desk.corroborate(request, place).await?;
-                Ok((Answer::of_record(&record), Some(kept)))
+                Ok((Answer::of_record(&record), kept))
             }
         }
     }
 
-    /// Records of a request or an attempt, oldest first, and at most [`EXPLAINED_MAX`] of them: the caller's own, unless
+    /// Records of a request or an attempt, oldest first, and a few at most: the caller's own, unless
     /// it may see all. Reads the journal.
     ///
     /// # Errors

@@ -66,6 +66,13 @@ pub struct Place {
     of_all: OwnedSemaphorePermit,
 }
 
+impl Place {
+    /// Of a request that needs no verdict: the caller's own part, until its answer is on its way.
+    pub fn of_caller(self) -> OwnedSemaphorePermit {
+        self.of_caller
+    }
+}
+
 /// Takes requests of all callers.
 pub struct FrontDesk {
     line: Mutex<Option<Sender<(u64, CheckRequest)>>>,

@@ -192,7 +192,7 @@ async fn take(api: &Arc<Api>, caller: &Arc<Known>, line: Line, out: &mpsc::Sende
                 if answer.line.verdict == "refused" {
                     answer.line.line = Some(number);
                 }
-                (serde_json::to_string(&Told::from(&answer)).unwrap_or_default() + "\n", kept)
+                (serde_json::to_string(&Told::from(&answer)).unwrap_or_default() + "\n", Some(kept))
             }
             // Nothing was released for it: the caller asks again.
             Err(why) => {
