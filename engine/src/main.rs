@@ -76,7 +76,7 @@ enum Command {
     /// Serve the API until told to stop: gRPC and REST over TLS with certificates on both sides.
     #[command(after_help = SERVE_HELP)]
     Serve {
-        /// Configuration file; its sections [serve] and [tls] are needed.
+        /// Configuration file; its sections `serve` and `tls` are needed.
         #[arg(long, default_value = "parallax.toml")]
         config: PathBuf,
         /// Journal directory; the configuration's if not given.
