@@ -1,10 +1,6 @@
 //! What a caller is told of one request: a line of results, and the problem if there is one.
 
-use parallax_validation::{
-    problem::ProblemDocument,
-    record::Record,
-    request::{RawRequest, RequestError},
-};
+use parallax_validation::{problem::ProblemDocument, record::Record, request::RequestError};
 
 use crate::bulk::ResultLine;
 
@@ -37,10 +33,4 @@ impl Answer {
 #[must_use]
 pub fn made_up_id() -> String {
     format!("api-{:032x}", rand::random::<u128>())
-}
-
-/// The caller's own id, if it may be told back.
-#[must_use]
-pub fn given_id(raw: &RawRequest) -> Option<String> {
-    raw.id.as_ref().map(|id| id.chars().take(200).collect())
 }

@@ -17,7 +17,6 @@ use axum::{
     http::StatusCode,
     middleware::{Next, from_fn},
     response::{IntoResponse, Response},
-    routing::get,
 };
 use parallax_protocol::{
     boulder::{self, SettingsError, SystemClock},
@@ -245,27 +244,10 @@ pub(crate) fn guarded(router: Router, list: AllowList, service: &'static str, te
     }))
 }
 
-/// `/metrics`, `/healthz` and `/readyz`.
+/// Figures and health.
 fn figures(telemetry: &Arc<Telemetry>) -> Router {
     let (for_figures, for_ready) = (Arc::clone(telemetry), Arc::clone(telemetry));
-    Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route(
-            "/readyz",
-            get(move || async move {
-                if for_ready.ready.load(Ordering::Relaxed) {
-                    (StatusCode::OK, "ready\n")
-                } else {
-                    (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
-                }
-            }),
-        )
-        .route(
-            "/metrics",
-            get(move || async move {
-                ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], for_figures.figures())
-            }),
-        )
+    routes::figures(move || for_figures.figures(), move || for_ready.ready.load(Ordering::Relaxed))
 }
 
 /// Asks the resolver now and then; the node is ready while it answers.

@@ -28,10 +28,8 @@ use axum::{
     Router,
     body::Body,
     extract::Request,
-    http::StatusCode,
     middleware::{Next, from_fn},
     response::IntoResponse as _,
-    routing::get,
 };
 use parallax_protocol::{
     open_mpic::ATTEMPTS_MAX,
@@ -318,19 +316,8 @@ async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, S
     TcpListener::bind(address).await.map_err(|error| ServeError::Listen { key, address, error })
 }
 
-/// `/metrics`, `/healthz` and `/readyz`.
+/// Figures and health.
 fn figures(telemetry: &Arc<Telemetry>) -> Router {
     let (for_figures, for_ready) = (Arc::clone(telemetry), Arc::clone(telemetry));
-    let ready = move || {
-        let is_ready = for_ready.is_ready();
-        async move { if is_ready { (StatusCode::OK, "ready\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready\n") } }
-    };
-    let figures = move || {
-        let text = for_figures.figures();
-        async move { ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], text) }
-    };
-    Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(figures))
+    routes::figures(move || for_figures.figures(), move || for_ready.is_ready())
 }

@@ -7,6 +7,7 @@ use axum::{
     body::Body,
     http::{HeaderMap, Request, StatusCode},
     response::{IntoResponse, Response},
+    routing::get,
 };
 use tonic::{Status, server::NamedService};
 use tower::Service;
@@ -19,6 +20,28 @@ where
     R: IntoResponse,
 {
     Router::new().route_service(&format!("/{}/{{method}}", S::NAME), service)
+}
+
+/// `/metrics`, `/healthz` and `/readyz`, for a loopback address: figures in Prometheus's text form, and whether the
+/// program may be given work.
+pub fn figures<F, R>(figures: F, is_ready: R) -> Router
+where
+    F: Fn() -> String + Clone + Send + Sync + 'static,
+    R: Fn() -> bool + Clone + Send + Sync + 'static,
+{
+    let ready = move || {
+        let told =
+            if is_ready() { (StatusCode::OK, "ready\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready\n") };
+        async move { told }
+    };
+    let metrics = move || {
+        let text = figures();
+        async move { ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], text) }
+    };
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
 }
 
 /// Whether a request is one of gRPC.
