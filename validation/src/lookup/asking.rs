@@ -1,5 +1,7 @@
 //! An inquiry on its way: what was asked and answered so far.
 
+use std::borrow::Cow;
+
 use crate::{
     observation::{DnsLookup, RecordType},
     plan::inquiry::Inquiry,
@@ -19,19 +21,24 @@ impl Asking {
         Self { inquiry, seen: Vec::new(), asked: 0 }
     }
 
-    fn next(&self) -> Option<(String, RecordType)> {
+    fn next(&self) -> Option<(Cow<'_, str>, RecordType)> {
         self.inquiry.as_ref()?.next(&self.seen)
     }
 
     /// The question that is due; given once.
     pub(super) fn take_due(&mut self) -> Option<(String, RecordType)> {
-        let due = self.next().filter(|_| self.asked == self.seen.len())?;
+        let (name, rtype) = self.next().filter(|_| self.asked == self.seen.len())?;
+        let due = (name.into_owned(), rtype);
         self.asked += 1;
         Some(due)
     }
 
     /// An answer, in the order of the questions.
     pub(super) fn note(&mut self, lookup: DnsLookup) {
+        // Most inquiries have one answer.
+        if self.seen.is_empty() {
+            self.seen.reserve_exact(1);
+        }
         self.seen.push(lookup);
     }
 

@@ -10,6 +10,7 @@
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
 
 use jiff::Timestamp;
+use smallvec::SmallVec;
 
 use super::{
     Dnssec,
@@ -80,6 +81,9 @@ pub enum Command {
     Close(Stream),
 }
 
+/// What the driver is asked to do, in this order. Few tasks ask for more than two things at a time.
+pub type Commands = SmallVec<[Command; 2]>;
+
 /// What a query is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
@@ -137,7 +141,7 @@ pub struct Task {
     slots: Vec<Slot>,
     waiting: VecDeque<(Purpose, String, RecordType)>,
     in_flight: usize,
-    commands: Vec<Command>,
+    commands: Commands,
     caa: Vec<Option<DnsLookup>>,
     caa_settled: bool,
     control: Asking,
@@ -146,16 +150,16 @@ pub struct Task {
     addresses_wanted: usize,
     fetch: Option<Probe>,
     fetch_stream: u16,
-    probed: Option<ControlObservation>,
+    probed: Option<Box<ControlObservation>>,
     hints: Vec<HintObservation>,
     hints_asked: bool,
-    answered: Vec<u64>,
+    answered: SmallVec<[u64; 2]>,
     planned: u32,
     budget: Option<BudgetExhausted>,
     /// Lookups that wait for their DNSSEC validation, if it is made here.
-    proving: Option<Proving>,
+    proving: Option<Box<Proving>>,
     repeats: Repeats,
-    diagnosing: Option<Diagnosing>,
+    diagnosing: Option<Box<Diagnosing>>,
     dnssec: DnssecMode,
 }
 
@@ -172,7 +176,7 @@ impl Task {
             slots: Vec::with_capacity(levels + 2),
             waiting: VecDeque::new(),
             in_flight: 0,
-            commands: Vec::new(),
+            commands: Commands::new(),
             caa: vec![None; levels],
             caa_settled: levels == 0,
             control: Asking::default(),
@@ -184,7 +188,7 @@ impl Task {
             probed: None,
             hints: Vec::new(),
             hints_asked: false,
-            answered: Vec::new(),
+            answered: SmallVec::new(),
             planned: 0,
             budget: None,
             proving: None,
@@ -194,7 +198,7 @@ impl Task {
         };
         if let Dnssec::Local(_) = site.settings.dnssec {
             let prefetch = task.plan.subject().and_then(|name| psl::domain_str(name)).map(str::to_owned);
-            task.proving = Some(Proving::new(task.plan.keep_proof, started_utc, prefetch));
+            task.proving = Some(Box::new(Proving::new(task.plan.keep_proof, started_utc, prefetch)));
         }
         task.repeats = Repeats::after(task.plan.limits.caa_repeat_ms);
         task.begin(site, now);
@@ -216,7 +220,7 @@ impl Task {
                 let target = Target::first(&host, &path, https);
                 match target.map(|target| Fetch::new(target, body_bytes_max, tls, self.plan.limits, self.deadline)) {
                     Ok(fetch) => self.begin_probe(site, now, Probe::Fetch(Box::new(fetch))),
-                    Err(problem) => self.probed = Some(local_http_failure(problem)),
+                    Err(problem) => self.probed = Some(Box::new(local_http_failure(problem))),
                 }
             }
             Some(ControlPlan::TlsAlpn { host }) => {
@@ -250,7 +254,7 @@ impl Task {
     }
 
     /// What the driver is to do now.
-    pub fn take_commands(&mut self) -> Vec<Command> {
+    pub fn take_commands(&mut self) -> Commands {
         std::mem::take(&mut self.commands)
     }
 
@@ -302,13 +306,14 @@ impl Task {
         let question = if again { question } else { question.with_checking_disabled() };
         let slot = self.slots.len() as u16;
         let query = Query::new(question, site.settings.resolver, limits, now);
+        let query = if self.proving.is_some() { query.keeping_packet() } else { query };
         self.slots.push(Slot::Active(Box::new(query), purpose, false));
         self.in_flight += 1;
         self.commands.push(Command::Transmit(slot));
     }
 
     fn queries_of_diagnosis(&self) -> usize {
-        self.diagnosing.as_ref().map_or(0, Diagnosing::asked)
+        self.diagnosing.as_ref().map_or(0, |diagnosing| diagnosing.asked())
     }
 
     /// The address a query goes to, if that is not the perspective's resolver.
@@ -475,7 +480,7 @@ impl Task {
             let may_pass = !some_failed || lookup.repeat.is_some();
             let within = if may_pass { DIAGNOSIS_REMARK_MS_MAX } else { DIAGNOSIS_MS_MAX };
             let until = now.plus_ms(within.into()).min(self.deadline);
-            Diagnosing::of(lookup, self.started_utc, until, lookup.repeat.is_some())
+            Diagnosing::of(lookup, self.started_utc, until, lookup.repeat.is_some()).map(Box::new)
         });
         self.go_on_with_diagnosis(site, now);
     }
@@ -521,6 +526,7 @@ impl Task {
         let slot = self.slots.len() as u16;
         let over_tcp = matches!(aim, Aim::QuestionOverTcp(_));
         let query = if over_tcp { Query::over_stream } else { Query::new }(question, peer, limits, now);
+        let query = query.keeping_packet();
         self.slots.push(Slot::Active(Box::new(query), Purpose::Diagnosis(aim), over_tcp));
         self.commands.push(match over_tcp {
             true => Command::Connect(Stream::Query(slot), peer),
@@ -596,7 +602,7 @@ impl Task {
         let is_link = |purpose: Purpose| matches!(purpose, Purpose::Link(_));
         let unwanted = |purpose: Purpose| matches!(purpose, Purpose::Link(_) | Purpose::Diagnosis(_));
         let wanted = |slot: &Slot| matches!(slot, Slot::Active(_, purpose, _) if !unwanted(*purpose));
-        let idle = self.proving.as_ref().is_some_and(Proving::is_idle);
+        let idle = self.proving.as_ref().is_some_and(|proving| proving.is_idle());
         if !idle || !self.is_decided() || self.slots.iter().any(wanted) {
             return;
         }
@@ -678,7 +684,7 @@ impl Task {
             FetchStep::Send(bytes) => self.commands.push(Command::Send(current, bytes)),
             FetchStep::Done => {
                 self.drop_stream(current);
-                self.probed = self.fetch.take().map(|fetch| fetch.finish(now));
+                self.probed = self.fetch.take().map(|fetch| Box::new(fetch.finish(now)));
                 self.diagnose(site, now);
                 self.drop_links(now);
             }
@@ -748,7 +754,7 @@ impl Task {
     }
 
     fn is_complete(&self) -> bool {
-        let diagnosed = self.diagnosing.as_ref().is_none_or(Diagnosing::is_ended);
+        let diagnosed = self.diagnosing.as_ref().is_none_or(|diagnosing| diagnosing.is_ended());
         self.is_decided() && self.in_flight == 0 && self.waiting.is_empty() && diagnosed
     }
 
@@ -779,7 +785,7 @@ impl Task {
                 self.note(purpose, lookup);
             }
         }
-        for (purpose, lookup) in self.proving.as_mut().map(Proving::cut_off).unwrap_or_default() {
+        for (purpose, lookup) in self.proving.as_mut().map(|proving| proving.cut_off()).unwrap_or_default() {
             self.note(purpose, lookup);
         }
         for (level, lookup) in self.repeats.cut_off() {
@@ -795,7 +801,7 @@ impl Task {
         self.caa_settled = true;
         if self.fetch.is_some() {
             self.drop_stream(Stream::Fetch(self.fetch_stream));
-            self.probed = self.fetch.take().map(|fetch| fetch.finish(now));
+            self.probed = self.fetch.take().map(|fetch| Box::new(fetch.finish(now)));
         }
     }
 
@@ -808,7 +814,7 @@ impl Task {
             None => None,
             Some(ControlPlan::Dns(Inquiry::Climb { .. })) => Some(ControlObservation::Climb(self.control.take())),
             Some(ControlPlan::Dns(_)) => self.control.take().pop().map(ControlObservation::Record),
-            Some(ControlPlan::Http { .. } | ControlPlan::TlsAlpn { .. }) => self.probed.take(),
+            Some(ControlPlan::Http { .. } | ControlPlan::TlsAlpn { .. }) => self.probed.take().map(|probed| *probed),
         };
         Some(Observation {
             started: self.started_utc,
@@ -819,8 +825,8 @@ impl Task {
             hints: std::mem::take(&mut self.hints),
             budget: self.budget,
             dnssec: self.dnssec,
-            links: self.proving.as_ref().map(Proving::links).unwrap_or_default(),
-            diagnosis: self.diagnosing.take().and_then(Diagnosing::finish),
+            links: self.proving.as_ref().map(|proving| proving.links()).unwrap_or_default(),
+            diagnosis: self.diagnosing.take().and_then(|diagnosing| diagnosing.finish()),
         })
     }
 }

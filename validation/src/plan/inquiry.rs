@@ -3,6 +3,8 @@
 //! A perspective asks what [`Inquiry::next`] says until it says nothing more; whoever judges the answers asks it
 //! again and so knows that they are about what was asked (req A13).
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -53,23 +55,23 @@ impl Inquiry {
 
     /// The question that follows from what was answered so far; none if there is nothing more to ask.
     #[must_use]
-    pub fn next(&self, seen: &[DnsLookup]) -> Option<(String, RecordType)> {
+    pub fn next(&self, seen: &[DnsLookup]) -> Option<(Cow<'_, str>, RecordType)> {
         match self {
-            Self::Records { name, rtype } => seen.is_empty().then(|| (name.clone(), *rtype)),
+            Self::Records { name, rtype } => seen.is_empty().then(|| (name.into(), *rtype)),
             Self::Climb { levels } => {
                 let goes_on = seen.last().is_none_or(|lookup| is_denial(&lookup.outcome));
-                levels.get(seen.len()).filter(|_| goes_on).map(|level| (level.clone(), RecordType::Caa))
+                levels.get(seen.len()).filter(|_| goes_on).map(|level| (level.into(), RecordType::Caa))
             }
             Self::Aliases { from, to } => {
-                let Some(last) = seen.last() else { return Some((from.clone(), RecordType::Cname)) };
+                let Some(last) = seen.last() else { return Some((from.into(), RecordType::Cname)) };
                 let target = alias_target(last)?;
                 let again = seen.iter().any(|lookup| lookup.name == target);
                 let arrived = is_at_or_below(&target, to);
-                (!arrived && !again && seen.len() < ALIAS_HOPS_MAX).then_some((target, RecordType::Cname))
+                (!arrived && !again && seen.len() < ALIAS_HOPS_MAX).then_some((target.into(), RecordType::Cname))
             }
             Self::Mail { domain, host } => match seen {
-                [] => Some((domain.clone(), RecordType::Mx)),
-                [mx] if matches!(mx.outcome, DnsOutcome::Answer(_)) => Some((host.clone(), RecordType::Cname)),
+                [] => Some((domain.into(), RecordType::Mx)),
+                [mx] if matches!(mx.outcome, DnsOutcome::Answer(_)) => Some((host.into(), RecordType::Cname)),
                 _ => None,
             },
         }

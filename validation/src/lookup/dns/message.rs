@@ -10,14 +10,11 @@
 use std::{borrow::Cow, str::FromStr};
 
 use domain::{
-    base::{
-        Message, MessageBuilder, Name, ParsedName, Rtype, ToName, UnknownRecordData, iana::Class,
-        opt::ExtendedError as EdeOption,
-    },
+    base::{Message, Name, ParsedName, Rtype, ToName, UnknownRecordData, iana::Class, opt::ExtendedError as EdeOption},
     rdata::{Cname, Dname, Soa as SoaData},
 };
 
-use super::super::dnssec::set::{canonical_rdata, text_of};
+use super::super::dnssec::set::{canonical_rdata, is_plain, text_of};
 use crate::{
     base::{
         Entropy,
@@ -28,6 +25,13 @@ use crate::{
 };
 
 const HEADER_BYTES: usize = 12;
+/// Flags by their distance from the least significant bit (RFC 1035 §4.1.1, RFC 4035 §3.2.2, RFC 3225 §3).
+const RD_BIT: u16 = 8;
+const CD_BIT: u16 = 4;
+const DO_BIT: u16 = 15;
+/// An NSID option without data: the question for it (RFC 5001 §2.1).
+const NSID_OPTION: [u8; 4] = [0, 3, 0, 0];
+const LABEL_OCTETS_MAX: usize = 63;
 const RCODE_NOERROR: u16 = 0;
 const RCODE_NXDOMAIN: u16 = 3;
 
@@ -46,9 +50,11 @@ impl Question {
     /// # Errors
     /// The name cannot be put on the wire.
     pub fn new(name: &str, rtype: RecordType) -> Result<Self, String> {
-        Name::<Vec<u8>>::from_str(name)
-            .map(|name| Self { name, rtype, checking_disabled: false, to_name_server: false })
-            .map_err(|error| format!("{name}: {error}"))
+        let name = match plain_name(name) {
+            Some(name) => name,
+            None => Name::from_str(name).map_err(|error| format!("{name}: {error}"))?,
+        };
+        Ok(Self { name, rtype, checking_disabled: false, to_name_server: false })
     }
 
     /// The same with CD set: the resolver is to pass on what it does not believe, since it is validated here
@@ -91,27 +97,47 @@ impl Question {
 /// RD set unless a name server is asked, EDNS with a payload size of 1232 octets and DO; CD as the question says.
 /// The case of each letter of the name is drawn from `entropy` if there is one and a resolver is asked.
 pub fn compose(question: &Question, id: u16, entropy: Option<&mut dyn Entropy>, buffer: &mut Vec<u8>) -> Vec<u8> {
-    buffer.clear();
-    let mut builder =
-        MessageBuilder::from_target(std::mem::take(buffer)).expect("an empty vector takes a header").question();
-    builder.header_mut().set_id(id);
-    builder.header_mut().set_rd(!question.to_name_server);
-    builder.header_mut().set_cd(question.checking_disabled);
-    builder.push((&question.name, Rtype::from_int(question.rtype.number()), Class::IN)).expect("a vector grows");
-    let question_end = builder.as_slice().len();
-    let mut builder = builder.additional();
-    builder
-        .opt(|opt| {
-            opt.set_udp_payload_size(EDNS_PAYLOAD_BYTES);
-            opt.set_dnssec_ok(true);
-            if question.to_name_server { opt.client_nsid() } else { Ok(()) }
-        })
-        .expect("a vector grows");
-    *buffer = builder.finish();
-    if let Some(entropy) = entropy.filter(|_| !question.to_name_server) {
-        mix_case(&mut buffer[HEADER_BYTES..question_end - 4], entropy);
+    let name = question.name.as_slice();
+    let nsid: &[u8] = if question.to_name_server { &NSID_OPTION } else { &[] };
+    let flags = (u16::from(!question.to_name_server) << RD_BIT) | (u16::from(question.checking_disabled) << CD_BIT);
+    let mut section = Vec::with_capacity(name.len() + 4);
+    section.extend_from_slice(name);
+    section.extend(question.rtype.number().to_be_bytes());
+    section.extend(Class::IN.to_int().to_be_bytes());
+    if let Some(entropy) = entropy.filter(|_| !question.to_name_server)
+        && let Some(name) = section.get_mut(..name.len())
+    {
+        mix_case(name, entropy);
     }
-    buffer[HEADER_BYTES..question_end].to_vec()
+    buffer.clear();
+    // One question and, in the additional section, the OPT record.
+    for field in [id, flags, 1, 0, 0, 1] {
+        buffer.extend(field.to_be_bytes());
+    }
+    buffer.extend_from_slice(&section);
+    // Owner: the root. TTL: extended code 0, version 0, DO.
+    buffer.push(0);
+    for field in [Rtype::OPT.to_int(), EDNS_PAYLOAD_BYTES, 0, 1 << DO_BIT, nsid.len() as u16] {
+        buffer.extend(field.to_be_bytes());
+    }
+    buffer.extend_from_slice(nsid);
+    section
+}
+
+/// The wire form of a name that needs no escapes, as nearly all names do; `None` for others and for what is no
+/// name.
+fn plain_name(text: &str) -> Option<Name<Vec<u8>>> {
+    let mut wire = Vec::with_capacity(text.len() + 2);
+    for label in text.split('.') {
+        if !(1..=LABEL_OCTETS_MAX).contains(&label.len()) || !label.bytes().all(is_plain) {
+            return None;
+        }
+        wire.push(label.len() as u8);
+        wire.extend_from_slice(label.as_bytes());
+    }
+    wire.push(0);
+    // Refuses what is too long.
+    Name::from_octets(wire).ok()
 }
 
 /// Flips the case of letters in a wire-form name by random bits. Length octets are below 64 and so are
@@ -258,31 +284,32 @@ impl<'a> Sections<'a> {
 
     /// Follows aliases from the name asked to the records or to their denial.
     fn follow(&self, question: &Question, nxdomain: bool) -> DnsOutcome {
-        let mut current: Name<Vec<u8>> = question.name.clone();
-        let mut visited = vec![current.clone()];
+        let mut current: Cow<'_, Name<Vec<u8>>> = Cow::Borrowed(&question.name);
+        // Where aliases have led; the name asked is the first.
+        let mut visited: Vec<Name<Vec<u8>>> = Vec::new();
         let mut aliases: Vec<Alias> = Vec::new();
         let mut ttl = u32::MAX;
         loop {
             let set = self.set_at(&current);
             if nxdomain && set.is_some() {
-                let problem = format!("NXDOMAIN, with records of {}", text_of(&current));
+                let problem = format!("NXDOMAIN, with records of {}", text_of(current.as_ref()));
                 return DnsOutcome::Failed(DnsFailure::Malformed(problem));
             }
             if let Some((set_ttl, rdata)) = set {
-                let owner = text_of(&current);
+                let owner = text_of(current.as_ref());
                 return DnsOutcome::Answer(RecordSet { owner, ttl: ttl.min(set_ttl), aliases, rdata });
             }
             let Some((target, alias_ttl, dname)) = self.alias_at(&current) else { break };
             ttl = ttl.min(alias_ttl);
-            aliases.push(Alias { owner: text_of(&current), target: text_of(&target), dname });
-            if visited.contains(&target) {
+            aliases.push(Alias { owner: text_of(current.as_ref()), target: text_of(&target), dname });
+            if target == question.name || visited.contains(&target) {
                 return DnsOutcome::Failed(DnsFailure::AliasLoop(aliases));
             }
             if aliases.len() > ALIAS_HOPS_MAX {
                 return DnsOutcome::Failed(DnsFailure::AliasChainTooLong);
             }
             visited.push(target.clone());
-            current = target;
+            current = Cow::Owned(target);
         }
         self.denied(aliases, &current, nxdomain)
     }

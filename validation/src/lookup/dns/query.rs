@@ -72,6 +72,7 @@ pub struct Query {
     authenticated: bool,
     extended_errors: Vec<ExtendedError>,
     packet: Arc<[u8]>,
+    keeps_packet: bool,
 }
 
 impl Query {
@@ -94,9 +95,17 @@ impl Query {
             authenticated: false,
             extended_errors: Vec::new(),
             packet: Arc::default(),
+            keeps_packet: false,
         };
         query.begin_try(now);
         query
+    }
+
+    /// The same, whose reply is kept whole beside what was read from it.
+    #[must_use]
+    pub fn keeping_packet(mut self) -> Self {
+        self.keeps_packet = true;
+        self
     }
 
     /// A query over TCP from the first. The next step is [`QueryStep::OpenStream`].
@@ -274,7 +283,7 @@ impl Query {
         self.state = State::Ended;
         // A reply with another code has no records that count; of a name server it still tells who sent it.
         let failed = matches!(reply.outcome, DnsOutcome::Failed(DnsFailure::Rcode(_)));
-        if !failed || self.question.is_to_name_server() {
+        if self.keeps_packet && (!failed || self.question.is_to_name_server()) {
             self.packet = packet.into();
         }
         self.outcome = Some(reply.outcome);
@@ -289,8 +298,8 @@ impl Query {
         QueryStep::Done
     }
 
-    /// The evidence, and the reply with code NOERROR or NXDOMAIN, or with any code of a name server, if one came. Before its end, a query is cut
-    /// off by the task's deadline.
+    /// The evidence, and, if it is kept, the reply with code NOERROR or NXDOMAIN, or with any code of a name server,
+    /// if one came. Before its end, a query is cut off by the task's deadline.
     #[must_use]
     pub fn finish(self, now: Micros) -> (DnsLookup, Arc<[u8]>) {
         let lookup = DnsLookup {

@@ -204,8 +204,26 @@ pub fn owner_of(name: &str) -> Option<Owner> {
 /// Presentation form in lower case, without the final dot except for the root.
 #[must_use]
 pub fn text_of(name: &impl ToName) -> String {
-    let text = name.to_name::<Vec<u8>>().to_string().to_ascii_lowercase();
+    let mut text = String::with_capacity(usize::from(name.compose_len()));
+    for label in name.iter_labels().filter(|label| !label.is_root()) {
+        if !text.is_empty() {
+            text.push('.');
+        }
+        for &octet in label.as_slice() {
+            if !is_plain(octet) {
+                // With what must be escaped; nearly no name has any.
+                return name.to_name::<Vec<u8>>().to_string().to_ascii_lowercase();
+            }
+            text.push(char::from(octet.to_ascii_lowercase()));
+        }
+    }
     if text.is_empty() { ".".to_owned() } else { text }
+}
+
+/// Whether an octet of a label is written as it is: letters, digits, hyphen and underscore.
+#[must_use]
+pub fn is_plain(octet: u8) -> bool {
+    octet.is_ascii_alphanumeric() || octet == b'-' || octet == b'_'
 }
 
 /// `name` and all names above it, the root last.
