@@ -8,7 +8,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use parallax_node::{ConfigError as NodeConfigError, DnssecSetting, Driver, Laboratory, NodeConfig};
+use parallax_node::{ConfigError as NodeConfigError, DnssecSetting, Driver, Laboratory, NodeConfig, Transport};
 use parallax_protocol::transport::{KeyPin, Peer, TlsFiles};
 use parallax_validation::{
     base::{
@@ -239,8 +239,11 @@ pub struct PerspectiveSection {
     #[serde(default)]
     pub dnssec: DnssecSetting,
     /// How the node does its input and output: `io-uring`, or `epoll` where that is blocked.
-    #[serde(default, deserialize_with = "parallax_node::config::driver")]
+    #[serde(default, deserialize_with = "parallax_node::config::from_text")]
     pub driver: Driver,
+    /// What carries the node's traffic: the kernel's sockets, or frames on an interface of its own.
+    #[serde(default)]
+    pub transport: Transport,
     /// Threads, each with its own ring.
     #[serde(default = "one")]
     pub workers: u16,
@@ -435,7 +438,7 @@ impl Checker<'_> {
             nodes
                 .iter()
                 .zip(&peers)
-                .filter(|(node, peer)| peer.is_none() && node.driver == Driver::Epoll)
+                .filter(|(node, peer)| peer.is_none() && node.carrier() == Driver::Epoll.name())
                 .map(|(node, _)| format!("{}: driver = \"epoll\", which is slower than io-uring", node.perspective)),
         );
         if file.laboratory.is_some() {
@@ -635,6 +638,7 @@ impl Checker<'_> {
                     source_ipv6: section.source_ipv6,
                     resolver: section.resolver,
                     driver: section.driver,
+                    transport: section.transport.clone(),
                     workers: section.workers,
                     source_ports: section.source_ports,
                     tasks_in_flight_max: section.tasks_in_flight_max,

@@ -25,7 +25,7 @@ use parallax_engine::{
     serve::{self, ServeError},
     show, upkeep, watch,
 };
-use parallax_node::{DnssecSetting, Driver, Laboratory, Node, NodeConfig};
+use parallax_node::{DnssecSetting, Driver, Laboratory, Node, NodeConfig, Transport};
 use parallax_protocol::{
     AttemptId, Header, Task, pki,
     transport::{Peer, TlsFiles},
@@ -867,6 +867,7 @@ fn observe(
         source_ipv6: None,
         resolver,
         driver,
+        transport: Transport::Kernel,
         workers: 1,
         source_ports: 16,
         tasks_in_flight_max: 1,

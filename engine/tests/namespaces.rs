@@ -281,6 +281,25 @@ fn by_boulder(deployment: &Deployment, scenarios: &[Scenario]) -> BTreeMap<u64, 
     deployment.net.engine.inside(ask)
 }
 
+/// The whole laboratory again, through frames: nothing above the ring can tell.
+#[test]
+fn ok_nodes_with_addresses_of_their_own_see_what_nodes_over_the_kernel_see() {
+    let Some(deployment) = Deployment::make(World::new(83, 5_000)) else { return };
+    let method = |index: usize| if index.is_multiple_of(2) { "xdp" } else { "packet" };
+    deployment.go_raw(method);
+    let mut nodes = deployment.start_nodes();
+    let mut comparison = Comparison::new(&deployment);
+    comparison.by(
+        "raw",
+        |_| true,
+        |scenarios| by_bulk(&deployment, "raw", scenarios, &["--config", "engine.toml", "--journal", "by-raw"]),
+    );
+    for (index, node) in nodes.iter_mut().enumerate() {
+        node.says(&format!("raw-{}", method(index)), 1);
+        node.stop();
+    }
+}
+
 #[test]
 fn ok_a_whole_deployment_answers_a_bulk_file_the_same_way_by_each_interface() {
     let Some(deployment) = Deployment::make(World::new(80, 5_000)) else { return };

@@ -6,7 +6,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use parallax_ring::Driver;
+use parallax_ring::{Driver, FrameMethod, RawConfig, RawConfigError, Ring, RingConfig, RingError};
 use parallax_validation::{
     base::{
         address::AddressFilter,
@@ -67,6 +67,47 @@ pub struct Laboratory {
     pub https_port: Option<u16>,
 }
 
+/// What carries a node's traffic.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Transport {
+    /// The kernel's sockets.
+    #[default]
+    Kernel,
+    /// Frames on an interface: the node's source addresses are its own there, and the kernel has no part in it.
+    Raw(RawTransport),
+}
+
+/// The way out of a node with addresses of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawTransport {
+    /// The Ethernet interface. Each node needs one of its own.
+    pub interface: String,
+    /// How frames are moved.
+    #[serde(default = "xdp", deserialize_with = "from_text")]
+    pub method: FrameMethod,
+    /// What is reached without a gateway.
+    pub networks: Vec<IpNet>,
+    /// Whom other IPv4 traffic goes through.
+    #[serde(default)]
+    pub gateway_ipv4: Option<Ipv4Addr>,
+    /// Whom other IPv6 traffic goes through.
+    #[serde(default)]
+    pub gateway_ipv6: Option<Ipv6Addr>,
+    /// Frames in the memory shared with the kernel, two kibibytes each; a power of two.
+    #[serde(default = "frames")]
+    pub frames: u32,
+}
+
+fn xdp() -> FrameMethod {
+    FrameMethod::Xdp
+}
+
+fn frames() -> u32 {
+    8192
+}
+
 /// One node's settings.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
@@ -82,7 +123,10 @@ pub struct NodeConfig {
     /// The one resolver it asks (req A10).
     pub resolver: SocketAddr,
     /// What its rings are built on. Where io_uring is blocked a node that is to use it does not start.
+    /// Of no effect with the raw transport.
     pub driver: Driver,
+    /// What carries its traffic.
+    pub transport: Transport,
     /// Threads, each with a ring of its own.
     pub workers: u16,
     /// Source ports each worker spreads its queries over.
@@ -95,11 +139,15 @@ pub struct NodeConfig {
     pub laboratory: Laboratory,
 }
 
-/// Reads a driver's name in settings.
+/// Reads a name in settings, such as a driver's.
 ///
 /// # Errors
 /// It is none.
-pub fn driver<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Driver, D::Error> {
+pub fn from_text<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
     let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
     text.parse().map_err(serde::de::Error::custom)
 }
@@ -128,6 +176,18 @@ pub enum ConfigError {
          set dnssec = \"local\", or let a validating resolver listen on a loopback address"
     )]
     ResolverNotTrusted(SocketAddr),
+    /// The way out of a node with addresses of its own.
+    #[error("transport: {0}")]
+    Raw(RawConfigError),
+    /// No way from the raw interface to the resolver.
+    #[error(
+        "resolver: {0} is not reached over transport.interface; with the raw transport the resolver is a neighbour \
+         or behind a gateway, and an address of this host is neither, unless it is at the other end of a virtual wire"
+    )]
+    ResolverNotReached(SocketAddr),
+    /// Several threads on one interface.
+    #[error("workers: {0}, and with the raw transport there is one, since there is one interface")]
+    RawWorkers(u16),
     /// The resolver's family has another source address than the node has.
     #[error("resolver: {resolver} needs {key}, since the other family has a source address")]
     SourceMissing {
@@ -153,6 +213,15 @@ impl NodeConfig {
         if self.resolver.ip().is_unspecified() || self.resolver.ip().is_multicast() || self.resolver.port() == 0 {
             return Err(ConfigError::Resolver(self.resolver));
         }
+        if let Some(raw) = self.raw() {
+            raw.check().map_err(ConfigError::Raw)?;
+            if raw.next_hop(self.resolver.ip()).is_none() {
+                return Err(ConfigError::ResolverNotReached(self.resolver));
+            }
+            if self.workers != 1 {
+                return Err(ConfigError::RawWorkers(self.workers));
+            }
+        }
         if self.dnssec == Dnssec::Resolver && !self.resolver.ip().is_loopback() {
             return Err(ConfigError::ResolverNotTrusted(self.resolver));
         }
@@ -161,6 +230,41 @@ impl NodeConfig {
             return Err(ConfigError::SourceMissing { resolver: self.resolver, key });
         }
         Ok(())
+    }
+
+    /// The raw transport, if it is that.
+    fn raw(&self) -> Option<RawConfig> {
+        let Transport::Raw(raw) = &self.transport else { return None };
+        let ipv4 = self.source_ipv4.map(IpAddr::V4);
+        let ipv6 = self.source_ipv6.map(IpAddr::V6);
+        let gateways = [raw.gateway_ipv4.map(IpAddr::V4), raw.gateway_ipv6.map(IpAddr::V6)];
+        Some(RawConfig {
+            interface: raw.interface.clone(),
+            method: raw.method,
+            addresses: [ipv4, ipv6].into_iter().flatten().collect(),
+            networks: raw.networks.iter().map(|network| (network.network(), network.prefix_len())).collect(),
+            gateways: gateways.into_iter().flatten().collect(),
+            frames: raw.frames,
+        })
+    }
+
+    /// The ring of a worker.
+    pub(crate) fn open_ring(&self) -> Result<Ring, RingError> {
+        let sizes = RingConfig { driver: self.driver, ..RingConfig::default() };
+        match self.raw() {
+            Some(raw) => Ring::raw(sizes, &raw),
+            None => Ring::new(sizes),
+        }
+    }
+
+    /// What carries its traffic, in a word, for logs and figures.
+    #[must_use]
+    pub fn carrier(&self) -> &'static str {
+        match &self.transport {
+            Transport::Kernel => self.driver.name(),
+            Transport::Raw(RawTransport { method: FrameMethod::Xdp, .. }) => "raw-xdp",
+            Transport::Raw(RawTransport { method: FrameMethod::Packet, .. }) => "raw-packet",
+        }
     }
 
     /// Whether any family has a source address; then the others are not used.

@@ -17,6 +17,6 @@ pub mod telemetry;
 mod timers;
 mod worker;
 
-pub use config::{ConfigError, DnssecSetting, Laboratory, NodeConfig};
+pub use config::{ConfigError, DnssecSetting, Laboratory, NodeConfig, RawTransport, Transport};
 pub use node::{Full, Node, NodeError, NodeStats};
-pub use parallax_ring::Driver;
+pub use parallax_ring::{Driver, FrameMethod};

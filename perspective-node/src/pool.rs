@@ -12,6 +12,7 @@ use std::{
 
 use parallax_ring::{DatagramId, Ring};
 use parallax_validation::base::Entropy;
+use rustc_hash::FxBuildHasher;
 
 use crate::{config::NodeConfig, timers::TaskKey};
 
@@ -37,17 +38,30 @@ pub(crate) struct Origin {
     pub(crate) id: u16,
 }
 
+/// What waits at a port, by id. Ids are drawn here, so nobody else can make them collide.
+type Queries = HashMap<u16, (TaskKey, u16), FxBuildHasher>;
+
 struct Port {
     socket: DatagramId,
-    queries: HashMap<u16, (TaskKey, u16)>,
+    queries: Queries,
     uses: u32,
+}
+
+/// What a socket is for.
+#[derive(Clone, Copy)]
+enum Use {
+    /// One of the ports to the resolver.
+    Shared(usize),
+    /// One query, with this id.
+    Own(u16, (TaskKey, u16)),
 }
 
 pub(crate) struct PortPool {
     ports: Vec<Port>,
-    by_socket: HashMap<DatagramId, usize>,
-    /// Id and query of each socket that has one query only.
-    own: HashMap<DatagramId, (u16, (TaskKey, u16))>,
+    /// By the socket's index in the ring.
+    sockets: Vec<Option<(DatagramId, Use)>>,
+    /// Sockets that have one query only.
+    own: usize,
     local: SocketAddr,
     resolver: SocketAddr,
 }
@@ -56,13 +70,24 @@ impl PortPool {
     pub(crate) fn open(config: &NodeConfig, ring: &mut Ring) -> io::Result<Self> {
         let resolver = config.resolver;
         let local = SocketAddr::new(config.source_for(resolver.ip()).unwrap_or_else(|| any(resolver)), 0);
-        let mut pool = Self { ports: Vec::new(), by_socket: HashMap::new(), own: HashMap::new(), local, resolver };
+        let mut pool = Self { ports: Vec::new(), sockets: Vec::new(), own: 0, local, resolver };
         for index in 0..usize::from(config.source_ports) {
             let socket = ring.open_datagram(local, resolver)?;
-            pool.by_socket.insert(socket, index);
-            pool.ports.push(Port { socket, queries: HashMap::new(), uses: 0 });
+            pool.note(socket, Some(Use::Shared(index)));
+            pool.ports.push(Port { socket, queries: Queries::default(), uses: 0 });
         }
         Ok(pool)
+    }
+
+    fn note(&mut self, socket: DatagramId, used_for: Option<Use>) {
+        if self.sockets.len() <= socket.index() {
+            self.sockets.resize(socket.index() + 1, None);
+        }
+        self.sockets[socket.index()] = used_for.map(|used_for| (socket, used_for));
+    }
+
+    fn used_for(&self, socket: DatagramId) -> Option<Use> {
+        self.sockets.get(socket.index())?.filter(|(own, _)| *own == socket).map(|(_, used_for)| used_for)
     }
 
     /// Draws a port and an id that no other query there has. None if every draw was taken.
@@ -89,13 +114,14 @@ impl PortPool {
         ring: &mut Ring,
         entropy: &mut dyn Entropy,
     ) -> Option<Origin> {
-        if self.own.len() >= OWN_SOCKETS_MAX {
+        if self.own >= OWN_SOCKETS_MAX {
             return None;
         }
         let local = SocketAddr::new(source.unwrap_or_else(|| any(peer)), 0);
         let socket = ring.open_datagram(local, peer).ok()?;
         let id = entropy.next_u64() as u16;
-        self.own.insert(socket, (id, (key, slot)));
+        self.note(socket, Some(Use::Own(id, (key, slot))));
+        self.own += 1;
         Some(Origin { place: Place::Own(socket), id })
     }
 
@@ -104,7 +130,8 @@ impl PortPool {
         let index = match origin.place {
             Place::Shared(port) => usize::from(port),
             Place::Own(socket) => {
-                self.own.remove(&socket);
+                self.note(socket, None);
+                self.own -= 1;
                 return ring.close_datagram(socket);
             }
         };
@@ -115,8 +142,8 @@ impl PortPool {
             if let Ok(fresh) = ring.open_datagram(self.local, self.resolver) {
                 let old = std::mem::replace(&mut port.socket, fresh);
                 port.uses = 0;
-                self.by_socket.remove(&old);
-                self.by_socket.insert(fresh, index);
+                self.note(old, None);
+                self.note(fresh, Some(Use::Shared(index)));
                 ring.close_datagram(old);
             }
         }
@@ -131,17 +158,18 @@ impl PortPool {
 
     /// The query a packet with this id on this socket may belong to.
     pub(crate) fn find(&self, socket: DatagramId, id: u16) -> Option<(TaskKey, u16)> {
-        match self.by_socket.get(&socket) {
-            Some(&index) => self.ports[index].queries.get(&id).copied(),
-            None => self.own.get(&socket).filter(|(own, _)| *own == id).map(|(_, query)| *query),
+        match self.used_for(socket)? {
+            Use::Shared(index) => self.ports[index].queries.get(&id).copied(),
+            Use::Own(own, query) => (own == id).then_some(query),
         }
     }
 
     /// All queries waiting on a socket.
     pub(crate) fn waiting(&self, socket: DatagramId) -> Vec<(TaskKey, u16)> {
-        match self.by_socket.get(&socket) {
-            Some(&index) => self.ports[index].queries.values().copied().collect(),
-            None => self.own.get(&socket).map(|(_, query)| *query).into_iter().collect(),
+        match self.used_for(socket) {
+            Some(Use::Shared(index)) => self.ports[index].queries.values().copied().collect(),
+            Some(Use::Own(_, query)) => vec![query],
+            None => Vec::new(),
         }
     }
 }

@@ -103,7 +103,7 @@ pub async fn run(settings: &Settings, form: LogForm) -> Result<(), ServeError> {
     let node = Node::start(&settings.node, &reports_in)?;
     drop(reports_in);
     let desk = Arc::new(Desk::open(node, settings.node.perspective.clone(), reports, CALLS_MAX)?);
-    let driver = settings.node.driver.name();
+    let driver = settings.node.carrier();
     let telemetry = Arc::new(Telemetry::new(form, &desk, &identity, driver));
 
     let (drain_in, drain) = watch::channel(false);

@@ -24,7 +24,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use crate::{
-    config::{ConfigError, DnssecSetting, Laboratory, NodeConfig},
+    config::{ConfigError, DnssecSetting, Laboratory, NodeConfig, Transport},
     services::OpenMpicSection,
 };
 
@@ -46,8 +46,10 @@ struct File {
     source_ipv4: Option<Ipv4Addr>,
     #[serde(default)]
     source_ipv6: Option<Ipv6Addr>,
-    #[serde(default, deserialize_with = "crate::config::driver")]
+    #[serde(default, deserialize_with = "crate::config::from_text")]
     driver: Driver,
+    #[serde(default)]
+    transport: Transport,
     #[serde(default = "one")]
     workers: u16,
     #[serde(default = "sixty_four")]
@@ -240,6 +242,7 @@ impl Checker<'_> {
             tasks_in_flight_max: file.tasks_in_flight_max,
             dnssec: file.dnssec.with(&anchors),
             driver: file.driver,
+            transport: file.transport.clone(),
             laboratory: file.laboratory.clone().unwrap_or_default(),
         };
         node.check().map_err(|error| SettingsError::Node { path: self.path.to_owned(), error })?;
@@ -282,7 +285,7 @@ impl Checker<'_> {
                     .to_owned(),
             );
         }
-        if node.driver == Driver::Epoll {
+        if node.carrier() == Driver::Epoll.name() {
             warnings.push("driver = \"epoll\", which is slower than io-uring".to_owned());
         }
         if !node.has_source() {

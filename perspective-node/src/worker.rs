@@ -6,7 +6,7 @@
 //! Invariant: every admitted task leaves as exactly one report, by its own deadline.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     io,
     net::SocketAddr,
     sync::{Arc, atomic::Ordering},
@@ -16,7 +16,7 @@ use std::{
 use crossbeam::channel::Sender;
 use jiff::Timestamp;
 use parallax_protocol::{BATCH_ITEMS_MAX, Report, Task};
-use parallax_ring::{Close, DatagramId, Event, Ring, RingConfig, SendError, StreamId, Waker};
+use parallax_ring::{Close, DatagramId, Event, Ring, SendError, StreamId, Waker};
 use parallax_validation::{
     base::{Entropy, Micros, limits::QUERY_BYTES_MAX},
     lookup::{
@@ -28,6 +28,7 @@ use parallax_validation::{
 };
 use rand::{RngExt as _, rngs::StdRng};
 use slab::Slab;
+use smallvec::SmallVec;
 
 use crate::{
     config::NodeConfig,
@@ -53,7 +54,7 @@ struct Running {
     core: Core,
     generation: u64,
     wakes: Micros,
-    origins: Vec<(u16, Origin)>,
+    origins: SmallVec<[(u16, Origin); 1]>,
     streams: Vec<(Stream, StreamId)>,
     touched: bool,
 }
@@ -65,7 +66,7 @@ struct State {
     generation: u64,
     touched: Vec<TaskKey>,
     pool: PortPool,
-    streams: HashMap<StreamId, (TaskKey, Stream)>,
+    streams: Streams,
     /// Streams whose octets were taken and that want more.
     to_receive: Vec<StreamId>,
     timers: Timers,
@@ -85,6 +86,8 @@ pub(crate) struct Worker {
     /// Transmissions that found no send slot.
     backlog: VecDeque<(TaskKey, u16)>,
     outgoing: Vec<Report>,
+    /// The datagram that is being composed.
+    packet: Vec<u8>,
     cpu: CpuClock,
 }
 
@@ -95,8 +98,8 @@ impl Worker {
         reports: Sender<Vec<Report>>,
     ) -> Result<Self, NodeError> {
         let perspective = config.perspective.to_string();
-        let mut ring = Ring::new(RingConfig { driver: config.driver, ..RingConfig::default() })
-            .map_err(|error| NodeError::Ring { perspective: perspective.clone(), error })?;
+        let mut ring =
+            config.open_ring().map_err(|error| NodeError::Ring { perspective: perspective.clone(), error })?;
         let pool = PortPool::open(&config, &mut ring).map_err(|error| NodeError::Socket {
             perspective,
             from: config.source_for(config.resolver.ip()).map_or_else(|| "any address".to_owned(), |a| a.to_string()),
@@ -117,7 +120,7 @@ impl Worker {
             generation: 0,
             touched: Vec::new(),
             pool,
-            streams: HashMap::new(),
+            streams: Streams::default(),
             to_receive: Vec::new(),
             timers: Timers::default(),
             entropy: Bits(rand::make_rng()),
@@ -125,8 +128,18 @@ impl Worker {
             origin: Instant::now(),
             stray: 0,
         };
-        let (waiting, backlog, outgoing) = (VecDeque::new(), VecDeque::new(), Vec::new());
-        Ok(Self { config, shared, reports, ring, state, waiting, backlog, outgoing, cpu: CpuClock::default() })
+        Ok(Self {
+            config,
+            shared,
+            reports,
+            ring,
+            state,
+            waiting: VecDeque::new(),
+            backlog: VecDeque::new(),
+            outgoing: Vec::new(),
+            packet: Vec::with_capacity(QUERY_BYTES_MAX),
+            cpu: CpuClock::default(),
+        })
     }
 
     pub(crate) fn waker(&self) -> Waker {
@@ -187,7 +200,10 @@ impl Worker {
 
     fn expire(&mut self) {
         let now = self.state.now();
-        while let Some(key) = self.state.timers.expired(now) {
+        while let Some(index) = self.state.timers.expired(now) {
+            let Some(running) = self.state.tasks.get_mut(index) else { continue };
+            running.wakes = Micros(u64::MAX);
+            let key = TaskKey { index, generation: running.generation };
             self.state.with(key, |core, site| core.handle_timeout(site, now));
         }
     }
@@ -202,7 +218,7 @@ impl Worker {
             self.carry_out(key);
         }
         for id in std::mem::take(&mut self.state.to_receive) {
-            if self.state.streams.contains_key(&id) {
+            if self.state.streams.get(id).is_some() {
                 self.ring.receive(id);
             }
         }
@@ -235,21 +251,22 @@ impl Worker {
             return self.end(key, observation);
         }
         let wakes = running.core.timeout();
-        if wakes < running.wakes || running.wakes <= now {
+        if wakes != running.wakes {
             running.wakes = wakes;
-            self.state.timers.set(wakes, key);
+            self.state.timers.set(wakes, key.index);
         }
     }
 
     fn end(&mut self, key: TaskKey, observation: parallax_validation::observation::Observation) {
         let running = self.state.tasks.remove(key.index);
+        self.state.timers.clear(key.index);
         let mismatched: u64 = observation.lookups().map(|lookup| u64::from(lookup.ignored_replies)).sum();
         self.shared.stats.mismatched_replies.fetch_add(mismatched, Ordering::Relaxed);
         for (_, origin) in running.origins {
             self.state.pool.release(origin, &mut self.ring);
         }
         for (_, id) in running.streams {
-            self.state.streams.remove(&id);
+            self.state.streams.remove(id);
             self.ring.close(id, Close::Reset);
         }
         self.outgoing.push(Report {
@@ -266,7 +283,9 @@ impl Worker {
     fn flush(&mut self) {
         if !self.outgoing.is_empty() {
             // Nobody listens any more: the engine is stopping.
-            let _ = self.reports.send(std::mem::take(&mut self.outgoing));
+            let size = self.outgoing.len();
+            let batch = std::mem::replace(&mut self.outgoing, Vec::with_capacity(size));
+            let _ = self.reports.send(batch);
         }
     }
 
@@ -278,14 +297,14 @@ impl Worker {
             return self.backlog.push_back((key, slot));
         }
         let socket = self.state.pool.socket(origin);
-        let mut packet = Vec::with_capacity(QUERY_BYTES_MAX);
         let (tasks, entropy) = (&mut self.state.tasks, &mut self.state.entropy);
+        self.packet.clear();
         let Some(running) = tasks.get_mut(key.index).filter(|r| r.generation == key.generation) else { return };
-        if !running.core.compose(slot, origin.id, entropy, &mut packet) {
+        if !running.core.compose(slot, origin.id, entropy, &mut self.packet) {
             // It ended, or went to TCP, while it waited for a send slot.
             return self.release(key, slot);
         }
-        match self.ring.send_datagram(socket, &packet) {
+        match self.ring.send_datagram(socket, &self.packet) {
             Ok(()) => {
                 self.shared.stats.queries.fetch_add(1, Ordering::Relaxed);
             }
@@ -364,7 +383,7 @@ impl Worker {
         let Some(running) = self.state.get(key) else { return };
         if let Some(at) = running.streams.iter().position(|(s, _)| *s == stream) {
             let (_, id) = running.streams.swap_remove(at);
-            self.state.streams.remove(&id);
+            self.state.streams.remove(id);
             self.ring.close(id, Close::Reset);
         }
     }
@@ -395,7 +414,7 @@ impl State {
             core,
             generation,
             wakes: Micros(u64::MAX),
-            origins: Vec::new(),
+            origins: SmallVec::new(),
             streams: Vec::new(),
             touched: true,
         });
@@ -431,12 +450,12 @@ impl State {
                 }
             }
             Event::Connected { id } => {
-                if let Some(&(key, stream)) = self.streams.get(&id) {
+                if let Some((key, stream)) = self.streams.get(id) {
                     self.with(key, |core, site| core.handle_connected(site, now, stream));
                 }
             }
             Event::Received { id, bytes } => {
-                if let Some(&(key, stream)) = self.streams.get(&id) {
+                if let Some((key, stream)) = self.streams.get(id) {
                     self.with(key, |core, site| core.handle_stream(site, now, stream, bytes));
                     if !bytes.is_empty() {
                         self.to_receive.push(id);
@@ -444,7 +463,7 @@ impl State {
                 }
             }
             Event::Failed { id, error, .. } => {
-                if let Some(&(key, stream)) = self.streams.get(&id) {
+                if let Some((key, stream)) = self.streams.get(id) {
                     let error = network_error(&error);
                     self.with(key, |core, site| {
                         core.handle_stream_failed(site, now, stream, error);
@@ -462,6 +481,29 @@ impl State {
                 self.with(key, |core, site| core.handle_datagram(site, now, slot, packet));
             }
             None => self.stray += 1,
+        }
+    }
+}
+
+/// Whose each open connection is, by its index in the ring.
+#[derive(Default)]
+struct Streams(Vec<Option<(StreamId, TaskKey, Stream)>>);
+
+impl Streams {
+    fn insert(&mut self, id: StreamId, (key, stream): (TaskKey, Stream)) {
+        if self.0.len() <= id.index() {
+            self.0.resize(id.index() + 1, None);
+        }
+        self.0[id.index()] = Some((id, key, stream));
+    }
+
+    fn get(&self, id: StreamId) -> Option<(TaskKey, Stream)> {
+        self.0.get(id.index())?.filter(|(own, ..)| *own == id).map(|(_, key, stream)| (key, stream))
+    }
+
+    fn remove(&mut self, id: StreamId) {
+        if let Some(place) = self.0.get_mut(id.index()).filter(|place| place.is_some_and(|(own, ..)| own == id)) {
+            *place = None;
         }
     }
 }

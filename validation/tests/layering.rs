@@ -56,6 +56,7 @@ fn dependencies_point_one_way() {
         ("validation", &[][..]),
         ("protocol", &["parallax-validation"]),
         ("perspective-node/ring", &[]),
+        ("perspective-node/ring/bare", &[]),
         ("perspective-node", &["parallax-protocol", "parallax-ring", "parallax-validation"]),
         ("engine", &["parallax-node", "parallax-protocol", "parallax-validation"]),
         ("benches", &["parallax-engine", "parallax-node", "parallax-protocol", "parallax-validation"]),

@@ -846,7 +846,7 @@ impl Results {
                 let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
                 PerspectiveSummary {
                     perspective: id.to_string(),
-                    driver: driver.name(),
+                    driver,
                     tasks: read(&stats.tasks),
                     states: states.remove(id).unwrap_or_default(),
                     cpu_us_per_task: per(read(&stats.cpu_us) as f64, read(&stats.tasks)),

@@ -36,7 +36,7 @@ use std::{
 };
 
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
-use parallax_node::{Driver, Node, NodeConfig, NodeError, NodeStats};
+use parallax_node::{Node, NodeConfig, NodeError, NodeStats};
 use parallax_protocol::{
     Report,
     transport::{Identity, IdentityError},
@@ -183,7 +183,7 @@ pub struct Corroborator {
     dispatcher: Option<JoinHandle<()>>,
     threads: Vec<JoinHandle<()>>,
     shared: Shared,
-    nodes: Vec<(PerspectiveId, Driver, Arc<NodeStats>)>,
+    nodes: Vec<(PerspectiveId, &'static str, Arc<NodeStats>)>,
     links: Vec<(PerspectiveId, Arc<LinkStats>)>,
     /// Carries the links; it goes last.
     runtime: Option<tokio::runtime::Runtime>,
@@ -216,7 +216,7 @@ impl Corroborator {
             let peer = place.and_then(|place| config.peers[place].clone());
             let Some(peer) = peer else {
                 let node = Node::start(settings, reports)?;
-                nodes.push((settings.perspective.clone(), settings.driver, Arc::clone(node.stats())));
+                nodes.push((settings.perspective.clone(), settings.carrier(), Arc::clone(node.stats())));
                 return Ok(Box::new(node) as Box<dyn Way>);
             };
             // Settings with a peer and without an identity are refused when they are read.
@@ -351,7 +351,7 @@ impl Corroborator {
 
     /// Each node in this process: how it does its input and output, and its counters.
     #[must_use]
-    pub fn nodes(&self) -> &[(PerspectiveId, Driver, Arc<NodeStats>)] {
+    pub fn nodes(&self) -> &[(PerspectiveId, &'static str, Arc<NodeStats>)] {
         &self.nodes
     }
 

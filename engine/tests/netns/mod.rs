@@ -29,6 +29,7 @@ use std::{
 
 use parallax_perf::lab::world::{Perspective, World};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use toml::{Table, Value};
 
 use crate::{
     fleet::{Fleet, Program, get, node_program},
@@ -279,6 +280,29 @@ impl Deployment {
         // Where it is built does not matter, but it is built where the host's network is.
         node_program();
         Some(Self { fleet, bench, net })
+    }
+
+    /// Has nodes that are not started yet look by frames: their addresses are on no interface any more.
+    pub(crate) fn go_raw(&self, method: impl Fn(usize) -> &'static str) {
+        for (index, node) in self.net.nodes.iter().enumerate() {
+            node.ip("addr flush dev world").unwrap();
+            // Nothing on the way to a node computes the checksums that the world's kernel leaves out otherwise.
+            let wire = format!("-K n{} tx off", index + 1);
+            self.net.world.inside(|| run("ethtool", &wire)).unwrap();
+            let path = self.bench.path(&format!("{}.toml", self.fleet.places[index].id));
+            let mut settings: Table = fs::read_to_string(&path).unwrap().parse().unwrap();
+            let networks = ["127.2.0.0/16", "127.3.0.0/16", "fe80::/64"].map(Value::from);
+            let transport = [
+                ("kind", "raw".into()),
+                ("interface", "world".into()),
+                ("method", method(index).into()),
+                ("networks", Value::Array(networks.into())),
+                ("gateway_ipv6", "fe80::1".into()),
+            ];
+            let transport = transport.map(|(key, value): (&str, Value)| (key.to_owned(), value));
+            settings.insert("transport".to_owned(), Value::Table(Table::from_iter(transport)));
+            fs::write(&path, settings.to_string()).unwrap();
+        }
     }
 
     pub(crate) fn start_node(&self, index: usize) -> Program {

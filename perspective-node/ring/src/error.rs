@@ -9,6 +9,8 @@ use std::io;
 
 use rustix::io::Errno;
 
+use crate::raw::{FramesError, RawConfigError};
+
 /// Setting up the ring failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RingError {
@@ -62,6 +64,12 @@ pub enum RingError {
     /// The settings make no ring.
     #[error("ring settings: {0}")]
     Config(&'static str),
+    /// The settings make no raw transport.
+    #[error("raw transport: {0}")]
+    RawConfig(#[from] RawConfigError),
+    /// The interface cannot be had.
+    #[error("raw transport: {0}")]
+    Frames(#[from] FramesError),
     /// What the kernel said to the epoll driver.
     #[error("setting up epoll failed: {0}")]
     Epoll(#[source] io::Error),

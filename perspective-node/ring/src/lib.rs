@@ -5,16 +5,17 @@
 //! them to a sink as [`Event`]s. Nothing here knows DNS, HTTP or any other
 //! protocol.
 //!
-//! **Two drivers** do the same: io_uring, and epoll for hosts that block
-//! io_uring. [`RingConfig::driver`] chooses. Nothing falls back silently: a
-//! kernel that cannot run the ring asked for is reported by [`RingError`] in
-//! words an operator can act on.
+//! **Two drivers** do the same over the kernel's sockets: io_uring, and epoll
+//! for hosts that block io_uring. [`RingConfig::driver`] chooses. A third ring,
+//! [`Ring::raw`], has addresses of its own on an interface and no sockets.
+//! Nothing falls back silently: a kernel that cannot run the ring asked for is
+//! reported by [`RingError`] in words an operator can act on.
 //!
 //! **Leaves out**: timers (the caller passes the nearest deadline to
 //! [`Ring::wait`]), retries, listening sockets, TLS, the choice of the driver.
 //!
 //! This is the only crate of the project with `unsafe` code, and the epoll
-//! driver has none. Its public API is safe. What both drivers keep:
+//! driver has none. Its public API is safe. What all rings keep:
 //!
 //! - Invariant: events are delivered only inside [`Ring::wait`], and the sink
 //!   cannot reach the ring. A caller notes what it wants to do and applies it
@@ -29,6 +30,7 @@ mod driver;
 #[forbid(unsafe_code)]
 mod epoll;
 mod error;
+mod raw;
 mod ring;
 mod slots;
 mod stream;
@@ -40,6 +42,9 @@ use std::io;
 pub use crate::datagram::{DatagramId, SendError};
 pub use crate::driver::{Driver, UnknownDriver};
 pub use crate::error::{RingError, explain_setup_error};
+pub use crate::raw::{
+    FrameMethod, FramesError, FramesStats, FramesStep, RawConfig, RawConfigError, RawStats, UnknownFrameMethod,
+};
 pub use crate::ring::{Ring, RingConfig, RingStats};
 pub use crate::stream::{Close, StreamId, StreamPhase};
 pub use crate::waker::Waker;

@@ -10,7 +10,10 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::{Close, DatagramId, Driver, Event, RingError, SendError, StreamId, Waker, epoll, uring};
+use crate::{
+    Close, DatagramId, Driver, Event, FramesStats, RawConfig, RawStats, RingError, SendError, StreamId, Waker, epoll,
+    raw, uring,
+};
 
 /// A single sleep; the kernel's clock arithmetic overflows on absurd values.
 pub(crate) const LONGEST_SLEEP: Duration = Duration::from_secs(86_400);
@@ -75,6 +78,7 @@ pub struct Ring {
 enum Inner {
     Uring(uring::Ring),
     Epoll(epoll::Ring),
+    Raw(raw::Ring),
 }
 
 /// The same call on whichever driver there is.
@@ -83,6 +87,7 @@ macro_rules! forward {
         match $inner {
             Inner::Uring($ring) => $call,
             Inner::Epoll($ring) => $call,
+            Inner::Raw($ring) => $call,
         }
     };
 }
@@ -105,11 +110,30 @@ impl Ring {
         Ok(Ring { inner })
     }
 
-    /// What the ring is built on.
-    pub fn driver(&self) -> Driver {
-        match self.inner {
-            Inner::Uring(_) => Driver::IoUring,
-            Inner::Epoll(_) => Driver::Epoll,
+    /// Makes a ring for the calling thread over an interface of its own, past
+    /// the kernel's sockets. [`RingConfig::driver`] is of no effect; of the
+    /// sizes, only the send slots and the longest datagram are.
+    pub fn raw(config: RingConfig, raw: &RawConfig) -> Result<Ring, RingError> {
+        check_config(&config)?;
+        Ok(Ring { inner: Inner::Raw(raw::Ring::new(config, raw)?) })
+    }
+
+    /// What the ring is built on, such as "io-uring" or "raw (xdp, native,
+    /// copy)"; for logs.
+    pub fn describe(&self) -> String {
+        match &self.inner {
+            Inner::Uring(_) => Driver::IoUring.to_string(),
+            Inner::Epoll(_) => Driver::Epoll.to_string(),
+            Inner::Raw(ring) => ring.describe(),
+        }
+    }
+
+    /// What a raw ring has dropped and its frame layer counted; `None` for
+    /// others.
+    pub fn raw_stats(&self) -> Option<(RawStats, FramesStats)> {
+        match &self.inner {
+            Inner::Raw(ring) => Some(ring.raw_stats()),
+            Inner::Uring(_) | Inner::Epoll(_) => None,
         }
     }
 

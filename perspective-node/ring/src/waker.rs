@@ -44,6 +44,12 @@ impl Waker {
         }
     }
 
+    /// Whether there is a wake that was not consumed.
+    pub(crate) fn is_pending(&self) -> bool {
+        // A hint; `consumed` synchronises.
+        self.shared.pending.load(Ordering::Relaxed)
+    }
+
     /// The ring has read the event and will now look at its queue.
     pub(crate) fn consumed(&self) {
         // Acquire pairs with the release in `wake`; a swap, not a store, so

@@ -63,6 +63,7 @@ pub(crate) fn config(resolver: SocketAddr) -> NodeConfig {
         source_ipv6: None,
         resolver,
         driver: Driver::IoUring,
+        transport: parallax_node::Transport::Kernel,
         workers: 1,
         source_ports: 8,
         tasks_in_flight_max: 20_000,

@@ -71,7 +71,7 @@ pub struct Harness {
 impl Harness {
     pub fn new(config: RingConfig) -> Harness {
         let ring = Ring::new(config).unwrap();
-        assert_eq!(ring.driver(), config.driver);
+        assert_eq!(ring.describe(), config.driver.name());
         Harness { ring, seen: VecDeque::new() }
     }
 

@@ -1,0 +1,18 @@
+//! The stack against peers in memory, on a clock of their own: no frame leaves
+//! the process and nothing waits.
+//!
+//! Leaves out the frame layer and the loop around both.
+
+mod bounds;
+mod closing;
+mod datagrams;
+mod handshake;
+mod hostile;
+mod hosts;
+mod neighbours;
+mod peer;
+mod room;
+mod segments;
+mod transfer;
+mod unreachable;
+mod world;
