@@ -5,3 +5,6 @@
 
 pub mod lab;
 pub mod load;
+pub mod measure;
+pub mod node;
+pub mod peers;

@@ -1,11 +1,16 @@
-//! `parallax-perf`: the command line of the loopback laboratory, and load on what is called.
+//! `parallax-perf`: the command line of the loopback laboratory, load on what is called, and measurements of a node.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use parallax_perf::{
-    lab::command::{LabCommand, run},
+    lab::{
+        command::{LabCommand, run},
+        error::LabError,
+    },
     load::{self, LoadCommand},
+    node::{self, NodeCommand},
+    peers::{self, Peers},
 };
 
 #[global_allocator]
@@ -26,12 +31,33 @@ enum Command {
     /// Many calls at a time on a node or an engine, and what they cost it.
     #[command(subcommand)]
     Load(LoadCommand),
+    /// One node in this process, without a link: what its own work costs.
+    ///
+    /// The servers are other programs, on loopback, and must answer what `node values` prints. Each command prints one
+    /// line of JSON on standard output and the same in words on standard error. The status is 1 if any task did not end
+    /// as it must, and the first few are told in words.
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// What an item of work costs a node, clients that do nothing else, and programs of others: one table.
+    ///
+    /// Each client is run against the same responder, one after another, round by round, client and responder on a CPU
+    /// each. Printed are medians with the lowest and highest round, as a Markdown table; --out keeps every round as JSON.
+    /// A program that is not installed has a row that says so. The status is 1 if a client broke off, if any item of ours
+    /// or of a bare client failed, or if most items of another program did.
+    ///
+    /// Give the machine nothing else to do meanwhile.
+    Peers(Peers),
+    /// The same for the clients that do nothing else: the least that an item of work can cost here.
+    Ceiling(Peers),
 }
 
 fn main() -> ExitCode {
     let ended = match Arguments::parse().command {
         Command::Lab(command) => run(command),
         Command::Load(command) => load::run(command),
+        Command::Node(command) => node::run(command).map_err(LabError::Load),
+        Command::Peers(peers) => peers::run(&peers, true).map_err(|error| LabError::Load(error.to_string())),
+        Command::Ceiling(peers) => peers::run(&peers, false).map_err(|error| LabError::Load(error.to_string())),
     };
     match ended {
         Ok(code) => code,

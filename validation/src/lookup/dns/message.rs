@@ -10,11 +10,20 @@
 use std::{borrow::Cow, str::FromStr};
 
 use domain::{
-    base::{Message, Name, ParsedName, Rtype, ToName, UnknownRecordData, iana::Class, opt::ExtendedError as EdeOption},
+    base::{
+        Name, ParsedName, Rtype, ToName,
+        iana::Class,
+        opt::{ExtendedError as EdeOption, Opt},
+        wire::ParseError,
+    },
     rdata::{Cname, Dname, Soa as SoaData},
 };
+use smallvec::SmallVec;
 
-use super::super::dnssec::set::{canonical_rdata, is_plain, text_of};
+use super::{
+    super::dnssec::set::{canonical_rdata, is_plain, text_of},
+    wire::{OwnerAt, Record, Records, Section},
+};
 use crate::{
     base::{
         Entropy,
@@ -31,7 +40,9 @@ const CD_BIT: u16 = 4;
 const DO_BIT: u16 = 15;
 /// An NSID option without data: the question for it (RFC 5001 §2.1).
 const NSID_OPTION: [u8; 4] = [0, 3, 0, 0];
-const LABEL_OCTETS_MAX: usize = 63;
+const LABEL_OCTETS_MAX: u8 = 63;
+/// In the fourth octet (RFC 4035 §3.2.3).
+const AD: u8 = 0x20;
 const RCODE_NOERROR: u16 = 0;
 const RCODE_NXDOMAIN: u16 = 3;
 
@@ -102,8 +113,8 @@ pub fn compose(question: &Question, id: u16, entropy: Option<&mut dyn Entropy>, 
     let flags = (u16::from(!question.to_name_server) << RD_BIT) | (u16::from(question.checking_disabled) << CD_BIT);
     let mut section = Vec::with_capacity(name.len() + 4);
     section.extend_from_slice(name);
-    section.extend(question.rtype.number().to_be_bytes());
-    section.extend(Class::IN.to_int().to_be_bytes());
+    section.extend_from_slice(&question.rtype.number().to_be_bytes());
+    section.extend_from_slice(&Class::IN.to_int().to_be_bytes());
     if let Some(entropy) = entropy.filter(|_| !question.to_name_server)
         && let Some(name) = section.get_mut(..name.len())
     {
@@ -112,13 +123,13 @@ pub fn compose(question: &Question, id: u16, entropy: Option<&mut dyn Entropy>, 
     buffer.clear();
     // One question and, in the additional section, the OPT record.
     for field in [id, flags, 1, 0, 0, 1] {
-        buffer.extend(field.to_be_bytes());
+        buffer.extend_from_slice(&field.to_be_bytes());
     }
     buffer.extend_from_slice(&section);
     // Owner: the root. TTL: extended code 0, version 0, DO.
     buffer.push(0);
     for field in [Rtype::OPT.to_int(), EDNS_PAYLOAD_BYTES, 0, 1 << DO_BIT, nsid.len() as u16] {
-        buffer.extend(field.to_be_bytes());
+        buffer.extend_from_slice(&field.to_be_bytes());
     }
     buffer.extend_from_slice(nsid);
     section
@@ -128,16 +139,31 @@ pub fn compose(question: &Question, id: u16, entropy: Option<&mut dyn Entropy>, 
 /// name.
 fn plain_name(text: &str) -> Option<Name<Vec<u8>>> {
     let mut wire = Vec::with_capacity(text.len() + 2);
-    for label in text.split('.') {
-        if !(1..=LABEL_OCTETS_MAX).contains(&label.len()) || !label.bytes().all(is_plain) {
+    // Where the length of the label goes that is being read.
+    let mut length_at = 0;
+    wire.push(0);
+    for octet in text.bytes() {
+        if octet == b'.' {
+            end_label(&mut wire, length_at)?;
+            length_at = wire.len();
+            wire.push(0);
+        } else if is_plain(octet) {
+            wire.push(octet);
+        } else {
             return None;
         }
-        wire.push(label.len() as u8);
-        wire.extend_from_slice(label.as_bytes());
     }
+    end_label(&mut wire, length_at)?;
     wire.push(0);
     // Refuses what is too long.
     Name::from_octets(wire).ok()
+}
+
+/// Writes the length of the last label of `wire`, which is told by the octet at `length_at`.
+fn end_label(wire: &mut [u8], length_at: usize) -> Option<()> {
+    let length = wire.len() - length_at - 1;
+    *wire.get_mut(length_at)? = u8::try_from(length).ok().filter(|length| (1..=LABEL_OCTETS_MAX).contains(length))?;
+    Some(())
 }
 
 /// Flips the case of letters in a wire-form name by random bits. Length octets are below 64 and so are
@@ -205,81 +231,99 @@ pub struct Reply {
 /// # Errors
 /// It cannot be read to its end: the text says where. The caller tries TCP or gives up.
 pub fn read_reply(packet: &[u8], question: &Question) -> Result<Reply, String> {
-    let message = Message::from_slice(packet).map_err(|_| "shorter than a header".to_owned())?;
-    let sections = Sections::read(message, question.rtype)?;
-    let rcode = message.opt_rcode().to_int();
+    let sections = Sections::read(packet, question.rtype)?;
+    let rcode = u16::from(packet.get(3).map_or(0, |octet| octet & 0x0f)) | u16::from(sections.extended_code) << 4;
     let outcome = match rcode {
         RCODE_NOERROR | RCODE_NXDOMAIN => sections.follow(question, rcode == RCODE_NXDOMAIN),
         other => DnsOutcome::Failed(DnsFailure::Rcode(other)),
     };
-    Ok(Reply { outcome, authenticated: message.header().ad(), extended_errors: extended_errors(message) })
+    let authenticated = packet.get(3).is_some_and(|octet| octet & AD != 0);
+    Ok(Reply { outcome, authenticated, extended_errors: sections.extended_errors })
 }
 
 type WireName<'a> = ParsedName<&'a [u8]>;
 
+/// Owner, TTL and data of a record of the type asked.
+type Datum<'a> = (OwnerAt<'a>, u32, Cow<'a, [u8]>);
+
 /// The records of a reply that bear on the question, in the order they came.
+#[derive(Default)]
 struct Sections<'a> {
-    data: Vec<(WireName<'a>, u32, Cow<'a, [u8]>)>,
+    data: SmallVec<[Datum<'a>; 2]>,
     aliases: Vec<(WireName<'a>, u32, WireName<'a>)>,
     redirections: Vec<(WireName<'a>, u32, WireName<'a>)>,
     soa: Option<(Name<Vec<u8>>, Soa)>,
+    /// The upper bits of the code (RFC 6891 §6.1.3).
+    extended_code: u8,
+    extended_errors: Vec<ExtendedError>,
 }
 
 impl<'a> Sections<'a> {
     /// Reads all sections to their end: a reply cut short is noticed whatever it was about.
-    fn read(message: &'a Message<[u8]>, rtype: RecordType) -> Result<Self, String> {
-        let mut sections = Self { data: Vec::new(), aliases: Vec::new(), redirections: Vec::new(), soa: None };
-        let wanted = Rtype::from_int(rtype.number());
-        let mut answer = message.answer().map_err(|e| format!("question section: {e}"))?;
-        for record in answer.by_ref() {
-            let record = record.map_err(|e| format!("answer section: {e}"))?;
-            if record.class() != Class::IN {
-                continue;
-            }
-            let (owner, ttl) = (record.owner(), record.ttl().as_secs());
-            if record.rtype() == wanted && matches!(wanted, Rtype::CNAME | Rtype::PTR | Rtype::MX) {
-                let rdata = canonical_rdata(&record).map_err(|e| format!("answer section: {e}"))?;
-                sections.data.push((owner, ttl, Cow::Owned(rdata)));
-            } else if record.rtype() == wanted {
-                let raw = record.to_record::<UnknownRecordData<&[u8]>>().map_err(|e| format!("answer section: {e}"))?;
-                if let Some(raw) = raw {
-                    sections.data.push((owner, ttl, Cow::Borrowed(*raw.data().data())));
+    fn read(packet: &'a [u8], rtype: RecordType) -> Result<Self, String> {
+        let (mut sections, mut has_opt) = (Self::default(), false);
+        let mut records = Records::of(packet)?;
+        while let Some(record) = records.next()? {
+            match record.section {
+                Section::Answer if record.class == Class::IN.to_int() => sections.read_answer(&record, rtype)?,
+                Section::Authority if record.class == Class::IN.to_int() && sections.soa.is_none() => {
+                    sections.soa = soa_of(&record);
                 }
-            } else if record.rtype() == Rtype::CNAME {
-                let alias = record.to_record::<Cname<_>>().map_err(|e| format!("CNAME: {e}"))?;
-                if let Some(alias) = alias {
-                    sections.aliases.push((owner, ttl, alias.into_data().into_cname()));
+                // The first counts; its class is a size (RFC 6891 §6.1.2).
+                Section::Additional if record.rtype == Rtype::OPT.to_int() && !has_opt => {
+                    has_opt = true;
+                    sections.read_opt(&record);
                 }
-            } else if record.rtype() == Rtype::DNAME {
-                let alias = record.to_record::<Dname<_>>().map_err(|e| format!("DNAME: {e}"))?;
-                if let Some(alias) = alias {
-                    sections.redirections.push((owner, ttl, alias.into_data().into_dname()));
-                }
+                Section::Answer | Section::Authority | Section::Additional => {}
             }
         }
-        sections.read_rest(answer)?;
         Ok(sections)
     }
 
-    fn read_rest(&mut self, answer: domain::base::message::RecordSection<'a, [u8]>) -> Result<(), String> {
-        let cut = |section: &str, e: &dyn std::fmt::Display| format!("{section} section: {e}");
-        let mut authority =
-            answer.next_section().map_err(|e| cut("answer", &e))?.ok_or_else(|| "no authority section".to_owned())?;
-        for record in authority.by_ref() {
-            let record = record.map_err(|e| cut("authority", &e))?;
-            if record.class() != Class::IN || self.soa.is_some() {
-                continue;
+    fn read_answer(&mut self, record: &Record<'a>, wanted: RecordType) -> Result<(), String> {
+        let in_answer = |e: ParseError| format!("answer section: {e}");
+        let rtype = Rtype::from_int(record.rtype);
+        if record.rtype == wanted.number() {
+            let rdata = match rtype {
+                Rtype::CNAME | Rtype::PTR | Rtype::MX => {
+                    Cow::Owned(record.parsed().and_then(|record| canonical_rdata(&record)).map_err(in_answer)?)
+                }
+                _ => Cow::Borrowed(record.rdata),
+            };
+            self.data.push((record.owner(), record.ttl, rdata));
+        } else if rtype == Rtype::CNAME {
+            let parsed = record.parsed().map_err(in_answer)?;
+            if let Some(alias) = parsed.to_record::<Cname<_>>().map_err(|e| format!("CNAME: {e}"))? {
+                self.aliases.push((parsed.owner(), record.ttl, alias.into_data().into_cname()));
             }
-            if let Ok(Some(soa)) = record.to_record::<SoaData<_>>() {
-                let serial = soa.data().serial().into_int();
-                self.soa = Some((soa.owner().to_name(), Soa { zone: text_of(soa.owner()), serial }));
+        } else if rtype == Rtype::DNAME {
+            let parsed = record.parsed().map_err(in_answer)?;
+            if let Some(alias) = parsed.to_record::<Dname<_>>().map_err(|e| format!("DNAME: {e}"))? {
+                self.redirections.push((parsed.owner(), record.ttl, alias.into_data().into_dname()));
             }
-        }
-        let additional = authority.next_section().map_err(|e| cut("authority", &e))?;
-        for record in additional.into_iter().flatten() {
-            record.map_err(|e| cut("additional", &e))?;
         }
         Ok(())
+    }
+
+    /// An OPT record that cannot be read is none.
+    fn read_opt(&mut self, record: &Record<'a>) {
+        let Ok(parsed) = record.parsed() else { return };
+        let Ok(Some(opt)) = parsed.to_record::<Opt<_>>() else { return };
+        let [extended_code, ..] = record.ttl.to_be_bytes();
+        self.extended_code = extended_code;
+        if record.rdata.is_empty() {
+            return;
+        }
+        self.extended_errors = opt
+            .data()
+            .iter::<EdeOption<&[u8]>>()
+            .flatten()
+            .take(EDE_MAX)
+            .map(|ede| ExtendedError {
+                code: ede.code().to_int(),
+                text: ede.text_slice().map(|text| Octets::first(text, EDE_TEXT_BYTES_MAX)).unwrap_or_default(),
+            })
+            .collect();
     }
 
     /// Follows aliases from the name asked to the records or to their denial.
@@ -329,8 +373,8 @@ impl<'a> Sections<'a> {
 
     fn set_at(&self, name: &Name<Vec<u8>>) -> Option<(u32, Vec<Octets>)> {
         let mut found: Option<(u32, Vec<Octets>)> = None;
-        for (_, ttl, rdata) in self.data.iter().filter(|(owner, ..)| owner.name_eq(name)) {
-            let (lowest, set) = found.get_or_insert((*ttl, Vec::new()));
+        for (_, ttl, rdata) in self.data.iter().filter(|(owner, ..)| owner.is(name)) {
+            let (lowest, set) = found.get_or_insert_with(|| (*ttl, Vec::with_capacity(self.data.len())));
             *lowest = (*lowest).min(*ttl);
             set.push(Octets(rdata.to_vec()));
         }
@@ -357,15 +401,14 @@ impl<'a> Sections<'a> {
     }
 }
 
-fn extended_errors(message: &Message<[u8]>) -> Vec<ExtendedError> {
-    let Some(opt) = message.opt() else { return Vec::new() };
-    opt.opt()
-        .iter::<EdeOption<&[u8]>>()
-        .flatten()
-        .take(EDE_MAX)
-        .map(|ede| ExtendedError {
-            code: ede.code().to_int(),
-            text: ede.text_slice().map(|text| Octets::first(text, EDE_TEXT_BYTES_MAX)).unwrap_or_default(),
-        })
-        .collect()
+/// The zone and its serial, if the record is an SOA that can be read.
+fn soa_of(record: &Record<'_>) -> Option<(Name<Vec<u8>>, Soa)> {
+    if record.rtype != Rtype::SOA.to_int() {
+        return None;
+    }
+    let parsed = record.parsed().ok()?;
+    let serial = parsed.to_record::<SoaData<_>>().ok()??.data().serial().into_int();
+    let owner: Name<Vec<u8>> = parsed.owner().to_name();
+    let zone = text_of(&owner);
+    Some((owner, Soa { zone, serial }))
 }

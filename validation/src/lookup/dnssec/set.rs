@@ -3,6 +3,8 @@
 //! Implements RFC 4034 §6 (canonical form and order) with the corrections of RFC 6840 §5.1. Everything is
 //! copied out of the message, and bounded by it; what a set means is judged elsewhere.
 
+use std::borrow::Cow;
+
 use domain::{
     base::{
         Message, Name, ParsedName, Record, Rtype, ToName, iana::Class, name::FlattenInto as _,
@@ -204,20 +206,27 @@ pub fn owner_of(name: &str) -> Option<Owner> {
 /// Presentation form in lower case, without the final dot except for the root.
 #[must_use]
 pub fn text_of(name: &impl ToName) -> String {
-    let mut text = String::with_capacity(usize::from(name.compose_len()));
-    for label in name.iter_labels().filter(|label| !label.is_root()) {
+    let flat = name.as_flat_slice().map(Cow::Borrowed);
+    let wire = flat.unwrap_or_else(|| Cow::Owned(name.to_vec().into_octets()));
+    let mut text = Vec::with_capacity(wire.len());
+    let mut rest: &[u8] = &wire;
+    while let Some((&length, behind)) = rest.split_first().filter(|(length, _)| **length > 0) {
+        let Some((label, behind)) = behind.split_at_checked(length.into()) else { break };
         if !text.is_empty() {
-            text.push('.');
+            text.push(b'.');
         }
-        for &octet in label.as_slice() {
-            if !is_plain(octet) {
-                // With what must be escaped; nearly no name has any.
-                return name.to_name::<Vec<u8>>().to_string().to_ascii_lowercase();
-            }
-            text.push(char::from(octet.to_ascii_lowercase()));
+        if !label.iter().copied().all(is_plain) {
+            // With what must be escaped; nearly no name has any.
+            return name.to_name::<Vec<u8>>().to_string().to_ascii_lowercase();
         }
+        text.extend_from_slice(label);
+        rest = behind;
     }
-    if text.is_empty() { ".".to_owned() } else { text }
+    text.make_ascii_lowercase();
+    match String::from_utf8(text) {
+        Ok(text) if !text.is_empty() => text,
+        _ => ".".to_owned(),
+    }
 }
 
 /// Whether an octet of a label is written as it is: letters, digits, hyphen and underscore.
