@@ -74,7 +74,7 @@ fn run(plan: &Plan, settings: &TaskSettings, zones: &mut ZoneCache) -> Observati
                 Command::Send(stream, _) => {
                     task.handle_stream(&mut site, now, stream, HTTP_RESPONSE.as_bytes());
                 }
-                Command::Release(_) | Command::Close(_) => {}
+                Command::Release(_) | Command::Part(..) | Command::Close(_) => {}
             }
         }
         if let Some(observation) = task.poll_observation(now) {

@@ -342,6 +342,10 @@ impl Driver {
                     assert!(self.open.contains(&stream), "{stream:?} is not open");
                     self.sent.push((stream, bytes));
                 }
+                Command::Part(stream, _) => {
+                    assert!(self.open.contains(&stream), "{stream:?} is not open");
+                    self.open.retain(|open| *open != stream);
+                }
                 Command::Close(stream) => {
                     assert!(self.ever_opened.contains(&stream), "{stream:?} was never opened");
                     self.open.retain(|open| *open != stream);

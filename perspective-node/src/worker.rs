@@ -18,7 +18,10 @@ use jiff::Timestamp;
 use parallax_protocol::{BATCH_ITEMS_MAX, Report, Task};
 use parallax_ring::{Close, DatagramId, Event, Ring, SendError, StreamId, Waker};
 use parallax_validation::{
-    base::{Entropy, Micros, limits::QUERY_BYTES_MAX},
+    base::{
+        Entropy, Micros,
+        limits::{PARTING_MAX, PARTING_MS, QUERY_BYTES_MAX},
+    },
     lookup::{
         dnssec::chain::ZoneCache,
         task::{Command, Site, Stream, Task as Core, TaskSettings},
@@ -69,6 +72,10 @@ struct State {
     streams: Streams,
     /// Streams whose octets were taken and that want more.
     to_receive: Vec<StreamId>,
+    /// Streams that were let go, and by when they are closed; the first to be so first.
+    parting: VecDeque<(Micros, StreamId)>,
+    /// Those of them that have ended.
+    parted: Vec<StreamId>,
     timers: Timers,
     entropy: Bits,
     zones: ZoneCache,
@@ -122,6 +129,8 @@ impl Worker {
             pool,
             streams: Streams::default(),
             to_receive: Vec::new(),
+            parting: VecDeque::new(),
+            parted: Vec::new(),
             timers: Timers::default(),
             entropy: Bits(rand::make_rng()),
             zones: ZoneCache::default(),
@@ -152,6 +161,7 @@ impl Worker {
             self.admit();
             self.expire();
             self.settle();
+            self.close_parted();
             self.flush();
             self.cpu.publish(&self.shared.stats.cpu_us);
             let wait = self.next_wait();
@@ -177,7 +187,9 @@ impl Worker {
             return Duration::ZERO;
         }
         let now = self.state.now();
-        self.state.timers.next().map_or(IDLE_WAIT, |at| at.until(now).min(IDLE_WAIT))
+        let parting = self.state.parting.front().map(|(by, _)| *by);
+        let next = self.state.timers.next().into_iter().chain(parting).min();
+        next.map_or(IDLE_WAIT, |at| at.until(now).min(IDLE_WAIT))
     }
 
     /// Takes tasks while there is room; the rest waits in the queue, where it holds the engine back.
@@ -234,6 +246,7 @@ impl Worker {
                 Command::Release(slot) => self.release(key, slot),
                 Command::Connect(stream, peer) => self.connect(key, stream, peer),
                 Command::Send(stream, bytes) => self.send(key, stream, bytes),
+                Command::Part(stream, bytes) => self.part(key, stream, bytes),
                 Command::Close(stream) => self.close(key, stream),
             }
         }
@@ -357,7 +370,7 @@ impl Worker {
         match self.ring.connect(source, dialled) {
             Ok(id) => {
                 self.shared.stats.connections.fetch_add(1, Ordering::Relaxed);
-                self.state.streams.insert(id, (key, stream));
+                self.state.streams.insert(id, Owner::Task(key, stream));
                 if let Some(running) = self.state.get(key) {
                     running.streams.push((stream, id));
                 }
@@ -376,6 +389,42 @@ impl Worker {
         if let Some(id) = self.state.stream_id(key, stream) {
             self.ring.send(id, bytes);
             self.ring.receive(id);
+        }
+    }
+
+    /// Lets a connection go that has something left to deliver.
+    fn part(&mut self, key: TaskKey, stream: Stream, bytes: Vec<u8>) {
+        let Some(running) = self.state.get(key) else { return };
+        let Some(at) = running.streams.iter().position(|(s, _)| *s == stream) else { return };
+        let (_, id) = running.streams.swap_remove(at);
+        let by = self.state.now().plus_ms(PARTING_MS);
+        self.state.streams.insert(id, Owner::Nobody);
+        self.state.parting.push_back((by, id));
+        self.ring.send(id, bytes);
+        self.ring.receive(id);
+        if self.state.parting.len() > PARTING_MAX
+            && let Some((_, oldest)) = self.state.parting.pop_front()
+        {
+            self.end_parting(oldest);
+        }
+    }
+
+    /// Closes connections that were let go: those whose peer has closed, and those that had their time.
+    fn close_parted(&mut self) {
+        for id in std::mem::take(&mut self.state.parted) {
+            self.end_parting(id);
+        }
+        let now = self.state.now();
+        while let Some((_, id)) = self.state.parting.pop_front_if(|(by, _)| *by <= now) {
+            self.end_parting(id);
+        }
+    }
+
+    fn end_parting(&mut self, id: StreamId) {
+        // One whose peer closed it first is still in line for its time.
+        if let Some(Owner::Nobody) = self.state.streams.get(id) {
+            self.state.streams.remove(id);
+            self.ring.close(id, Close::Reset);
         }
     }
 
@@ -450,26 +499,33 @@ impl State {
                 }
             }
             Event::Connected { id } => {
-                if let Some((key, stream)) = self.streams.get(id) {
+                if let Some(Owner::Task(key, stream)) = self.streams.get(id) {
                     self.with(key, |core, site| core.handle_connected(site, now, stream));
                 }
             }
             Event::Received { id, bytes } => {
-                if let Some((key, stream)) = self.streams.get(id) {
-                    self.with(key, |core, site| core.handle_stream(site, now, stream, bytes));
-                    if !bytes.is_empty() {
-                        self.to_receive.push(id);
+                match self.streams.get(id) {
+                    Some(Owner::Task(key, stream)) => {
+                        self.with(key, |core, site| core.handle_stream(site, now, stream, bytes));
                     }
+                    Some(Owner::Nobody) if bytes.is_empty() => return self.parted.push(id),
+                    Some(Owner::Nobody) => {}
+                    None => return,
+                }
+                if !bytes.is_empty() {
+                    self.to_receive.push(id);
                 }
             }
-            Event::Failed { id, error, .. } => {
-                if let Some((key, stream)) = self.streams.get(id) {
+            Event::Failed { id, error, .. } => match self.streams.get(id) {
+                Some(Owner::Task(key, stream)) => {
                     let error = network_error(&error);
                     self.with(key, |core, site| {
                         core.handle_stream_failed(site, now, stream, error);
                     });
                 }
-            }
+                Some(Owner::Nobody) => self.parted.push(id),
+                None => {}
+            },
             Event::Sent { .. } | Event::Woken => {}
         }
     }
@@ -485,20 +541,28 @@ impl State {
     }
 }
 
+/// Whose a connection is.
+#[derive(Clone, Copy)]
+enum Owner {
+    Task(TaskKey, Stream),
+    /// It was let go.
+    Nobody,
+}
+
 /// Whose each open connection is, by its index in the ring.
 #[derive(Default)]
-struct Streams(Vec<Option<(StreamId, TaskKey, Stream)>>);
+struct Streams(Vec<Option<(StreamId, Owner)>>);
 
 impl Streams {
-    fn insert(&mut self, id: StreamId, (key, stream): (TaskKey, Stream)) {
+    fn insert(&mut self, id: StreamId, owner: Owner) {
         if self.0.len() <= id.index() {
             self.0.resize(id.index() + 1, None);
         }
-        self.0[id.index()] = Some((id, key, stream));
+        self.0[id.index()] = Some((id, owner));
     }
 
-    fn get(&self, id: StreamId) -> Option<(TaskKey, Stream)> {
-        self.0.get(id.index())?.filter(|(own, ..)| *own == id).map(|(_, key, stream)| (key, stream))
+    fn get(&self, id: StreamId) -> Option<Owner> {
+        self.0.get(id.index())?.filter(|(own, _)| *own == id).map(|(_, owner)| owner)
     }
 
     fn remove(&mut self, id: StreamId) {

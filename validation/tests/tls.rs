@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use parallax_validation::{
     base::{
-        limits::{SUBJECT_KEPT_BYTES_MAX, TLS_BYTES_MAX, TLS_FIRST_KEPT_BYTES_MAX, TLS_HANDSHAKE_BYTES_MAX},
+        limits::{
+            PARTING_MS, SUBJECT_KEPT_BYTES_MAX, TLS_BYTES_MAX, TLS_FIRST_KEPT_BYTES_MAX, TLS_HANDSHAKE_BYTES_MAX,
+        },
         octets::Octets,
     },
     check::{
@@ -697,6 +699,9 @@ fn a1_a3_a6_ok_a_handshake_is_all_it_takes() {
             let names: Vec<_> = played.observation(P).lookups().take(2).map(|lookup| lookup.name.as_str()).collect();
             assert_eq!((names, probe.resolution.len()), (vec![NAME, NAME], 2), "DNSSEC counts for them too");
             let TlsOutcome::Handshake(seen) = &probe.outcome else { panic!("{probe:?}") };
+            // The report does not wait for the server to close, which this one never does.
+            let elapsed_us = played.observation(P).elapsed_us;
+            assert!(elapsed_us < PARTING_MS * 1000, "{elapsed_us}");
             assert_eq!(seen.certificate.0, certificate);
             let text = serde_json::to_string(probe).expect("evidence is written");
             assert_eq!(&serde_json::from_str::<TlsObservation>(&text).expect("and read"), probe);

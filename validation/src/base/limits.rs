@@ -107,8 +107,10 @@ pub const TLS_FIRST_KEPT_BYTES_MAX: usize = 64;
 pub const TLS_PROBLEM_BYTES_MAX: usize = 120;
 /// Octets of a certificate kept as evidence for tls-alpn-01.
 pub const TLS_CERTIFICATE_KEPT_BYTES_MAX: usize = 16 * 1024;
-/// How long a tls-alpn-01 probe waits for the server to take note that it ended, milliseconds.
-pub const TLS_CLOSING_MS: u64 = 250;
+/// How long a connection that a probe has parted with stays open for the server to take note, milliseconds.
+pub const PARTING_MS: u64 = 250;
+/// Connections of a worker that stay open so; beyond, the oldest is closed early.
+pub const PARTING_MAX: usize = 4096;
 /// Octets of a certificate's subject that are kept.
 pub const SUBJECT_KEPT_BYTES_MAX: usize = 256;
 /// Attributes of a certificate's subject that are looked at.

@@ -77,6 +77,10 @@ pub enum Command {
     Connect(Stream, SocketAddr),
     /// Send these octets, and hand over what comes back.
     Send(Stream, Vec<u8>),
+    /// Send these last octets and let the connection go: what comes back is of no account. It is closed when the
+    /// peer closes it, or after [`PARTING_MS`](crate::base::limits::PARTING_MS), so that the peer sees the octets and
+    /// not a reset. No event about it is wanted.
+    Part(Stream, Vec<u8>),
     /// Close it.
     Close(Stream),
 }
@@ -682,13 +686,21 @@ impl Task {
                 self.commands.push(Command::Connect(Stream::Fetch(self.fetch_stream), address));
             }
             FetchStep::Send(bytes) => self.commands.push(Command::Send(current, bytes)),
+            FetchStep::Part(bytes) => {
+                self.commands.push(Command::Part(current, bytes));
+                self.end_probe(site, now);
+            }
             FetchStep::Done => {
                 self.drop_stream(current);
-                self.probed = self.fetch.take().map(|fetch| Box::new(fetch.finish(now)));
-                self.diagnose(site, now);
-                self.drop_links(now);
+                self.end_probe(site, now);
             }
         }
+    }
+
+    fn end_probe(&mut self, site: &mut Site<'_>, now: Micros) {
+        self.probed = self.fetch.take().map(|fetch| Box::new(fetch.finish(now)));
+        self.diagnose(site, now);
+        self.drop_links(now);
     }
 
     fn drop_stream(&mut self, stream: Stream) {

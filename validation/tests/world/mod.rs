@@ -743,7 +743,7 @@ impl<'a> Driver<'a> {
                     }
                     Command::Connect(stream, at) => self.connect(stream, at),
                     Command::Send(stream, bytes) => self.send(stream, &bytes),
-                    Command::Close(stream) => {
+                    Command::Part(stream, _) | Command::Close(stream) => {
                         self.streams.remove(&key(stream));
                     }
                 }

@@ -52,6 +52,11 @@ pub enum FetchStep {
     Connect(SocketAddr),
     /// These octets on the connection, then whatever comes back.
     Send(Vec<u8>),
+    /// It has ended: send these last octets, leave the connection to itself (see [`Command::Part`]), and call
+    /// [`Fetch::finish`].
+    ///
+    /// [`Command::Part`]: crate::lookup::task::Command::Part
+    Part(Vec<u8>),
     /// It has ended: close any connection and call [`Fetch::finish`].
     Done,
 }

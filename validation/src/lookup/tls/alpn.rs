@@ -19,11 +19,7 @@ use rustls::{
 
 use super::client::{Client, broken_off};
 use crate::{
-    base::{
-        Entropy, Micros,
-        address::AddressFilter,
-        limits::{TLS_CERTIFICATE_KEPT_BYTES_MAX, TLS_CLOSING_MS},
-    },
+    base::{Entropy, Micros, address::AddressFilter, limits::TLS_CERTIFICATE_KEPT_BYTES_MAX},
     lookup::{
         addresses::{self, Candidates, Unresolved},
         http::fetch::FetchStep,
@@ -59,21 +55,8 @@ pub fn server_name(host: &Host) -> String {
 #[derive(Debug)]
 enum State {
     Resolving,
-    Connecting {
-        since: Micros,
-        ends: Micros,
-    },
-    Handshaking {
-        since: Micros,
-        connected_us: u64,
-        ends: Micros,
-        pace: Pace,
-        client: Box<Client>,
-    },
-    /// All is seen; the server is given a moment to see the end of the handshake too, not a reset.
-    Closing {
-        ends: Micros,
-    },
+    Connecting { since: Micros, ends: Micros },
+    Handshaking { since: Micros, connected_us: u64, ends: Micros, pace: Pace, client: Box<Client> },
     Ended,
 }
 
@@ -118,7 +101,7 @@ impl Probe {
     #[must_use]
     pub fn timeout(&self) -> Micros {
         match &self.state {
-            State::Connecting { ends, .. } | State::Closing { ends } => *ends,
+            State::Connecting { ends, .. } => *ends,
             State::Handshaking { ends, pace, .. } => pace.ends(*ends),
             State::Resolving | State::Ended => self.deadline,
         }
@@ -195,7 +178,6 @@ impl Probe {
                 pace.count(now, bytes.len());
                 client
             }
-            State::Closing { .. } => return self.end(),
             State::Resolving | State::Connecting { .. } | State::Ended => return FetchStep::Wait,
         };
         if bytes.is_empty() {
@@ -225,8 +207,9 @@ impl Probe {
         moved.send.extend(client.close());
         self.note_try(now, TlsTryEnd::Handshake);
         self.seen.outcome = TlsOutcome::Handshake(handshake);
-        self.state = State::Closing { ends: now.plus_ms(TLS_CLOSING_MS).min(self.deadline) };
-        FetchStep::Send(moved.send)
+        // All is seen, and the server is to see the end of the handshake too, not a reset.
+        self.end();
+        FetchStep::Part(moved.send)
     }
 
     /// The connection failed.
@@ -244,7 +227,6 @@ impl Probe {
                 self.connect_next(now)
             }
             State::Handshaking { .. } => self.end_try(now, TlsTryEnd::Failed(broken_off(error))),
-            State::Closing { .. } => self.end(),
             State::Resolving | State::Ended => FetchStep::Wait,
         }
     }
@@ -262,7 +244,6 @@ impl Probe {
             State::Connecting { .. } | State::Handshaking { .. } => {
                 self.handle_stream_failed(now, NetworkError::Timeout)
             }
-            State::Closing { .. } => self.end(),
             State::Ended => FetchStep::Wait,
         }
     }
@@ -278,7 +259,7 @@ impl Probe {
         let (since, connected_us, received_bytes) = match &self.state {
             State::Connecting { since, .. } => (*since, None, 0),
             State::Handshaking { since, connected_us, client, .. } => (*since, Some(*connected_us), client.received()),
-            State::Resolving | State::Closing { .. } | State::Ended => return,
+            State::Resolving | State::Ended => return,
         };
         if end == TlsTryEnd::Handshake {
             self.seen.unused.extend(self.candidates.pass_over(&UnusedReason::OtherAnswered));
