@@ -48,7 +48,6 @@ impl<T: Ord> Agenda<T> {
         self.0.remove(&(at, what));
     }
 
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }

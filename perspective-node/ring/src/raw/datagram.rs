@@ -51,6 +51,8 @@ pub(super) struct Datagrams {
     waiting_count: usize,
     send_slots: usize,
     receive_bytes: usize,
+    /// Delivered so far.
+    pub(super) received: u64,
 }
 
 impl Datagrams {
@@ -62,6 +64,7 @@ impl Datagrams {
             waiting_count: 0,
             send_slots: send_slots as usize,
             receive_bytes: receive_bytes as usize,
+            received: 0,
         }
     }
 
@@ -231,6 +234,7 @@ impl Stack {
         }
         let bytes = udp.payload();
         let bytes = bytes.get(..self.datagrams.receive_bytes).unwrap_or(bytes);
+        self.datagrams.received += 1;
         turn.tell(Event::Datagram { id: DatagramId(key), bytes });
     }
 

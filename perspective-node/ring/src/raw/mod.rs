@@ -43,6 +43,7 @@ use self::frames::{Frames, FramesConfig};
 use self::output::Outbox;
 pub use self::stack::RawStats;
 use self::stack::{Stack, Turn};
+use crate::error::setup_error;
 use crate::ring::LONGEST_SLEEP;
 use crate::{Close, DatagramId, Event, RingConfig, RingError, RingStats, SendError, Sink, StreamId, Waker};
 
@@ -71,6 +72,8 @@ impl std::fmt::Debug for Ring {
             .field("frames", &self.frames.describe())
             .field("datagrams", &self.stack.datagrams.len())
             .field("streams", &self.stack.streams.len())
+            .field("flows", &self.stack.streams.flows_len())
+            .field("due", &self.stack.agenda.len())
             .finish_non_exhaustive()
     }
 }
@@ -91,7 +94,7 @@ impl Ring {
             stack: Stack::new(raw.clone(), hardware, mtu, slots, bytes),
             frames,
             outbox: Outbox::new(),
-            waker: Waker::new().map_err(RingError::Other)?,
+            waker: Waker::new().map_err(setup_error)?,
             random: rand::make_rng(),
             origin: Instant::now(),
             slot_wanted: false,
@@ -111,7 +114,12 @@ impl Ring {
 
     pub(crate) fn stats(&self) -> RingStats {
         let frames = self.frames.stats();
-        RingStats { enters: self.stats.enters + frames.kicks, completions: frames.received, ..self.stats }
+        RingStats {
+            enters: self.stats.enters + frames.kicks,
+            completions: frames.received,
+            datagrams_received: self.stack.datagrams.received,
+            ..self.stats
+        }
     }
 
     /// What was dropped, and what the frame layer counted.
@@ -188,10 +196,15 @@ impl Ring {
         polled.extend(self.frames.descriptors().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         let limit = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() };
         match poll(&mut polled, Some(&limit)) {
-            Ok(_) => Ok(Slept::Through),
-            Err(Errno::INTR) => Ok(Slept::Interrupted),
-            Err(errno) => Err(errno.into()),
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(Slept::Interrupted),
+            Err(errno) => return Err(errno.into()),
         }
+        if polled.iter().any(|polled| polled.revents().contains(PollFlags::ERR)) {
+            // Left there it would end every sleep at once.
+            unless_down(self.frames.take_error())?;
+        }
+        Ok(Slept::Through)
     }
 
     pub(crate) fn open_datagram(&mut self, local: SocketAddr, peer: SocketAddr) -> io::Result<DatagramId> {

@@ -121,7 +121,24 @@ pub(super) struct Streams {
     /// Serves every socket that stands: it has no state of its own.
     interface: Interface,
     nobody: SocketSet<'static>,
+    /// Lent to a socket while it sends its SYN: of the real buffers' lengths,
+    /// which the SYN tells, and never written to.
+    lengths: Buffers,
     mtu: usize,
+}
+
+/// To receive and to send. Each stream gets new ones: smoltcp does not give a
+/// socket's buffers back, and a socket that connects again keeps some of what it
+/// knew of its last peer.
+struct Buffers {
+    receive: Vec<u8>,
+    send: Vec<u8>,
+}
+
+impl Buffers {
+    fn new() -> Buffers {
+        Buffers { receive: vec![0; RECEIVE_BYTES], send: vec![0; SEND_BYTES] }
+    }
 }
 
 /// The far side, as smoltcp sees it: one packet to take in at most, and the
@@ -235,12 +252,18 @@ impl Streams {
             addresses,
             interface,
             nobody: SocketSet::new(Vec::new()),
+            lengths: Buffers::new(),
             mtu,
         }
     }
 
     pub(super) fn len(&self) -> usize {
         self.slots.len()
+    }
+
+    /// Pairs of a local port and a peer that are taken; as many as streams.
+    pub(super) fn flows_len(&self) -> usize {
+        self.flows.len()
     }
 
     #[cfg(test)]
@@ -268,25 +291,23 @@ impl Streams {
             .map(|_| draw() as u16)
             .find(|port| *port >= LOWEST_PORT && !self.flows.contains_key(&(*port, peer)))
     }
+}
 
-    /// Makes the SYN of a seed, and sends it if there is an output. Returns
-    /// the socket that has sent it, and the interface.
-    fn call<'s>(
-        &self,
-        stream: &Stream,
-        (receive, send): (tcp::SocketBuffer<'s>, tcp::SocketBuffer<'s>),
-        at: Micros,
-        far: &mut Far<'_>,
-    ) -> Option<(SocketSet<'s>, SocketHandle, Interface)> {
-        let mut interface = interface(&self.addresses, self.mtu, stream.seed, at);
-        let mut socket = tcp::Socket::new(receive, send);
-        socket.set_nagle_enabled(false);
-        socket.connect(interface.context(), stream.peer, stream.local).ok()?;
-        let mut set = SocketSet::new(Vec::with_capacity(1));
-        let handle = set.add(socket);
-        interface.poll_egress(at.into(), far, &mut set);
-        Some((set, handle, interface))
-    }
+/// Makes the SYN of a seed, and sends it if there is an output. Returns the set
+/// with the socket that has sent it.
+fn call<'s>(
+    interface: &mut Interface,
+    stream: &Stream,
+    mut socket: tcp::Socket<'s>,
+    at: Micros,
+    far: &mut Far<'_>,
+) -> Option<(SocketSet<'s>, SocketHandle)> {
+    socket.set_nagle_enabled(false);
+    socket.connect(interface.context(), stream.peer, stream.local).ok()?;
+    let mut set = SocketSet::new(Vec::with_capacity(1));
+    let handle = set.add(socket);
+    interface.poll_egress(at.into(), far, &mut set);
+    Some((set, handle))
 }
 
 /// An interface whose first random number, which numbers the first connection
@@ -488,13 +509,14 @@ impl Stack {
         if !out.room() {
             return None;
         }
-        let stream = self.streams.slots.get_ref(key)?;
+        let Streams { slots, addresses, lengths, mtu, .. } = &mut self.streams;
+        let stream = slots.get_ref(key)?;
         let wire = Wire { from: self.hardware, to: stream.hardware };
-        let mut far = Far { packet: None, out: Some(out), wire, mtu: self.streams.mtu, last: None };
-        // The real buffers' lengths: the SYN tells them.
-        let (mut receive, mut send) = ([0; RECEIVE_BYTES], [0; SEND_BYTES]);
-        let buffers = (tcp::SocketBuffer::new(&mut receive[..]), tcp::SocketBuffer::new(&mut send[..]));
-        self.streams.call(stream, buffers, at, &mut far)?;
+        let mut far = Far { packet: None, out: Some(out), wire, mtu: *mtu, last: None };
+        let mut interface = interface(addresses, *mtu, stream.seed, at);
+        let receive = tcp::SocketBuffer::new(&mut lengths.receive[..]);
+        let socket = tcp::Socket::new(receive, tcp::SocketBuffer::new(&mut lengths.send[..]));
+        call(&mut interface, stream, socket, at, &mut far)?;
         Some(far.last?.sequence)
     }
 
@@ -571,9 +593,11 @@ impl Stack {
         let wire = Wire { from: self.hardware, to: stream.hardware };
         let mtu = self.streams.mtu;
         let mut far = Far { packet: None, out: None, wire, mtu, last: None };
-        let buffers = (tcp::SocketBuffer::new(vec![0; RECEIVE_BYTES]), tcp::SocketBuffer::new(vec![0; SEND_BYTES]));
-        let made = self.streams.call(stream, buffers, sent, &mut far);
-        let Some((mut set, handle, mut interface)) = made else { return };
+        let mut interface = interface(&self.streams.addresses, mtu, stream.seed, sent);
+        let Buffers { receive, send } = Buffers::new();
+        let socket = tcp::Socket::new(tcp::SocketBuffer::new(receive), tcp::SocketBuffer::new(send));
+        let made = call(&mut interface, stream, socket, sent, &mut far);
+        let Some((mut set, handle)) = made else { return };
         far.packet = Some(packet.whole);
         far.out = Some(turn.out);
         interface.poll_ingress_single(turn.now.into(), &mut far, &mut set);

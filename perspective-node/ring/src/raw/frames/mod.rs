@@ -38,6 +38,8 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
+use rustix::net::sockopt::socket_error;
+
 pub use error::{FramesError, Step as FramesStep};
 pub use method::{FrameMethod, UnknownFrameMethod};
 
@@ -158,8 +160,8 @@ impl Frames {
         forward!(&self.inner, frames => frames.describe())
     }
 
-    /// Descriptors to poll for readability. An error polled on one is told and
-    /// cleared by a [`Frames::receive`] that finds no frame.
+    /// Descriptors to poll for readability. An error polled on one stays until
+    /// [`Frames::take_error`].
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let (queues, socket) = match &self.inner {
             Inner::Xdp(xdp) => (Some(xdp.descriptors()), None),
@@ -175,6 +177,12 @@ impl Frames {
     /// merges segments of one TCP flow where the interface has GRO on.
     pub(crate) fn receive(&mut self, budget: usize, sink: &mut dyn FnMut(&[u8], Checksum)) -> io::Result<usize> {
         forward!(&mut self.inner, frames => frames.receive(budget, sink))
+    }
+
+    /// Tells and clears an error of a descriptor. A call for each, so only to be
+    /// asked when one was polled.
+    pub(crate) fn take_error(&self) -> io::Result<()> {
+        self.descriptors().try_for_each(|descriptor| Ok(socket_error(descriptor)??))
     }
 
     /// Lets `fill` write one frame of `len` bytes, Ethernet header included;

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use libc::{tpacket_block_desc, tpacket_req3, tpacket3_hdr};
 use rustix::io::Errno;
-use rustix::net::sockopt::{set_socket_send_buffer_size_force, socket_error};
+use rustix::net::sockopt::set_socket_send_buffer_size_force;
 use rustix::net::{SendFlags, send};
 
 use super::error::{FramesError, Step, explain};
@@ -112,9 +112,6 @@ impl Packet {
             }
         }
         self.close_block_if_read();
-        if count == 0 {
-            socket_error(&self.socket)??;
-        }
         Ok(count)
     }
 

@@ -1,7 +1,6 @@
 //! The stack against peers in memory, on a clock of their own: no frame leaves
-//! the process and nothing waits.
-//!
-//! Leaves out the frame layer and the loop around both.
+//! the process and nothing waits. Only [`wire`] is about the whole ring, frame
+//! layer and loop included.
 
 mod bounds;
 mod closing;
@@ -15,4 +14,5 @@ mod room;
 mod segments;
 mod transfer;
 mod unreachable;
+mod wire;
 mod world;

@@ -17,7 +17,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::sockopt::{
     set_socket_send_buffer_size_force, set_xdp_rx_ring_size, set_xdp_tx_ring_size, set_xdp_umem_completion_ring_size,
-    set_xdp_umem_fill_ring_size, set_xdp_umem_reg, socket_error, xdp_mmap_offsets, xdp_options, xdp_statistics,
+    set_xdp_umem_fill_ring_size, set_xdp_umem_reg, xdp_mmap_offsets, xdp_options, xdp_statistics,
 };
 use rustix::net::xdp::{
     SocketAddrXdp, SocketAddrXdpFlags, XDP_PGOFF_RX_RING, XDP_PGOFF_TX_RING, XDP_UMEM_PGOFF_COMPLETION_RING,
@@ -137,9 +137,6 @@ impl Queue {
         if self.fill.needs_wakeup() {
             stats.kicks += 1;
             later_is_fine(recv(&self.socket, &mut [0u8; 0], RecvFlags::DONTWAIT).map(drop))?;
-        }
-        if count == 0 {
-            socket_error(&self.socket)??;
         }
         Ok(count)
     }
