@@ -65,7 +65,8 @@ struct Running {
 /// Everything but the ring, so that events can be handled while the ring delivers them.
 struct State {
     settings: TaskSettings,
-    tasks: Slab<Running>,
+    /// Boxed, so that the table is small and grows without moving them.
+    tasks: Slab<Box<Running>>,
     generation: u64,
     touched: Vec<TaskKey>,
     pool: PortPool,
@@ -444,7 +445,10 @@ impl State {
     }
 
     fn get(&mut self, key: TaskKey) -> Option<&mut Running> {
-        self.tasks.get_mut(key.index).filter(|running| running.generation == key.generation)
+        self.tasks
+            .get_mut(key.index)
+            .map(|running| &mut **running)
+            .filter(|running| running.generation == key.generation)
     }
 
     fn stream_id(&mut self, key: TaskKey, stream: Stream) -> Option<StreamId> {
@@ -458,7 +462,7 @@ impl State {
         let generation = self.generation;
         let mut site = Site { settings: &self.settings, zones: &mut self.zones, entropy: &mut self.entropy };
         let core = Core::new(task.plan, &mut site, now, Timestamp::now());
-        let index = self.tasks.insert(Running {
+        let index = self.tasks.insert(Box::new(Running {
             header: task.header,
             core,
             generation,
@@ -466,7 +470,7 @@ impl State {
             origins: SmallVec::new(),
             streams: Vec::new(),
             touched: true,
-        });
+        }));
         self.touched.push(TaskKey { index, generation });
     }
 

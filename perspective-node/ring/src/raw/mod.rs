@@ -12,11 +12,13 @@
 //! - Invariant: one thread, one interface. A second ring needs another.
 //! - Invariant: nothing is delivered but inside [`Ring::wait`].
 
+mod buffers;
 mod clock;
 mod config;
 mod datagram;
 mod frames;
 mod hops;
+mod memory;
 #[cfg(test)]
 mod namespace;
 mod output;

@@ -29,6 +29,7 @@ use smoltcp::socket::tcp;
 use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, EthernetProtocol, HardwareAddress, IpCidr, TcpPacket};
 
+use super::buffers::{Buffers, Lent};
 use super::clock::Micros;
 use super::datagram::{LOWEST_PORT, plain};
 use super::frames::Checksum;
@@ -87,8 +88,10 @@ enum Phase {
 }
 
 struct Socket {
+    /// Uses the buffers, so it is dropped before them.
     set: SocketSet<'static>,
     handle: SocketHandle,
+    _buffers: [Lent; 2],
     /// The last acknowledgement number sent to the peer.
     acknowledged: u32,
 }
@@ -121,24 +124,12 @@ pub(super) struct Streams {
     /// Serves every socket that stands: it has no state of its own.
     interface: Interface,
     nobody: SocketSet<'static>,
+    receive_buffers: Buffers,
+    send_buffers: Buffers,
     /// Lent to a socket while it sends its SYN: of the real buffers' lengths,
     /// which the SYN tells, and never written to.
-    lengths: Buffers,
+    lengths: (Vec<u8>, Vec<u8>),
     mtu: usize,
-}
-
-/// To receive and to send. Each stream gets new ones: smoltcp does not give a
-/// socket's buffers back, and a socket that connects again keeps some of what it
-/// knew of its last peer.
-struct Buffers {
-    receive: Vec<u8>,
-    send: Vec<u8>,
-}
-
-impl Buffers {
-    fn new() -> Buffers {
-        Buffers { receive: vec![0; RECEIVE_BYTES], send: vec![0; SEND_BYTES] }
-    }
 }
 
 /// The far side, as smoltcp sees it: one packet to take in at most, and the
@@ -252,7 +243,9 @@ impl Streams {
             addresses,
             interface,
             nobody: SocketSet::new(Vec::new()),
-            lengths: Buffers::new(),
+            receive_buffers: Buffers::new(RECEIVE_BYTES),
+            send_buffers: Buffers::new(SEND_BYTES),
+            lengths: (vec![0; RECEIVE_BYTES], vec![0; SEND_BYTES]),
             mtu,
         }
     }
@@ -514,8 +507,8 @@ impl Stack {
         let wire = Wire { from: self.hardware, to: stream.hardware };
         let mut far = Far { packet: None, out: Some(out), wire, mtu: *mtu, last: None };
         let mut interface = interface(addresses, *mtu, stream.seed, at);
-        let receive = tcp::SocketBuffer::new(&mut lengths.receive[..]);
-        let socket = tcp::Socket::new(receive, tcp::SocketBuffer::new(&mut lengths.send[..]));
+        let (receive, send) = (tcp::SocketBuffer::new(&mut lengths.0[..]), tcp::SocketBuffer::new(&mut lengths.1[..]));
+        let socket = tcp::Socket::new(receive, send);
         call(&mut interface, stream, socket, at, &mut far)?;
         Some(far.last?.sequence)
     }
@@ -594,7 +587,17 @@ impl Stack {
         let mtu = self.streams.mtu;
         let mut far = Far { packet: None, out: None, wire, mtu, last: None };
         let mut interface = interface(&self.streams.addresses, mtu, stream.seed, sent);
-        let Buffers { receive, send } = Buffers::new();
+        let lent = self.streams.receive_buffers.lend().and_then(|one| Ok([one, self.streams.send_buffers.lend()?]));
+        // Declared before the set, which uses them, so dropped after it.
+        let mut buffers = match lent {
+            Ok(buffers) => buffers,
+            Err(_) => return self.fail(key, StreamPhase::Connect, Errno::NOBUFS, turn),
+        };
+        let [receive, send] = &mut buffers;
+        // SAFETY: once for each. The slices go into a socket that stays in its
+        // set; the set is dropped before the buffers, here and in `Socket`, and
+        // never taken out of it.
+        let (receive, send) = unsafe { (receive.bytes(), send.bytes()) };
         let socket = tcp::Socket::new(tcp::SocketBuffer::new(receive), tcp::SocketBuffer::new(send));
         let made = call(&mut interface, stream, socket, sent, &mut far);
         let Some((mut set, handle)) = made else { return };
@@ -607,7 +610,7 @@ impl Stack {
             return;
         }
         if let Some(stream) = self.streams.slots.get(key) {
-            stream.phase = Phase::Open(Box::new(Socket { set, handle, acknowledged }));
+            stream.phase = Phase::Open(Box::new(Socket { set, handle, _buffers: buffers, acknowledged }));
         }
         // Its acknowledgement leaves with the first octets the owner sends, or in the next turn.
         self.streams.make_ready(key);

@@ -26,7 +26,6 @@ mod bpf;
 mod error;
 mod filter;
 mod interface;
-mod memory;
 mod method;
 mod packet;
 mod program;

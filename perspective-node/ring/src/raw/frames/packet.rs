@@ -22,8 +22,8 @@ use rustix::net::{SendFlags, send};
 
 use super::error::{FramesError, Step, explain};
 use super::interface::{Interface, last_errno, packet_socket, set_option};
-use super::memory::Mapping;
 use super::{Checksum, FRAME_BYTES, FramesConfig, FramesStats, filter, is_later};
+use crate::raw::memory::Mapping;
 
 /// Holds the longest frame there is: segments merged to 64 KiB by GRO.
 const BLOCK_BYTES: usize = 128 << 10;

@@ -28,8 +28,8 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 use super::ring::{Drained, Filled};
 use crate::raw::frames::error::{FramesError, Step, explain};
 use crate::raw::frames::interface::{Interface, set_option};
-use crate::raw::frames::memory::Mapping;
 use crate::raw::frames::{Checksum, FRAME_BYTES, FramesStats, is_later};
+use crate::raw::memory::Mapping;
 
 /// The completion ring of a socket that never sends; it must have one.
 const NO_COMPLETIONS: u32 = 2;

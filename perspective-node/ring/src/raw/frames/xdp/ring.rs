@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering, fence};
 use rustix::io::Errno;
 use rustix::net::xdp::{XdpRingFlags, XdpRingOffset};
 
-use crate::raw::frames::memory::Mapping;
+use crate::raw::memory::Mapping;
 
 /// What both kinds of ring share. `T` is plain integers: any bytes are one.
 #[derive(Debug)]
