@@ -247,6 +247,9 @@ pub struct PerspectiveSection {
     /// Threads, each with its own ring.
     #[serde(default = "one")]
     pub workers: u16,
+    /// The processor each is bound to, as many as workers; none: wherever the kernel puts them.
+    #[serde(default)]
+    pub cores: Vec<usize>,
     /// Source ports each worker spreads its queries over.
     #[serde(default = "sixty_four")]
     pub source_ports: u16,
@@ -640,6 +643,7 @@ impl Checker<'_> {
                     driver: section.driver,
                     transport: section.transport.clone(),
                     workers: section.workers,
+                    cores: section.cores.clone(),
                     source_ports: section.source_ports,
                     tasks_in_flight_max: section.tasks_in_flight_max,
                     dnssec: section.dnssec.with(anchors),

@@ -869,6 +869,7 @@ fn observe(
         driver,
         transport: Transport::Kernel,
         workers: 1,
+        cores: Vec::new(),
         source_ports: 16,
         tasks_in_flight_max: 1,
         dnssec,

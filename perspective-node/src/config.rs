@@ -1,6 +1,7 @@
 //! A node's settings.
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
@@ -129,6 +130,8 @@ pub struct NodeConfig {
     pub transport: Transport,
     /// Threads, each with a ring of its own.
     pub workers: u16,
+    /// The processor each worker is bound to, as many as workers; none: wherever the kernel puts them.
+    pub cores: Vec<usize>,
     /// Source ports each worker spreads its queries over.
     pub source_ports: u16,
     /// Tasks each worker carries out at a time.
@@ -188,6 +191,14 @@ pub enum ConfigError {
     /// Several threads on one interface.
     #[error("workers: {0}, and with the raw transport there is one, since there is one interface")]
     RawWorkers(u16),
+    /// Processors that do not fit the workers.
+    #[error("cores: {cores} of them for {workers} workers; as many as workers, each once, or none")]
+    Cores {
+        /// As given.
+        cores: usize,
+        /// As given.
+        workers: u16,
+    },
     /// The resolver's family has another source address than the node has.
     #[error("resolver: {resolver} needs {key}, since the other family has a source address")]
     SourceMissing {
@@ -212,6 +223,10 @@ impl NodeConfig {
         range("tasks_in_flight_max", self.tasks_in_flight_max.into(), 1, 1_000_000)?;
         if self.resolver.ip().is_unspecified() || self.resolver.ip().is_multicast() || self.resolver.port() == 0 {
             return Err(ConfigError::Resolver(self.resolver));
+        }
+        let distinct = self.cores.iter().collect::<BTreeSet<_>>().len() == self.cores.len();
+        if !self.cores.is_empty() && (self.cores.len() != usize::from(self.workers) || !distinct) {
+            return Err(ConfigError::Cores { cores: self.cores.len(), workers: self.workers });
         }
         if let Some(raw) = self.raw() {
             raw.check().map_err(ConfigError::Raw)?;

@@ -13,6 +13,7 @@ use crossbeam::{channel::Sender, queue::ArrayQueue};
 use parallax_protocol::{Report, Task};
 use parallax_ring::{RingError, Waker};
 use parallax_validation::lookup::tls::rustls;
+use rustix::thread::CpuSet;
 use thiserror::Error;
 
 use crate::{
@@ -66,6 +67,18 @@ pub enum NodeError {
         perspective: String,
         /// What is wrong.
         error: rustls::Error,
+    },
+    /// A worker could not be bound to its processor.
+    #[error("perspective {perspective}: worker {worker} cannot be bound to processor {core}: {error}")]
+    Core {
+        /// Which node.
+        perspective: String,
+        /// Which worker, from 0.
+        worker: u16,
+        /// The processor.
+        core: usize,
+        /// What the kernel said.
+        error: io::Error,
     },
     /// No thread.
     #[error("perspective {perspective}: no thread could be started: {error}")]
@@ -197,6 +210,19 @@ impl Drop for Node {
     }
 }
 
+/// Binds the calling thread to the processor of its worker, if there is one.
+fn bind(config: &NodeConfig, worker: u16) -> Result<(), NodeError> {
+    let Some(&core) = config.cores.get(usize::from(worker)) else { return Ok(()) };
+    let failed =
+        |error: io::Error| NodeError::Core { perspective: config.perspective.to_string(), worker, core, error };
+    if core >= CpuSet::MAX_CPU {
+        return Err(failed(io::ErrorKind::InvalidInput.into()));
+    }
+    let mut set = CpuSet::new();
+    set.set(core);
+    rustix::thread::sched_setaffinity(None, &set).map_err(|errno| failed(errno.into()))
+}
+
 /// The ring belongs to the thread that made it, so the thread makes it and tells how that went.
 fn start_worker(
     config: &NodeConfig,
@@ -211,7 +237,7 @@ fn start_worker(
         .name(format!("{perspective}/{index}"))
         .spawn(move || {
             let (config, shared) = for_thread;
-            match Worker::open(config, shared, reports) {
+            match bind(&config, index).and_then(|()| Worker::open(config, shared, reports)) {
                 Ok(mut worker) => {
                     if started.send(Ok(worker.waker())).is_ok() {
                         worker.run();

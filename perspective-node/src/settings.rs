@@ -52,6 +52,8 @@ struct File {
     transport: Transport,
     #[serde(default = "one")]
     workers: u16,
+    #[serde(default)]
+    cores: Vec<usize>,
     #[serde(default = "sixty_four")]
     source_ports: u16,
     #[serde(default = "many")]
@@ -238,6 +240,7 @@ impl Checker<'_> {
             source_ipv6: file.source_ipv6,
             resolver: file.resolver,
             workers: file.workers,
+            cores: file.cores.clone(),
             source_ports: file.source_ports,
             tasks_in_flight_max: file.tasks_in_flight_max,
             dnssec: file.dnssec.with(&anchors),

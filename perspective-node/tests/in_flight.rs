@@ -231,3 +231,33 @@ fn a_node_that_cannot_start_leaves_nothing_behind(driver: Driver) {
     assert!(error.contains("perspective test") && error.contains("open files"), "{error}");
     assert!(settled_descriptors(descriptors) <= descriptors, "the workers that had started run on");
 }
+
+/// The processors a thread of this process may run on.
+fn processors_of(name: &str) -> Option<String> {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("the threads of this process");
+    tasks.flatten().find_map(|task| {
+        let text = |file: &str| std::fs::read_to_string(task.path().join(file)).unwrap_or_default();
+        let found = text("comm").trim() == name;
+        let status = text("status");
+        let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        found.then(|| allowed.unwrap_or_default().trim().to_owned())
+    })
+}
+
+#[test]
+fn workers_stay_on_their_processors() {
+    let (_keep, resolver) = silent_resolver();
+    let perspective: parallax_validation::base::perspective::PerspectiveId = "bound".parse().expect("an id");
+    let node = |cores: Vec<usize>| {
+        let config = parallax_node::NodeConfig { perspective: perspective.clone(), cores, ..config(resolver) };
+        let (sender, _reports) = crossbeam::channel::unbounded();
+        Node::start(&config, &sender)
+    };
+    let bound = node(vec![0]).expect("a node");
+    assert_eq!(processors_of("bound/0").as_deref(), Some("0"));
+    drop(bound);
+    let error = |cores| node(cores).err().expect("no node").to_string();
+    assert!(error(vec![0, 1]).contains("cores: 2 of them for 1 workers"));
+    assert!(error(vec![1000]).contains("processor 1000"));
+    assert!(error(vec![1_000_000]).contains("processor 1000000"));
+}

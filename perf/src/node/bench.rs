@@ -63,6 +63,7 @@ impl Bench {
             driver: common.driver,
             transport: common.transport(),
             workers: 1,
+            cores: Vec::new(),
             source_ports: common.source_ports,
             tasks_in_flight_max: u32::try_from(tasks_in_flight).unwrap_or(u32::MAX),
             dnssec: Dnssec::None,

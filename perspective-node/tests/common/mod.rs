@@ -65,6 +65,7 @@ pub(crate) fn config(resolver: SocketAddr) -> NodeConfig {
         driver: Driver::IoUring,
         transport: parallax_node::Transport::Kernel,
         workers: 1,
+        cores: Vec::new(),
         source_ports: 8,
         tasks_in_flight_max: 20_000,
         dnssec: parallax_validation::lookup::Dnssec::None,
