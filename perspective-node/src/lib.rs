@@ -13,6 +13,7 @@ mod pool;
 pub mod serve;
 pub mod services;
 pub mod settings;
+mod tasks;
 pub mod telemetry;
 mod timers;
 mod worker;

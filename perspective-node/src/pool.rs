@@ -14,7 +14,7 @@ use parallax_ring::{DatagramId, Ring};
 use parallax_validation::base::Entropy;
 use rustc_hash::FxBuildHasher;
 
-use crate::{config::NodeConfig, timers::TaskKey};
+use crate::{config::NodeConfig, tasks::TaskKey};
 
 /// Queries after which an idle port is exchanged.
 const PORT_USES_MAX: u32 = 20_000;

@@ -7,13 +7,6 @@
 
 use parallax_validation::base::Micros;
 
-/// A task's place in the worker's table, with the number that tells it from an earlier one there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct TaskKey {
-    pub(crate) index: usize,
-    pub(crate) generation: u64,
-}
-
 /// How late a task may be woken.
 const TICK_US: u64 = 1000;
 /// Sixteen seconds in all; what is further away is looked at again when they have passed.

@@ -30,14 +30,14 @@ use parallax_validation::{
     observation::NetworkError,
 };
 use rand::{RngExt as _, rngs::StdRng};
-use slab::Slab;
 use smallvec::SmallVec;
 
 use crate::{
     config::NodeConfig,
     node::{NodeError, Shared},
     pool::{Origin, PortPool},
-    timers::{TaskKey, Timers},
+    tasks::{TaskKey, Tasks},
+    timers::Timers,
 };
 
 /// How long the loop sleeps at most.
@@ -55,7 +55,6 @@ impl Entropy for Bits {
 struct Running {
     header: parallax_protocol::Header,
     core: Core,
-    generation: u64,
     wakes: Micros,
     origins: SmallVec<[(u16, Origin); 1]>,
     streams: Vec<(Stream, StreamId)>,
@@ -65,9 +64,7 @@ struct Running {
 /// Everything but the ring, so that events can be handled while the ring delivers them.
 struct State {
     settings: TaskSettings,
-    /// Boxed, so that the table is small and grows without moving them.
-    tasks: Slab<Box<Running>>,
-    generation: u64,
+    tasks: Tasks<Running>,
     touched: Vec<TaskKey>,
     pool: PortPool,
     streams: Streams,
@@ -124,8 +121,7 @@ impl Worker {
                 dnssec: config.dnssec.clone(),
                 tls,
             },
-            tasks: Slab::new(),
-            generation: 0,
+            tasks: Tasks::new(),
             touched: Vec::new(),
             pool,
             streams: Streams::default(),
@@ -214,9 +210,10 @@ impl Worker {
     fn expire(&mut self) {
         let now = self.state.now();
         while let Some(index) = self.state.timers.expired(now) {
-            let Some(running) = self.state.tasks.get_mut(index) else { continue };
-            running.wakes = Micros(u64::MAX);
-            let key = TaskKey { index, generation: running.generation };
+            let Some(key) = self.state.tasks.key_at(index) else { continue };
+            if let Some(running) = self.state.tasks.get(key) {
+                running.wakes = Micros(u64::MAX);
+            }
             self.state.with(key, |core, site| core.handle_timeout(site, now));
         }
     }
@@ -272,7 +269,7 @@ impl Worker {
     }
 
     fn end(&mut self, key: TaskKey, observation: parallax_validation::observation::Observation) {
-        let running = self.state.tasks.remove(key.index);
+        let Some(running) = self.state.tasks.remove(key) else { return };
         self.state.timers.clear(key.index);
         let mismatched: u64 = observation.lookups().map(|lookup| u64::from(lookup.ignored_replies)).sum();
         self.shared.stats.mismatched_replies.fetch_add(mismatched, Ordering::Relaxed);
@@ -313,7 +310,7 @@ impl Worker {
         let socket = self.state.pool.socket(origin);
         let (tasks, entropy) = (&mut self.state.tasks, &mut self.state.entropy);
         self.packet.clear();
-        let Some(running) = tasks.get_mut(key.index).filter(|r| r.generation == key.generation) else { return };
+        let Some(running) = tasks.get(key) else { return };
         if !running.core.compose(slot, origin.id, entropy, &mut self.packet) {
             // It ended, or went to TCP, while it waited for a send slot.
             return self.release(key, slot);
@@ -331,7 +328,7 @@ impl Worker {
     /// Port and id of a query: those it has, or fresh ones.
     fn origin_of(&mut self, key: TaskKey, slot: u16) -> Option<Origin> {
         let state = &mut self.state;
-        let running = state.tasks.get_mut(key.index).filter(|r| r.generation == key.generation)?;
+        let running = state.tasks.get(key)?;
         if let Some((_, origin)) = running.origins.iter().find(|(s, _)| *s == slot) {
             return Some(*origin);
         }
@@ -445,10 +442,7 @@ impl State {
     }
 
     fn get(&mut self, key: TaskKey) -> Option<&mut Running> {
-        self.tasks
-            .get_mut(key.index)
-            .map(|running| &mut **running)
-            .filter(|running| running.generation == key.generation)
+        self.tasks.get(key)
     }
 
     fn stream_id(&mut self, key: TaskKey, stream: Stream) -> Option<StreamId> {
@@ -458,25 +452,22 @@ impl State {
 
     fn begin(&mut self, task: Task) {
         let now = self.now();
-        self.generation += 1;
-        let generation = self.generation;
         let mut site = Site { settings: &self.settings, zones: &mut self.zones, entropy: &mut self.entropy };
         let core = Core::new(task.plan, &mut site, now, Timestamp::now());
-        let index = self.tasks.insert(Box::new(Running {
+        let key = self.tasks.insert(Running {
             header: task.header,
             core,
-            generation,
             wakes: Micros(u64::MAX),
             origins: SmallVec::new(),
             streams: Vec::new(),
             touched: true,
-        }));
-        self.touched.push(TaskKey { index, generation });
+        });
+        self.touched.push(key);
     }
 
     /// Feeds a task and marks it as touched.
     fn with(&mut self, key: TaskKey, event: impl FnOnce(&mut Core, &mut Site<'_>)) {
-        let Some(running) = self.tasks.get_mut(key.index).filter(|r| r.generation == key.generation) else { return };
+        let Some(running) = self.tasks.get(key) else { return };
         let mut site = Site { settings: &self.settings, zones: &mut self.zones, entropy: &mut self.entropy };
         event(&mut running.core, &mut site);
         if !running.touched {

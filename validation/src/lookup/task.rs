@@ -108,7 +108,7 @@ pub(super) enum Purpose {
 
 #[derive(Debug)]
 enum Slot {
-    Active(Box<Query>, Purpose, bool),
+    Active(Query, Purpose, bool),
     Ended,
 }
 
@@ -142,7 +142,8 @@ pub struct Task {
     started: Micros,
     started_utc: Timestamp,
     deadline: Micros,
-    slots: Vec<Slot>,
+    /// One for most checks of control; kept in place, since it is what a reply is for.
+    slots: SmallVec<[Slot; 1]>,
     waiting: VecDeque<(Purpose, String, RecordType)>,
     in_flight: usize,
     commands: Commands,
@@ -177,7 +178,7 @@ impl Task {
             started: now,
             started_utc,
             deadline,
-            slots: Vec::with_capacity(levels + 2),
+            slots: SmallVec::with_capacity(if levels == 0 { 1 } else { levels + 2 }),
             waiting: VecDeque::new(),
             in_flight: 0,
             commands: Commands::new(),
@@ -311,7 +312,7 @@ impl Task {
         let slot = self.slots.len() as u16;
         let query = Query::new(question, site.settings.resolver, limits, now);
         let query = if self.proving.is_some() { query.keeping_packet() } else { query };
-        self.slots.push(Slot::Active(Box::new(query), purpose, false));
+        self.slots.push(Slot::Active(query, purpose, false));
         self.in_flight += 1;
         self.commands.push(Command::Transmit(slot));
     }
@@ -531,7 +532,7 @@ impl Task {
         let over_tcp = matches!(aim, Aim::QuestionOverTcp(_));
         let query = if over_tcp { Query::over_stream } else { Query::new }(question, peer, limits, now);
         let query = query.keeping_packet();
-        self.slots.push(Slot::Active(Box::new(query), Purpose::Diagnosis(aim), over_tcp));
+        self.slots.push(Slot::Active(query, Purpose::Diagnosis(aim), over_tcp));
         self.commands.push(match over_tcp {
             true => Command::Connect(Stream::Query(slot), peer),
             false => Command::Transmit(slot),
