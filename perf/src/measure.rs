@@ -45,6 +45,14 @@ pub struct Line {
     pub retransmitted: Option<u64>,
 }
 
+impl Line {
+    /// CPU time of what is compared: the worker's of a node, the process's of a client that has none.
+    #[must_use]
+    pub fn node_cpu_us_per_item(&self) -> f64 {
+        self.worker_cpu_us_per_item.unwrap_or(self.cpu_us_per_item)
+    }
+}
+
 /// A duration as microseconds.
 #[must_use]
 pub fn micros(time: Duration) -> f64 {
@@ -60,8 +68,9 @@ pub fn cpu_of_process() -> Duration {
 
 /// CPU time of this process's threads whose names begin with `prefix`; none on a kernel without scheduler statistics.
 ///
-/// The kernel brings the account of a thread that runs on another CPU up to date at its next tick, which is a matter
-/// of milliseconds.
+/// It is exact while all threads are bound to one CPU: a thread that does not run has been charged all it used, and none
+/// runs beside the one that asks. The account of a thread that runs on another CPU is brought up to date at its next
+/// tick, which is a matter of milliseconds.
 #[must_use]
 pub fn cpu_of_threads(prefix: &str) -> Option<Duration> {
     let mut sum = None;

@@ -5,10 +5,11 @@
 #![allow(clippy::unwrap_used, reason = "a failed step ends the test, which is what a test is for")]
 
 use std::{
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::OnceLock,
+    time::{Duration, Instant},
 };
 
 const PERF: &str = env!("CARGO_BIN_EXE_parallax-perf");
@@ -208,7 +209,7 @@ fn ok_a_quick_comparison_has_a_row_for_every_client() {
     let file = directory.path().join("out.json");
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let core = (cpus - 1).min(1).to_string();
-    for (command, clients) in [("peers", [8, 8, 4]), ("ceiling", [3, 3, 1])] {
+    for (command, clients) in [("peers", vec![8, 2, 8, 4]), ("ceiling", vec![3, 3, 1])] {
         let mut run = Command::new(PERF);
         run.args([command, "--quick", "--responder-core", &core, "--bare"]).arg(bare).arg("--out").arg(&file);
         let output = run.output().unwrap();
@@ -221,8 +222,111 @@ fn ok_a_quick_comparison_has_a_row_for_every_client() {
         let text = String::from_utf8_lossy(&output.stdout);
         let lines = text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| Client")).count();
         assert_eq!(lines, clients.iter().sum::<usize>(), "{text}");
+        assert_eq!(
+            text.contains("- CAA, three labels / DNS lookup, 100 in flight, ours: "),
+            command == "peers",
+            "{text}"
+        );
         for key in ["date", "command", "kernel", "cpu"] {
             assert!(kept[key].as_str().is_some_and(|text| !text.is_empty()), "{key}");
         }
     }
+}
+
+/// Whether network namespaces can be made. Where they must be, it is an error if they cannot.
+fn may_make_namespaces() -> bool {
+    const REQUIRED: &str = "PARALLAX_REQUIRE_NETNS";
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root {
+        assert!(std::env::var_os(REQUIRED).is_none_or(|value| value.is_empty()), "{REQUIRED} is set: not root");
+        // Not through the test's captured output: who reads the run's must see it.
+        let _ = std::io::stderr().write_all(b"\nNOT TESTED, network namespaces need root\n\n");
+    }
+    is_root
+}
+
+/// Namespaces that a process has made and not taken away.
+fn namespaces_of(pid: u32) -> Vec<String> {
+    let names = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.starts_with(&format!("pxf-{pid}-"))).collect()
+}
+
+#[test]
+fn ok_a_comparison_over_a_wire_has_every_way_to_reach_it_and_leaves_nothing_behind() {
+    let Some(bare) = bare().filter(|_| may_make_namespaces()) else { return };
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let core = (cpus - 1).min(1).to_string();
+    let mut run = Command::new(PERF);
+    run.args(["peers", "--wire", "--quick", "--responder-core", &core, "--bare"]).arg(bare);
+    let run = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let pid = run.id();
+    let output = run.wait_with_output().unwrap();
+    let (text, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{said}{text}");
+    for (client, rows) in
+        [("ours, io-uring", 4), ("ours, raw-xdp", 4), ("ours, raw-packet", 4), ("bare uring", 2), ("bare tls", 1)]
+    {
+        let found = text.lines().filter(|line| line.starts_with(&format!("| {client}"))).count();
+        assert_eq!(found, rows, "{client}\n{text}");
+    }
+    assert_eq!(namespaces_of(pid), Vec::<String>::new());
+}
+
+#[test]
+fn err_an_interrupted_comparison_takes_its_namespaces_with_it() {
+    let Some(bare) = bare().filter(|_| may_make_namespaces()) else { return };
+    let mut run = Command::new(PERF);
+    run.args(["peers", "--wire", "--responder-core", "0", "--work", "dns", "--bare"]).arg(bare);
+    let mut run = run.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let until = Instant::now() + Duration::from_secs(30);
+    while namespaces_of(run.id()).len() < 2 {
+        assert!(Instant::now() < until, "no namespaces");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let pid = rustix::process::Pid::from_child(&run);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let status = run.wait().unwrap();
+    assert_eq!((status.code(), namespaces_of(run.id())), (Some(1), Vec::new()));
+}
+
+/// A host that swallows all is a wire whose far end is meant by no frame, for without ARP the near end's own hardware
+/// address is put on them.
+#[test]
+fn ok_fetches_of_hosts_that_answer_no_syn_end_in_silence() {
+    if !may_make_namespaces() {
+        return;
+    }
+    let Some(bare) = bare() else { return };
+    let (text, key_authorization) = values();
+    let script = r#"
+        set -e
+        # The servers end with their input, and that of a background command is empty otherwise.
+        mkfifo "$5/open"
+        exec 9<>"$5/open"
+        ip link set lo up
+        ip link add void type veth peer name end
+        ip link set void arp off
+        ip link set end up
+        sysctl -qw net.ipv4.conf.all.route_localnet=1
+        ip link set void up
+        ip route del local 127.0.0.0/8 dev lo table local
+        ip route add local 127.0.0.0/16 dev lo table local
+        ip route add 127.77.0.0/16 dev void src 127.0.0.1
+        "$1" respond dns --listen 127.0.0.1:5300 --limit 60 --text "$3" <&9 >/dev/null & dns=$!
+        "$1" respond http --listen 127.0.0.1:5380 --limit 60 --body "$4" <&9 >/dev/null & http=$!
+        trap 'kill $dns $http' EXIT
+        sleep 0.3
+        "$2" node silent --http-unanswered 300 --phase 1
+    "#;
+    let mut run = Command::new("timeout");
+    run.args(["60", "unshare", "--net", "sh", "-c", script, "sh"]).arg(bare).args([PERF, &text, &key_authorization]);
+    let directory = tempfile::tempdir().unwrap();
+    run.arg(directory.path());
+    let output = run.stdin(Stdio::null()).output().unwrap();
+    let findings = json(&output);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!((findings["silent"].as_u64(), findings["silent_failed"].as_u64()), (Some(300), Some(0)));
+    assert_eq!(findings["client"].as_str(), Some("node silent http unanswered io-uring"));
+    assert_eq!(findings["beside"]["failed"].as_u64(), Some(0));
 }

@@ -1,10 +1,14 @@
 //! A closed loop: so many tasks are under way at a time, until so many have ended.
 //!
+//! Tasks are given until the last that is counted has ended, so that as many are under way at the end of what is measured
+//! as at its begin: work done before for tasks counted is made up for by work done for tasks that are not. What is still
+//! under way then is left to the exit, as the bare clients do.
+//!
 //! It shows what a task costs and how many a node can do, not how long one takes under a given load: a slow server slows
 //! the loop down. Latency is from handing a task over to reading its report.
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -56,7 +60,7 @@ pub struct Run {
 pub struct ByAddress {
     #[command(flatten)]
     pub(super) run: Run,
-    /// Asks about 127.0.0.1 itself, as for a certificate of an IP address, so that no name is resolved.
+    /// Asks about --web-address itself, as for a certificate of an IP address, so that no name is resolved.
     #[arg(long)]
     pub(super) by_address: bool,
 }
@@ -86,7 +90,7 @@ struct Counts {
 }
 
 pub(super) fn run(work: Work, run: &Run, by_address: bool) -> Result<ExitCode, String> {
-    let address = by_address.then_some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let address = by_address.then_some(IpAddr::V4(run.common.web_address));
     let mut items = Items::new(work, address, PATIENT)?;
     let mut bench = Bench::start(&run.common, run.in_flight)?;
     let (counts, begin, end) = drive(&mut bench, &mut items, run)?;
@@ -104,15 +108,18 @@ pub(super) fn run(work: Work, run: &Run, by_address: bool) -> Result<ExitCode, S
 fn drive(bench: &mut Bench, items: &mut Items, run: &Run) -> Result<(Counts, Mark, Mark), String> {
     let total = run.warm_up + run.items;
     let mut counts = Counts::default();
-    let mut begin = (run.warm_up == 0).then(Mark::now);
+    let (mut begin, mut end) = ((run.warm_up == 0).then(Mark::now), None);
     let mut told = 0;
     while counts.ended < total {
         let window = run.in_flight.min(BURST_MAX + counts.ended);
-        while bench.submitted() < total && bench.outstanding() < window && !bench.is_refusing() {
+        while bench.outstanding() < window && !bench.is_refusing() {
             let due = bench.now_us();
             bench.add(items.plan(bench.submitted()), due);
         }
         bench.take(Duration::from_secs(1), |ended| {
+            if counts.ended == total {
+                return;
+            }
             let checked = items.check(ended.number, &ended.report);
             counts.ended += 1;
             if let Err(why) = &checked {
@@ -134,9 +141,12 @@ fn drive(bench: &mut Bench, items: &mut Items, run: &Run) -> Result<(Counts, Mar
             let again =
                 ended.report.observation.lookups().map(|lookup| u64::from(lookup.transmissions.saturating_sub(1)));
             counts.retransmitted += again.sum::<u64>();
+            if counts.ended == total {
+                end = Some(Mark::now());
+            }
         })?;
     }
-    let end = Mark::now();
+    let end = end.ok_or("the last task never ended")?;
     let begin = begin.ok_or("the warm-up never ended")?;
     Ok((counts, begin, end))
 }

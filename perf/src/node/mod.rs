@@ -61,7 +61,10 @@ pub struct Common {
     /// The resolver. It must answer what `node values` tells.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5300")]
     resolver: SocketAddr,
-    /// The web server's port, in place of 80. It is at whatever address the resolver gives, or at 127.0.0.1.
+    /// Where web and TLS servers are asked by address; it is in 127.0.0.0/8.
+    #[arg(long, value_name = "ADDRESS", default_value_t = Ipv4Addr::LOCALHOST)]
+    web_address: Ipv4Addr,
+    /// The web server's port, in place of 80. It is at whatever address the resolver gives, or at --web-address.
     #[arg(long, value_name = "PORT", default_value_t = 5380)]
     http_port: u16,
     /// The TLS server's port, in place of 443.

@@ -34,21 +34,43 @@ const DESCRIPTORS_BESIDES: u64 = 500;
 enum Good {
     /// A dns-01 lookup. Not beside silent lookups, for there is one resolver.
     Resolver,
-    /// A fetch from 127.0.0.1, by address.
+    /// A fetch from --web-address, by address.
     Http,
-    /// A handshake with 127.0.0.1, by address.
+    /// A handshake with --web-address, by address.
     Tls,
+}
+
+/// What is silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Target {
+    Http,
+    HttpUnanswered,
+    Dns,
+}
+
+impl Target {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::HttpUnanswered => "http unanswered",
+            Self::Dns => "dns",
+        }
+    }
 }
 
 /// One run.
 #[derive(Clone, Debug, Args)]
-#[command(group = clap::ArgGroup::new("target").required(true).args(["http", "dns"]))]
+#[command(group = clap::ArgGroup::new("target").required(true).args(["http", "http_unanswered", "dns"]))]
 pub struct Silent {
     #[command(flatten)]
     common: Common,
     /// So many fetches of servers that accept and say nothing. They are at 127.1.0.1 to 127.1.0.250 and --http-port.
     #[arg(long, value_name = "TASKS", value_parser = clap::value_parser!(u64).range(1..=500_000))]
     http: Option<u64>,
+    /// So many fetches of hosts that answer no SYN. They are at 127.77.0.1 to 127.77.0.250, and whatever is there must
+    /// swallow all it gets.
+    #[arg(long, value_name = "TASKS", value_parser = clap::value_parser!(u64).range(1..=500_000))]
+    http_unanswered: Option<u64>,
     /// So many lookups that the resolver never answers. It must swallow all questions.
     #[arg(long, value_name = "TASKS", value_parser = clap::value_parser!(u64).range(1..=500_000))]
     dns: Option<u64>,
@@ -139,38 +161,54 @@ struct Course<'a> {
     good_failed: u64,
 }
 
+impl Silent {
+    fn target(&self) -> (Target, u64) {
+        let targets =
+            [(Target::Http, self.http), (Target::HttpUnanswered, self.http_unanswered), (Target::Dns, self.dns)];
+        let given = targets.into_iter().find_map(|(target, count)| Some((target, count?)));
+        // The command line has one of them; none would be none of any.
+        given.unwrap_or((Target::Http, 0))
+    }
+}
+
 pub(super) fn run(options: &Silent) -> Result<ExitCode, String> {
-    let count = options.http.or(options.dns).unwrap_or(0);
+    let (target, count) = options.target();
     let hold_ms = 1_000 * count.div_ceil(options.fill) + 1_000 * options.phase + 2 * MARGIN_MS;
     if hold_ms > HOLD_MS_MAX {
         return Err(format!("silent tasks would have to wait for {hold_ms} ms, and may {HOLD_MS_MAX}; raise --fill"));
     }
     let may_have = measure::raise_descriptor_limit();
     let by_kernel = options.common.interface.is_none();
-    if options.http.filter(|_| by_kernel).is_some_and(|connections| connections + DESCRIPTORS_BESIDES > may_have) {
+    if by_kernel && target != Target::Dns && count + DESCRIPTORS_BESIDES > may_have {
         return Err(format!(
             "{count} connections at a time need {} descriptors, and this process may have {may_have} (ulimit -Hn)",
             count + DESCRIPTORS_BESIDES
         ));
     }
-    let good = options.good_check.unwrap_or(if options.http.is_some() { Good::Resolver } else { Good::Http });
-    if options.dns.is_some() && good == Good::Resolver {
+    let good = options.good_check.unwrap_or(if target == Target::Dns { Good::Http } else { Good::Resolver });
+    if target == Target::Dns && good == Good::Resolver {
         return Err("the resolver is silent, so good tasks cannot be lookups".to_owned());
     }
+    let web = Some(options.common.web_address.into());
     let (good, address) = match good {
         Good::Resolver => (Work::Resolver, None),
-        Good::Http => (Work::Http, Some(std::net::Ipv4Addr::LOCALHOST.into())),
-        Good::Tls => (Work::Tls, Some(std::net::Ipv4Addr::LOCALHOST.into())),
+        Good::Http => (Work::Http, web),
+        Good::Tls => (Work::Tls, web),
     };
     let limits = PlanLimits {
         task_deadline_ms: hold_ms as u32 + 1_000,
         dns_try_ms: hold_ms as u32,
         dns_transmissions: 1,
         caa_repeat_ms: 0,
-        http_connect_ms: 10_000,
+        // Only those that are to wait for their connection wait long for it.
+        http_connect_ms: if target == Target::HttpUnanswered { hold_ms as u32 } else { 10_000 },
         http_response_ms: hold_ms as u32,
     };
-    let silent = if options.http.is_some() { SilentItems::http(limits)? } else { SilentItems::dns(limits)? };
+    let silent = match target {
+        Target::Http => SilentItems::http(limits)?,
+        Target::HttpUnanswered => SilentItems::http_unanswered(limits)?,
+        Target::Dns => SilentItems::dns(limits)?,
+    };
     let mut course = Course {
         bench: Bench::start(&options.common, count + 10_000)?,
         good: Items::new(good, address, PlanLimits::default())?,
@@ -204,7 +242,8 @@ impl Course<'_> {
         self.phase(SETTLE)?;
         let during = Held::now();
         let beside = self.phase(length)?;
-        let early = self.silent_ended;
+        // Those that have failed are counted as such.
+        let early = self.silent_ended - self.silent_failed;
         while self.bench.outstanding() > 0 {
             self.take(Duration::from_millis(200))?;
         }
@@ -214,7 +253,7 @@ impl Course<'_> {
             before.zip(during).map(|(before, during)| (during as f64 - before as f64) * unit / count as f64)
         };
         let kernel = |held: Held| held.socket_buffer_kib.zip(held.slab_kib).map(|(sockets, slab)| sockets + slab);
-        let target = if self.options.http.is_some() { "http" } else { "dns" };
+        let target = self.options.target().0.name();
         Ok(Findings {
             client: format!("node silent {target} {}", self.options.common.carrier()),
             silent: count,
@@ -296,12 +335,13 @@ impl Course<'_> {
     }
 
     fn take(&mut self, wait: Duration) -> Result<(), String> {
-        let Self { bench, good, is_silent, silent_ended, silent_failed, told, latencies, good_failed, .. } = self;
+        let Self { bench, good, silent, is_silent, silent_ended, silent_failed, told, latencies, good_failed, .. } =
+            self;
         bench.take(wait, |ended: Ended| {
             let is_silent = is_silent.get(ended.number as usize).copied().unwrap_or(false);
             let checked = if is_silent {
                 *silent_ended += 1;
-                let checked = SilentItems::check(&ended.report);
+                let checked = silent.check(&ended.report);
                 *silent_failed += u64::from(checked.is_err());
                 checked
             } else {

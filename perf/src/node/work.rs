@@ -211,6 +211,8 @@ fn request_of(method: &str, identifier: &str, caa: bool) -> Result<CheckRequest,
 #[derive(Debug)]
 pub struct SilentItems {
     plans: Vec<Plan>,
+    /// How the last try of a fetch must end; none for lookups.
+    end: Option<TryEnd>,
 }
 
 impl SilentItems {
@@ -219,8 +221,22 @@ impl SilentItems {
     /// # Errors
     /// The limits cannot be.
     pub fn http(limits: PlanLimits) -> Result<Self, String> {
-        let of = |last| Item::new("http-01", &Ipv4Addr::new(127, 1, 0, last).to_string(), false, limits);
-        Ok(Self { plans: (1..=SILENT_ADDRESSES).map(|last| Ok(of(last)?.plan)).collect::<Result<_, String>>()? })
+        Self::fetches(1, limits, TryEnd::NoResponse(NetworkError::Timeout))
+    }
+
+    /// Fetches of hosts that answer no SYN, at as many addresses.
+    ///
+    /// # Errors
+    /// The limits cannot be.
+    pub fn http_unanswered(limits: PlanLimits) -> Result<Self, String> {
+        Self::fetches(77, limits, TryEnd::NotConnected(NetworkError::Timeout))
+    }
+
+    /// Fetches at 127.`network`.0.1 and so on, and how their tries must end.
+    fn fetches(network: u8, limits: PlanLimits, end: TryEnd) -> Result<Self, String> {
+        let of = |last| Item::new("http-01", &Ipv4Addr::new(127, network, 0, last).to_string(), false, limits);
+        let plans = (1..=SILENT_ADDRESSES).map(|last| Ok(of(last)?.plan)).collect::<Result<_, String>>()?;
+        Ok(Self { plans, end: Some(end) })
     }
 
     /// Lookups that a resolver never answers.
@@ -228,7 +244,7 @@ impl SilentItems {
     /// # Errors
     /// The limits cannot be.
     pub fn dns(limits: PlanLimits) -> Result<Self, String> {
-        Ok(Self { plans: vec![Item::new("dns-01", NAME, false, limits)?.plan] })
+        Ok(Self { plans: vec![Item::new("dns-01", NAME, false, limits)?.plan], end: None })
     }
 
     /// The plan of item `number`.
@@ -237,16 +253,16 @@ impl SilentItems {
         self.plans[(number % self.plans.len() as u64) as usize].clone()
     }
 
-    /// Whether a report says that nothing came, after the question or the request had gone out.
+    /// Whether a report says that nothing came, after the question, the request or the SYN had gone out.
     ///
     /// # Errors
     /// What it says instead.
-    pub fn check(report: &Report) -> Result<(), String> {
+    pub fn check(&self, report: &Report) -> Result<(), String> {
         let is_silence = match &report.observation.control {
             Some(ControlObservation::Record(lookup)) => lookup.outcome == DnsOutcome::Failed(DnsFailure::Timeout),
             Some(ControlObservation::Http(fetch)) => {
                 let last = fetch.hops.last().and_then(|hop| hop.tries.last()).map(|one| one.end);
-                last == Some(TryEnd::NoResponse(NetworkError::Timeout))
+                last.is_some() && last == self.end
             }
             _ => false,
         };

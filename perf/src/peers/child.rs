@@ -3,13 +3,15 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read},
+    os::fd::BorrowedFd,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use super::PeerError;
+use super::{PeerError, wire};
 use crate::measure;
 
 /// How often it is looked whether a client has ended; while it runs, the runner does nothing else.
@@ -41,16 +43,27 @@ pub(super) fn typed(program: &Path, arguments: &[String]) -> String {
     words.map(|word| quoted(&word)).collect::<Vec<_>>().join(" ")
 }
 
-/// Starts a process on one CPU. It is bound before it begins, so that nothing it does runs anywhere else, and programs
+/// Where a process runs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seat<'a> {
+    /// The CPU.
+    pub(super) core: usize,
+    /// The network namespace; the runner's own, if none.
+    pub(super) namespace: Option<BorrowedFd<'a>>,
+}
+
+/// Starts a process in its seat. It is bound before it begins, so that nothing it does runs anywhere else, and programs
 /// without such an option are bound as well.
-fn spawn_on(core: usize, mut command: Command) -> Result<Child, PeerError> {
+fn spawn_on(seat: Seat<'_>, mut command: Command) -> Result<Child, PeerError> {
     let program = command.get_program().to_string_lossy().into_owned();
-    // A thread of its own, which a child inherits its CPU from: the runner itself stays free.
-    let started = thread::spawn(move || {
-        measure::bind_to_core(core)?;
+    // A thread of its own, which a child inherits its CPU and namespace from: the runner itself stays free.
+    let start = || {
+        measure::bind_to_core(seat.core)?;
+        seat.namespace.map_or(Ok(()), wire::enter)?;
         command.spawn().map_err(|error| error.to_string())
-    });
-    let child = started.join().unwrap_or_else(|_| Err("the thread that was to start it panicked".to_owned()));
+    };
+    let started = thread::scope(|scope| scope.spawn(start).join());
+    let child = started.unwrap_or_else(|_| Err("the thread that was to start it panicked".to_owned()));
     child.map_err(|why| PeerError::Start { program, why })
 }
 
@@ -65,11 +78,11 @@ pub(super) struct Responder {
 
 impl Responder {
     /// Starts it and waits until it says `ready ADDRESS`.
-    pub(super) fn start(core: usize, program: &Path, arguments: &[String]) -> Result<Self, PeerError> {
+    pub(super) fn start(seat: Seat<'_>, program: &Path, arguments: &[String]) -> Result<Self, PeerError> {
         let typed = typed(program, arguments);
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = spawn_on(core, command)?;
+        let mut child = spawn_on(seat, command)?;
         let (said, line) = std::sync::mpsc::channel();
         if let Some(stdout) = child.stdout.take() {
             thread::spawn(move || {
@@ -88,6 +101,11 @@ impl Responder {
             }
             None => Err(PeerError::NotReady { command: responder.command.clone(), said: line }),
         }
+    }
+
+    /// Its address without the port.
+    pub(super) fn host(&self) -> &str {
+        self.address.rsplit_once(':').map_or("", |(host, _)| host)
     }
 
     /// Its port.
@@ -119,13 +137,22 @@ pub(super) struct Ended {
     pub(super) cpu: Duration,
 }
 
+/// Bounds of a run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Until<'a> {
+    /// How long it may take.
+    pub(super) limit: Duration,
+    /// Set when all is to end.
+    pub(super) interrupted: &'a AtomicBool,
+}
+
 /// Runs a client to its end.
-pub(super) fn run(core: usize, program: &Path, arguments: &[String], limit: Duration) -> Result<Ended, PeerError> {
+pub(super) fn run(seat: Seat<'_>, program: &Path, arguments: &[String], until: Until<'_>) -> Result<Ended, PeerError> {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let cpu_before = cpu_of_children()?;
     let begun = Instant::now();
-    let mut child = spawn_on(core, command)?;
+    let mut child = spawn_on(seat, command)?;
     let stdout = child.stdout.take().map(read_all);
     let stderr = child.stderr.take().map(read_all);
     let wait =
@@ -134,10 +161,13 @@ pub(super) fn run(core: usize, program: &Path, arguments: &[String], limit: Dura
         if let Some(status) = child.try_wait().map_err(wait)? {
             break status;
         }
-        if begun.elapsed() > limit {
+        // Relaxed: nothing else is read because of it.
+        let is_interrupted = until.interrupted.load(Ordering::Relaxed);
+        if is_interrupted || begun.elapsed() > until.limit {
             let _ = child.kill();
             let _ = child.wait();
-            return Err(PeerError::TooLong { command: typed(program, arguments), limit });
+            let too_long = PeerError::TooLong { command: typed(program, arguments), limit: until.limit };
+            return Err(if is_interrupted { PeerError::Interrupted } else { too_long });
         }
         thread::sleep(LOOK_EVERY);
     };
@@ -174,8 +204,14 @@ fn ticks_of_children(stat: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
+    const SEAT: Seat<'static> = Seat { core: 0, namespace: None };
+
     fn shell(script: &str, limit: Duration) -> Result<Ended, PeerError> {
-        run(0, Path::new("/bin/sh"), &["-c".to_owned(), script.to_owned()], limit)
+        shell_until(script, Until { limit, interrupted: &AtomicBool::new(false) })
+    }
+
+    fn shell_until(script: &str, until: Until<'_>) -> Result<Ended, PeerError> {
+        run(SEAT, Path::new("/bin/sh"), &["-c".to_owned(), script.to_owned()], until)
     }
 
     #[test]
@@ -203,11 +239,20 @@ mod tests {
     }
 
     #[test]
+    fn err_nothing_runs_on_once_all_is_to_end() {
+        let until = Until { limit: Duration::from_secs(100), interrupted: &AtomicBool::new(true) };
+        let begun = Instant::now();
+        let ended = shell_until("exec sleep 100", until);
+        assert!(matches!(ended, Err(PeerError::Interrupted)), "{ended:?}");
+        assert!(begun.elapsed() < Duration::from_secs(20));
+    }
+
+    #[test]
     fn ok_a_responder_says_where_it_listens_and_ends_with_its_input() {
         let script = |text: &str| ["-c".to_owned(), text.to_owned()];
-        let responder = Responder::start(0, Path::new("/bin/sh"), &script("echo ready 127.0.0.1:77; cat"));
+        let responder = Responder::start(SEAT, Path::new("/bin/sh"), &script("echo ready 127.0.0.1:77; cat"));
         assert_eq!(responder.map(|one| one.port().to_owned()).ok().as_deref(), Some("77"));
-        let silent = Responder::start(0, Path::new("/bin/sh"), &script("echo no")).map(|_| ());
+        let silent = Responder::start(SEAT, Path::new("/bin/sh"), &script("echo no")).map(|_| ());
         assert!(matches!(silent, Err(PeerError::NotReady { .. })), "{silent:?}");
     }
 

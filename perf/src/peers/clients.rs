@@ -10,6 +10,7 @@ use super::{
     child::{Responder, find},
     foreign::Foreign,
     table::Side,
+    wire::{Holder, INTERFACE, SOURCE},
 };
 use crate::node::work::{TOKEN, Values};
 
@@ -43,11 +44,15 @@ pub(super) struct Contestant {
     pub(super) note: &'static str,
     pub(super) arguments: Vec<String>,
     pub(super) reading: Reading,
+    /// Whose the address is, on a wire.
+    pub(super) holder: Holder,
 }
 
 /// Where clients work.
 pub(super) struct Place<'a> {
     pub(super) load: Load,
+    /// Whether there is a wire between clients and responders.
+    pub(super) is_wired: bool,
     pub(super) responders: &'a [Responder],
     /// Where programs of this repository may be.
     pub(super) directories: &'a [PathBuf],
@@ -63,17 +68,33 @@ fn words(text: &str) -> Vec<String> {
 impl Place<'_> {
     /// All of a work, in the order of the table.
     pub(super) fn contestants(&self, has_ours: bool) -> Result<Vec<Contestant>, PeerError> {
+        if self.is_wired {
+            return Ok(self.wired(has_ours));
+        }
         let mut all = self.bare();
         if has_ours {
-            let ours = self.ours();
-            all.splice(0..0, ours);
+            let drivers = [("ours", "--driver io-uring"), ("ours, epoll", "--driver epoll")];
+            all.splice(0..0, drivers.map(|(name, how)| self.ours(name, how, Holder::Kernel)));
             all.extend(match self.load.work {
                 Work::Dns => self.others_of_dns()?,
+                Work::Caa => Vec::new(),
                 Work::Http => self.others_of_http(),
                 Work::Tls => self.others_of_tls(),
             });
         }
         Ok(all)
+    }
+
+    /// Over a wire: a node in each way to reach it, and the cheapest client that does nothing else.
+    fn wired(&self, has_ours: bool) -> Vec<Contestant> {
+        let ways = [
+            ("ours, io-uring", "--driver io-uring".to_owned(), Holder::Kernel),
+            ("ours, raw-xdp", format!("--interface {INTERFACE} --method xdp"), Holder::Client),
+            ("ours, raw-packet", format!("--interface {INTERFACE} --method packet"), Holder::Client),
+        ];
+        let ours = ways.map(|(name, how, holder)| self.ours(name, &format!("--source {SOURCE} {how}"), holder));
+        let ours = ours.into_iter().filter(|_| has_ours);
+        ours.chain(self.bare().into_iter().take(1)).collect()
     }
 
     fn address(&self, index: usize) -> &str {
@@ -88,38 +109,52 @@ impl Place<'_> {
         format!("http://{}/.well-known/acme-challenge/{TOKEN}", self.address(0))
     }
 
+    /// What the certificate is for.
+    fn tls_name<'s>(&'s self, usual: &'s str) -> &'s str {
+        if self.is_wired { self.responders.first().map_or("", Responder::host) } else { usual }
+    }
+
     /// What every client of this repository has, for so many times fewer items.
     fn amounts(&self, fewer: u64) -> String {
         let Load { items, in_flight, warm_up, .. } = self.load;
         format!("--items {} --in-flight {in_flight} --warm-up {} --limit 600", items / fewer, warm_up / fewer)
     }
 
-    fn ours(&self) -> Vec<Contestant> {
+    fn ours(&self, name: &str, how: &str, holder: Holder) -> Contestant {
+        let host = self.responders.first().map_or("", Responder::host);
         let (what, note) = match self.load.work {
             Work::Dns => (
                 format!("resolver --resolver {} --source-ports 64", self.address(0)),
                 "dns-01 from task to report, judged; 64 source ports",
             ),
+            Work::Caa => (
+                format!("caa --resolver {} --source-ports 64", self.address(0)),
+                "three questions, one label after another, judged; 64 source ports",
+            ),
             Work::Http => (
-                format!("http --by-address --http-port {}", self.port(0)),
+                format!("http --by-address --web-address {host} --http-port {}", self.port(0)),
                 "http-01 of an address from task to report, judged",
+            ),
+            Work::Tls if self.is_wired => (
+                format!("tls --by-address --web-address {host} --tls-port {}", self.port(0)),
+                "tls-alpn-01 of an address from task to report, judged; waits up to 250 ms for the server to close",
             ),
             Work::Tls => (
                 format!("tls --tls-port {} --resolver {}", self.port(0), self.address(1)),
                 "tls-alpn-01 from task to report, judged; with lookups of A and AAAA; waits up to 250 ms for the server to close",
             ),
         };
-        let of = |name: &str, driver: &str| Contestant {
+        Contestant {
             name: name.to_owned(),
             side: Side::Ours,
             program: std::env::current_exe().ok(),
             install: "",
             left_out: None,
             note,
-            arguments: words(&format!("node {what} --driver {driver} {}", self.amounts(1))),
+            arguments: words(&format!("node {what} {how} {}", self.amounts(1))),
             reading: Reading::Line,
-        };
-        vec![of("ours", "io-uring"), of("ours, epoll", "epoll")]
+            holder,
+        }
     }
 
     fn bare(&self) -> Vec<Contestant> {
@@ -133,6 +168,7 @@ impl Place<'_> {
             note,
             arguments: words(&format!("{what} --peer {} {}", self.address(0), self.amounts(1))),
             reading: Reading::Line,
+            holder: Holder::Kernel,
         };
         let text = &values.text;
         match self.load.work {
@@ -141,12 +177,18 @@ impl Place<'_> {
                     of(way, &format!("udp {way} --sockets 64 --text {text}"), "a fixed query, id and text checked")
                 })
                 .into(),
+            // There is no such client for three questions that follow from each other.
+            Work::Caa => Vec::new(),
             Work::Http => vec![
                 of("uring, RST", "http uring --close rst", "a fixed request, status and length checked"),
                 of("uring, FIN", "http uring --close fin", "a fixed request, status and length checked"),
                 of("epoll, RST", "http epoll --close rst", "a fixed request, status and length checked"),
             ],
-            Work::Tls => vec![of("tls", &format!("tls --name {}", values.name), "handshake and its signature alone")],
+            Work::Tls => vec![of(
+                "tls",
+                &format!("tls --name {}", self.tls_name(values.name)),
+                "handshake and its signature alone",
+            )],
         }
     }
 
@@ -160,6 +202,7 @@ impl Place<'_> {
             note,
             arguments: Vec::new(),
             reading: Reading::Foreign(program),
+            holder: Holder::Kernel,
         }
     }
 
@@ -173,6 +216,7 @@ impl Place<'_> {
             note,
             arguments: words(&format!("{arguments} {}", self.amounts(fewer))),
             reading: Reading::Line,
+            holder: Holder::Kernel,
         }
     }
 

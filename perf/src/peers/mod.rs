@@ -11,11 +11,14 @@ mod child;
 mod clients;
 mod foreign;
 mod table;
+mod wire;
 
 use std::{
     fs, io,
-    path::PathBuf,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
     process::{Command, ExitCode},
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -23,9 +26,10 @@ use clap::{Args, ValueEnum};
 use thiserror::Error;
 
 use self::{
-    child::{Responder, find},
+    child::{Responder, Seat, Until, find},
     clients::{Contestant, Place, Reading},
     table::{Client, Comparison, Outcome, Row},
+    wire::Wire,
 };
 use crate::{measure::Line, node::work::Values};
 
@@ -78,6 +82,15 @@ pub enum PeerError {
     /// The bare clients and responders are missing.
     #[error("{0} is missing: build it with `cargo build --release -p parallax-bare`, or name it with --bare")]
     NoBare(String),
+    /// Only root may make network namespaces.
+    #[error("--wire makes network namespaces, which only root may")]
+    NotRoot,
+    /// The namespaces or the wire between them could not be made, or not be changed.
+    #[error("the wire: {0}")]
+    Wire(String),
+    /// It was told to end.
+    #[error("interrupted")]
+    Interrupted,
     /// A file could not be written.
     #[error("{path}: {error}")]
     File {
@@ -93,6 +106,8 @@ pub enum PeerError {
 pub enum Work {
     /// One question over UDP and its answer.
     Dns,
+    /// One CAA check of three labels: three questions over UDP and their answers.
+    Caa,
     /// One connection, one GET, a small body.
     Http,
     /// One connection and a full TLS 1.3 handshake.
@@ -108,6 +123,10 @@ pub struct Peers {
     /// A few thousand items and one round: shows that everything runs, and its figures are worth nothing.
     #[arg(long)]
     quick: bool,
+    /// Has clients and responders in network namespaces of their own with a wire between them, and compares the ways that
+    /// a node can reach a wire. Only root may, and `ip` and `ethtool` are needed.
+    #[arg(long)]
+    wire: bool,
     /// The kinds of work; all, if not given.
     #[arg(long, value_name = "WORK", value_enum, value_delimiter = ',')]
     work: Vec<Work>,
@@ -154,16 +173,39 @@ const fn load(work: Work, in_flight: u64, items: u64, warm_up: u64, seconds: u64
     Load { work, in_flight, items, warm_up, seconds }
 }
 
-const LOADS: [Load; 6] = [
+const LOADS: [Load; 7] = [
     load(Work::Dns, 1_000, 500_000, 50_000, 3),
+    load(Work::Caa, 1_000, 200_000, 20_000, 3),
     load(Work::Dns, 10_000, 500_000, 50_000, 3),
     load(Work::Dns, 100_000, 600_000, 200_000, 3),
     load(Work::Http, 256, 60_000, 5_000, 3),
     load(Work::Http, 10_000, 60_000, 20_000, 3),
     load(Work::Tls, 64, 4_000, 500, 3),
 ];
-const QUICK_LOADS: [Load; 3] =
-    [load(Work::Dns, 100, 4_000, 500, 1), load(Work::Http, 32, 2_000, 200, 1), load(Work::Tls, 8, 300, 50, 1)];
+const WIRE_LOADS: [Load; 7] = [
+    load(Work::Dns, 1_000, 500_000, 50_000, 3),
+    load(Work::Caa, 1_000, 200_000, 20_000, 3),
+    load(Work::Dns, 10_000, 500_000, 50_000, 3),
+    load(Work::Http, 256, 60_000, 5_000, 3),
+    load(Work::Http, 2_000, 60_000, 10_000, 3),
+    load(Work::Http, 10_000, 60_000, 20_000, 3),
+    load(Work::Tls, 64, 4_000, 500, 3),
+];
+const QUICK_LOADS: [Load; 4] = [
+    load(Work::Dns, 100, 4_000, 500, 1),
+    load(Work::Caa, 100, 2_000, 200, 1),
+    load(Work::Http, 32, 2_000, 200, 1),
+    load(Work::Tls, 8, 300, 50, 1),
+];
+
+/// What one comparison is made with.
+struct Runner<'a> {
+    peers: &'a Peers,
+    /// What separates clients and responders, if anything does.
+    wire: Option<&'a Wire>,
+    interrupted: &'a AtomicBool,
+    rounds: usize,
+}
 
 /// Compares and prints. Without `has_ours`, the bare clients alone. The status is a failure if any client failed.
 ///
@@ -185,17 +227,32 @@ fn compare(peers: &Peers, has_ours: bool) -> Result<Comparison, PeerError> {
     let directories: Vec<PathBuf> = beside.into_iter().chain([peers.peers.clone()]).collect();
     let bare = find(&peers.bare, &directories).ok_or_else(|| PeerError::NoBare(peers.bare.clone()))?;
     let scratch = tempfile::tempdir().map_err(|error| PeerError::File { path: std::env::temp_dir(), error })?;
-    let loads: &[Load] = if peers.quick { &QUICK_LOADS } else { &LOADS };
+    let loads: &[Load] = match (peers.quick, peers.wire) {
+        (true, _) => &QUICK_LOADS,
+        (false, true) => &WIRE_LOADS,
+        (false, false) => &LOADS,
+    };
+    let interrupted = Arc::new(AtomicBool::new(false));
+    if peers.wire {
+        // Namespaces outlive a process that ends by a signal.
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
+            signal_hook::flag::register(signal, Arc::clone(&interrupted))
+                .map_err(|error| PeerError::Wire(error.to_string()))?;
+        }
+    }
+    let wire = peers.wire.then(Wire::make).transpose()?;
     let rounds = if peers.quick { 1 } else { usize::from(peers.rounds) };
     let is_wanted = |load: &&Load| {
         (peers.work.is_empty() || peers.work.contains(&load.work))
             && (peers.in_flight.is_empty() || peers.in_flight.contains(&load.in_flight))
     };
+    let runner = Runner { peers, wire: wire.as_ref(), interrupted: &interrupted, rounds };
     let mut rows = Vec::new();
     for load in loads.iter().filter(is_wanted) {
-        let responders = responders(*load, &bare, peers.responder_core)?;
+        let responders = runner.responders(*load, &bare)?;
         let place = Place {
             load: *load,
+            is_wired: peers.wire,
             responders: &responders,
             directories: &directories,
             bare: &bare,
@@ -203,7 +260,9 @@ fn compare(peers: &Peers, has_ours: bool) -> Result<Comparison, PeerError> {
         };
         let mut contestants = place.contestants(has_ours)?;
         contestants.retain(|one| peers.clients.is_empty() || peers.clients.iter().any(|text| one.name.contains(text)));
-        rows.push(row(peers, *load, &responders, contestants, rounds));
+        if !contestants.is_empty() {
+            rows.push(runner.row(*load, &responders, contestants)?);
+        }
     }
     Ok(Comparison {
         date: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%MZ").to_string(),
@@ -214,60 +273,89 @@ fn compare(peers: &Peers, has_ours: bool) -> Result<Comparison, PeerError> {
         cpus: std::thread::available_parallelism().map_or(1, usize::from),
         client_core: peers.client_core,
         responder_core: peers.responder_core,
+        wire: peers.wire,
         rounds,
         rows,
     })
 }
 
-/// The servers of a work. A handshake needs a resolver too, for a node looks the name up.
-fn responders(load: Load, bare: &std::path::Path, core: usize) -> Result<Vec<Responder>, PeerError> {
-    let values = Values::new();
-    let start = |kind: &str, more: &[&str]| {
-        let arguments = ["respond", kind, "--listen", "127.0.0.1:0", "--limit", "86400"];
-        let arguments: Vec<String> = arguments.iter().chain(more).map(|word| (*word).to_owned()).collect();
-        Responder::start(core, bare, &arguments)
-    };
-    let dns = || start("dns", &["--text", &values.text]);
-    Ok(match load.work {
-        Work::Dns => vec![dns()?],
-        Work::Http => vec![start("http", &["--body", &values.key_authorization])?],
-        Work::Tls => {
-            let of = ["--name", values.name, "--key-authorization", &values.key_authorization];
-            vec![start("tls", &of)?, dns()?]
+impl Runner<'_> {
+    fn seat(&self, core: usize, of: impl Fn(&Wire) -> &wire::Namespace) -> Seat<'_> {
+        Seat { core, namespace: self.wire.map(|wire| of(wire).handle()) }
+    }
+
+    /// The servers of a work. A handshake needs a resolver too, for a node looks the name up.
+    fn responders(&self, load: Load, bare: &Path) -> Result<Vec<Responder>, PeerError> {
+        let values = Values::new();
+        let host = if self.wire.is_some() { wire::SERVER } else { Ipv4Addr::LOCALHOST };
+        let (listen, host) = (format!("{host}:0"), host.to_string());
+        let start = |kind: &str, more: &[&str]| {
+            let arguments = ["respond", kind, "--listen", &listen, "--limit", "86400"];
+            let arguments: Vec<String> = arguments.iter().chain(more).map(|word| (*word).to_owned()).collect();
+            Responder::start(self.seat(self.peers.responder_core, |wire| &wire.world), bare, &arguments)
+        };
+        let dns = || start("dns", &["--text", &values.text]);
+        Ok(match load.work {
+            Work::Dns | Work::Caa => vec![dns()?],
+            Work::Http => vec![start("http", &["--body", &values.key_authorization])?],
+            Work::Tls => {
+                let name = if self.wire.is_some() { &host } else { values.name };
+                vec![start("tls", &["--name", name, "--key-authorization", &values.key_authorization])?, dns()?]
+            }
+        })
+    }
+
+    /// Round by round, and in each round client by client, beginning with another one each time.
+    fn row(&self, load: Load, responders: &[Responder], contestants: Vec<Contestant>) -> Result<Row, PeerError> {
+        let mut outcomes: Vec<Result<Vec<Line>, String>> = contestants.iter().map(|_| Ok(Vec::new())).collect();
+        for round in 0..self.rounds {
+            for turn in 0..contestants.len() {
+                let index = (turn + round) % contestants.len();
+                let (Some(contestant), Some(outcome)) = (contestants.get(index), outcomes.get_mut(index)) else {
+                    continue;
+                };
+                let (Some(program), Ok(lines)) = (&contestant.program, &mut *outcome) else { continue };
+                if contestant.left_out.is_some() {
+                    continue;
+                }
+                let told = format!("{:?} {} round {round}: {}", load.work, load.in_flight, contestant.name);
+                match self.run(load, contestant, program) {
+                    Ok(line) => {
+                        eprintln!("{told} {:.2} µs, {} failed", line.node_cpu_us_per_item(), line.failed);
+                        lines.push(line);
+                    }
+                    Err(PeerError::Interrupted) => return Err(PeerError::Interrupted),
+                    Err(error) => {
+                        eprintln!("{told}: {error}");
+                        *outcome = Err(error.to_string());
+                    }
+                }
+            }
         }
-    })
+        let clients = contestants.into_iter().zip(outcomes).map(|(contestant, outcome)| client(contestant, outcome));
+        Ok(Row {
+            work: load.work.title().to_owned(),
+            in_flight: load.in_flight,
+            responders: responders.iter().map(|one| one.command.clone()).collect(),
+            clients: clients.collect(),
+        })
+    }
+
+    /// One client in one round.
+    fn run(&self, load: Load, contestant: &Contestant, program: &Path) -> Result<Line, PeerError> {
+        if let Some(wire) = self.wire {
+            wire.give_address(contestant.holder)?;
+        }
+        let seat = self.seat(self.peers.client_core, |wire| &wire.client);
+        let until = Until { limit: Duration::from_secs(self.peers.limit), interrupted: self.interrupted };
+        let ended = child::run(seat, program, &contestant.arguments, until)?;
+        contestant.reading.read(&contestant.name, load, &ended)
+    }
 }
 
-/// Round by round, and in each round client by client, beginning with another one each time.
-fn row(peers: &Peers, load: Load, responders: &[Responder], contestants: Vec<Contestant>, rounds: usize) -> Row {
-    let mut outcomes: Vec<Result<Vec<Line>, String>> = contestants.iter().map(|_| Ok(Vec::new())).collect();
-    for round in 0..rounds {
-        for turn in 0..contestants.len() {
-            let index = (turn + round) % contestants.len();
-            let (Some(contestant), Some(outcome)) = (contestants.get(index), outcomes.get_mut(index)) else { continue };
-            let (Some(program), Ok(lines)) = (&contestant.program, &mut *outcome) else { continue };
-            if contestant.left_out.is_some() {
-                continue;
-            }
-            let limit = Duration::from_secs(peers.limit);
-            let ended = child::run(peers.client_core, program, &contestant.arguments, limit);
-            match ended.and_then(|ended| contestant.reading.read(&contestant.name, load, &ended)) {
-                Ok(line) => {
-                    let (cpu, failed) = (line.cpu_us_per_item, line.failed);
-                    eprintln!(
-                        "{:?} {} round {round}: {} {cpu:.2} µs, {failed} failed",
-                        load.work, load.in_flight, contestant.name
-                    );
-                    lines.push(line);
-                }
-                Err(error) => {
-                    eprintln!("{:?} {} round {round}: {}: {error}", load.work, load.in_flight, contestant.name);
-                    *outcome = Err(error.to_string());
-                }
-            }
-        }
-    }
-    let clients = contestants.into_iter().zip(outcomes).map(|(contestant, outcome)| Client {
+/// A client with what came of it.
+fn client(contestant: Contestant, outcome: Result<Vec<Line>, String>) -> Client {
+    Client {
         command: contestant
             .program
             .as_deref()
@@ -281,17 +369,17 @@ fn row(peers: &Peers, load: Load, responders: &[Responder], contestants: Vec<Con
         name: contestant.name,
         side: contestant.side,
         note: contestant.note.to_owned(),
-    });
-    let work = match load.work {
-        Work::Dns => "DNS lookup",
-        Work::Http => "HTTP connection and GET",
-        Work::Tls => "TLS handshake",
-    };
-    Row {
-        work: work.to_owned(),
-        in_flight: load.in_flight,
-        responders: responders.iter().map(|one| one.command.clone()).collect(),
-        clients: clients.collect(),
+    }
+}
+
+impl Work {
+    fn title(self) -> &'static str {
+        match self {
+            Self::Dns => table::LOOKUP,
+            Self::Caa => table::CAA,
+            Self::Http => "HTTP connection and GET",
+            Self::Tls => "TLS handshake",
+        }
     }
 }
 
@@ -393,9 +481,9 @@ mod tests {
     fn ok_a_program_of_others_is_charged_the_systems_account() {
         let text = "  500 requests in 1.00s, 1.59MB read\n";
         let line =
-            Reading::Foreign(foreign::Foreign::Wrk).read("wrk", QUICK_LOADS[1], &ended(0, text)).expect("a line");
+            Reading::Foreign(foreign::Foreign::Wrk).read("wrk", QUICK_LOADS[2], &ended(0, text)).expect("a line");
         assert_eq!((line.items, line.cpu_us_per_item, line.per_second), (500, 3_000.0, 500.0));
-        assert!(Reading::Foreign(foreign::Foreign::Wrk).read("wrk", QUICK_LOADS[1], &ended(1, text)).is_err());
+        assert!(Reading::Foreign(foreign::Foreign::Wrk).read("wrk", QUICK_LOADS[2], &ended(1, text)).is_err());
     }
 
     #[test]

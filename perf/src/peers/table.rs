@@ -4,6 +4,17 @@ use serde::Serialize;
 
 use crate::measure::Line;
 
+pub(super) const LOOKUP: &str = "DNS lookup";
+pub(super) const CAA: &str = "CAA, three labels";
+
+/// What the columns mean.
+const LEGEND: &str = "Ratios are by the worker's time of ours, which is what a node is, and by the process's of all others. \
+    The process of ours also has whoever gives the node its tasks, takes its reports and judges them.\n";
+/// What the figures of a wire hold besides.
+const WIRE_LEGEND: &str = "What the kernel does for a frame at the far end of this wire, it does on the CPU and on account \
+    of whoever sends it: the client's time has the responder's input in it, and the responder's the client's. On a card \
+    of its own each side would pay for what it receives.\n";
+
 /// A comparison with all that is needed to make it again.
 #[derive(Debug, Serialize)]
 pub(super) struct Comparison {
@@ -16,6 +27,8 @@ pub(super) struct Comparison {
     pub(super) cpus: usize,
     pub(super) client_core: usize,
     pub(super) responder_core: usize,
+    /// Whether there was a wire between clients and responders.
+    pub(super) wire: bool,
     pub(super) rounds: usize,
     pub(super) rows: Vec<Row>,
 }
@@ -93,8 +106,9 @@ impl Client {
         }
     }
 
+    /// What is compared.
     fn cpu(&self) -> Option<Spread> {
-        Spread::of(self.rounds().iter().map(|line| line.cpu_us_per_item))
+        Spread::of(self.rounds().iter().map(Line::node_cpu_us_per_item))
     }
 
     /// Whether it broke off, or items of it failed: any of ours or of a bare client, and most of another's. Load
@@ -132,7 +146,7 @@ impl Comparison {
         let commit = self.commit.as_deref().unwrap_or("no commit");
         let mut text = format!(
             "{}, commit {commit}, Linux {}, {} × {}\n`{}`\nClient on CPU {}, responder on CPU {}; medians of {} alternating \
-             rounds, lowest and highest in brackets.\n",
+             rounds, lowest and highest in brackets.\n{LEGEND}",
             self.date,
             self.kernel,
             self.cpus,
@@ -142,6 +156,9 @@ impl Comparison {
             self.responder_core,
             self.rounds
         );
+        if self.wire {
+            text.push_str(WIRE_LEGEND);
+        }
         let has_ours = self.rows.iter().flat_map(|row| &row.clients).any(|client| client.side == Side::Ours);
         for row in &self.rows {
             let (ours, bare) = (row.ours(), row.cpu_of(Side::Bare));
@@ -149,19 +166,41 @@ impl Comparison {
             let ratio = if has_ours { " of ours |" } else { "" };
             let line = if has_ours { "---|" } else { "" };
             text.push_str(&format!(
-                "| Client | CPU µs per item |{ratio} of the best bare | per second | failed | peak MiB | |\n"
+                "| Client | µs (worker) | µs (process) |{ratio} of the best bare | per second | failed | peak MiB | |\n"
             ));
-            text.push_str(&format!("|---|---|{line}---|---|---|---|---|\n"));
+            text.push_str(&format!("|---|---|---|{line}---|---|---|---|---|\n"));
             for client in &row.clients {
                 text.push_str(&markdown(client, ours, bare, has_ours));
             }
         }
+        text.push_str(&self.climbs());
         text
+    }
+
+    /// What a CAA check costs in lookups, where both were measured with as many in flight.
+    fn climbs(&self) -> String {
+        let mut text = String::new();
+        for caa in self.rows.iter().filter(|row| row.work == CAA) {
+            let Some(lookup) = self.rows.iter().find(|row| row.work == LOOKUP && row.in_flight == caa.in_flight) else {
+                continue;
+            };
+            for client in &caa.clients {
+                let same = lookup.clients.iter().find(|other| other.name == client.name);
+                if let Some((caa_cpu, lookup_cpu)) = client.cpu().zip(same.and_then(Client::cpu)) {
+                    let ratio = caa_cpu.median / lookup_cpu.median;
+                    text.push_str(&format!(
+                        "- {CAA} / {LOOKUP}, {} in flight, {}: {ratio:.2}\n",
+                        caa.in_flight, client.name
+                    ));
+                }
+            }
+        }
+        if text.is_empty() { text } else { format!("\n{text}") }
     }
 }
 
 fn markdown(client: &Client, ours: Option<f64>, bare: Option<f64>, has_ours: bool) -> String {
-    let empty = if has_ours { "| | | | | |" } else { "| | | | |" };
+    let empty = if has_ours { "| | | | | | |" } else { "| | | | | |" };
     let lines = match &client.outcome {
         Outcome::Rounds(lines) => lines,
         Outcome::NotInstalled(what) => return format!("| {} | not installed {empty} {what} |\n", client.name),
@@ -180,12 +219,13 @@ fn markdown(client: &Client, ours: Option<f64>, bare: Option<f64>, has_ours: boo
     // What a program does not tell is not 0.
     let peak = if peak > 0.0 { format!("{peak:.0}") } else { "–".to_owned() };
     let of_ours = if has_ours { format!(" {} |", ratio(ours)) } else { String::new() };
+    let spread = |cpu: Spread| format!("{} ({}–{})", number(cpu.median), number(cpu.min), number(cpu.max));
+    let optional = |cpu: Option<Spread>| cpu.map_or_else(|| "–".to_owned(), spread);
     format!(
-        "| {} | {} ({}–{}) |{of_ours} {} | {} | {failed} | {peak} | {} |\n",
+        "| {} | {} | {} |{of_ours} {} | {} | {failed} | {peak} | {} |\n",
         client.name,
-        number(cpu.median),
-        number(cpu.min),
-        number(cpu.max),
+        optional(Spread::of(lines.iter().filter_map(|line| line.worker_cpu_us_per_item))),
+        optional(Spread::of(lines.iter().map(|line| line.cpu_us_per_item))),
         ratio(bare),
         thousands(rate.median),
         client.note
@@ -231,6 +271,15 @@ mod tests {
         Client { name: name.to_owned(), side, note: String::new(), command: name.to_owned(), outcome }
     }
 
+    fn row(work: &str, clients: Vec<Client>) -> Row {
+        Row { work: work.to_owned(), in_flight: 10, responders: Vec::new(), clients }
+    }
+
+    /// A line of a node: its worker took so much of what the process took.
+    fn node_line(worker_cpu: f64, cpu: f64) -> Line {
+        Line { worker_cpu_us_per_item: Some(worker_cpu), ..line(cpu, 0) }
+    }
+
     fn comparison(clients: Vec<Client>) -> Comparison {
         Comparison {
             date: "2026-11-26".to_owned(),
@@ -242,7 +291,8 @@ mod tests {
             client_core: 0,
             responder_core: 1,
             rounds: 3,
-            rows: vec![Row { work: "DNS lookup".to_owned(), in_flight: 10, responders: Vec::new(), clients }],
+            wire: false,
+            rows: vec![row(LOOKUP, clients)],
         }
     }
 
@@ -259,7 +309,7 @@ mod tests {
     fn ok_each_client_has_a_row_with_its_ratios() {
         let rounds = |of: [f64; 3]| Outcome::Rounds(of.map(|cpu| line(cpu, 0)).to_vec());
         let comparison = comparison(vec![
-            client("ours", Side::Ours, rounds([6.0, 4.0, 5.0])),
+            client("ours", Side::Ours, Outcome::Rounds([6.0, 4.0, 5.0].map(|cpu| node_line(cpu, cpu + 3.0)).to_vec())),
             client("bare uring", Side::Bare, rounds([2.5, 2.4, 2.6])),
             client("bare epoll", Side::Bare, rounds([4.0, 4.0, 4.0])),
             client("dnsperf", Side::Other, rounds([10.0, 11.0, 12.0])),
@@ -268,16 +318,16 @@ mod tests {
         ]);
         let text = comparison.to_markdown();
         for row in [
-            "| ours | 5.00 (4.00–6.00) | 1.00 | 2.00 | 123 k | 0 | 20 |  |",
-            "| bare uring | 2.50 (2.40–2.60) | 0.50 | 1.00 | 123 k | 0 | 20 |  |",
-            "| dnsperf | 11.0 (10.0–12.0) | 2.20 | 4.40 | 123 k | 0 | 20 |  |",
-            "| massdns | not installed | | | | | | build it |",
-            "| hickory | not run | | | | | | too much |",
+            "| ours | 5.00 (4.00–6.00) | 8.00 (7.00–9.00) | 1.00 | 2.00 | 123 k | 0 | 20 |  |",
+            "| bare uring | – | 2.50 (2.40–2.60) | 0.50 | 1.00 | 123 k | 0 | 20 |  |",
+            "| dnsperf | – | 11.0 (10.0–12.0) | 2.20 | 4.40 | 123 k | 0 | 20 |  |",
+            "| massdns | not installed | | | | | | | build it |",
+            "| hickory | not run | | | | | | | too much |",
         ] {
             assert!(text.lines().any(|line| line == row), "{row} is not in\n{text}");
         }
         assert!(!comparison.has_failed());
-        assert_eq!(columns(&text), vec![8; 8], "every row has every column\n{text}");
+        assert_eq!(columns(&text), vec![9; 8], "every row has every column\n{text}");
     }
 
     fn columns(text: &str) -> Vec<usize> {
@@ -287,8 +337,18 @@ mod tests {
     #[test]
     fn ok_a_table_of_bare_clients_alone_has_no_ratio_to_ours() {
         let text = comparison(vec![client("bare", Side::Bare, Outcome::Rounds(vec![line(2.0, 0)]))]).to_markdown();
-        assert!(text.contains("| bare | 2.00 (2.00–2.00) | 1.00 | 123 k | 0 | 20 |  |"), "{text}");
-        assert_eq!(columns(&text), vec![7; 3], "{text}");
+        assert!(text.contains("| bare | – | 2.00 (2.00–2.00) | 1.00 | 123 k | 0 | 20 |  |"), "{text}");
+        assert_eq!(columns(&text), vec![8; 3], "{text}");
+    }
+
+    #[test]
+    fn ok_a_caa_check_is_told_in_lookups_by_the_workers_time() {
+        let ours = |cpu| client("ours", Side::Ours, Outcome::Rounds(vec![node_line(cpu, 100.0)]));
+        let mut comparison = comparison(vec![ours(2.0)]);
+        assert!(!comparison.to_markdown().contains("CAA, three labels /"), "there is nothing to compare");
+        comparison.rows.push(row(CAA, vec![ours(5.0)]));
+        let told = "\n- CAA, three labels / DNS lookup, 10 in flight, ours: 2.50\n";
+        assert!(comparison.to_markdown().ends_with(told), "{}", comparison.to_markdown());
     }
 
     #[test]
@@ -297,8 +357,8 @@ mod tests {
         assert!(failing(Outcome::Rounds(vec![line(2.0, 0), line(2.0, 1)])).has_failed());
         let broken = failing(Outcome::Failed("it ended | at once\nand more".to_owned()));
         assert!(broken.has_failed());
-        assert!(broken.to_markdown().contains("| bare | failed | | | | | it ended / at once |"));
-        assert_eq!(columns(&broken.to_markdown()), vec![7; 3]);
+        assert!(broken.to_markdown().contains("| bare | failed | | | | | | it ended / at once |"));
+        assert_eq!(columns(&broken.to_markdown()), vec![8; 3]);
     }
 
     #[test]
