@@ -20,7 +20,7 @@ use parallax_ring::{Close, DatagramId, Event, Ring, SendError, StreamId, Waker};
 use parallax_validation::{
     base::{
         Entropy, Micros,
-        limits::{PARTING_MAX, PARTING_MS, QUERY_BYTES_MAX},
+        limits::{PARTING_BYTES_MAX, PARTING_MAX, PARTING_MS, QUERY_BYTES_MAX},
     },
     lookup::{
         dnssec::chain::ZoneCache,
@@ -180,7 +180,8 @@ impl Worker {
         // Room that tasks left by ending is used at once, not when the next event happens to come.
         let room = self.state.tasks.len() < self.config.tasks_in_flight_max as usize;
         let wanted = !self.waiting.is_empty() || !self.shared.queue.is_empty();
-        if (room && wanted) || !self.state.touched.is_empty() || !self.backlog.is_empty() {
+        // What waits for a send slot is no reason: the ring ends the wait when one is free.
+        if (room && wanted) || !self.state.touched.is_empty() {
             return Duration::ZERO;
         }
         let now = self.state.now();
@@ -305,6 +306,7 @@ impl Worker {
             return self.state.fail_query(key, slot, "no source port with a free id");
         };
         if self.ring.datagram_slots_free() == 0 {
+            self.ring.want_datagram_slot();
             return self.backlog.push_back((key, slot));
         }
         let socket = self.state.pool.socket(origin);
@@ -396,7 +398,7 @@ impl Worker {
         let Some(at) = running.streams.iter().position(|(s, _)| *s == stream) else { return };
         let (_, id) = running.streams.swap_remove(at);
         let by = self.state.now().plus_ms(PARTING_MS);
-        self.state.streams.insert(id, Owner::Nobody);
+        self.state.streams.insert(id, Owner::Nobody(0));
         self.state.parting.push_back((by, id));
         self.ring.send(id, bytes);
         self.ring.receive(id);
@@ -420,7 +422,7 @@ impl Worker {
 
     fn end_parting(&mut self, id: StreamId) {
         // One whose peer closed it first is still in line for its time.
-        if let Some(Owner::Nobody) = self.state.streams.get(id) {
+        if let Some(Owner::Nobody(_)) = self.state.streams.get(id) {
             self.state.streams.remove(id);
             self.ring.close(id, Close::Reset);
         }
@@ -503,8 +505,11 @@ impl State {
                     Some(Owner::Task(key, stream)) => {
                         self.with(key, |core, site| core.handle_stream(site, now, stream, bytes));
                     }
-                    Some(Owner::Nobody) if bytes.is_empty() => return self.parted.push(id),
-                    Some(Owner::Nobody) => {}
+                    // Nobody reads it, so who goes on talking is cut off.
+                    Some(Owner::Nobody(said)) if bytes.is_empty() || said >= PARTING_BYTES_MAX => {
+                        return self.parted.push(id);
+                    }
+                    Some(Owner::Nobody(said)) => self.streams.insert(id, Owner::Nobody(said + bytes.len())),
                     None => return,
                 }
                 if !bytes.is_empty() {
@@ -518,7 +523,7 @@ impl State {
                         core.handle_stream_failed(site, now, stream, error);
                     });
                 }
-                Some(Owner::Nobody) => self.parted.push(id),
+                Some(Owner::Nobody(_)) => self.parted.push(id),
                 None => {}
             },
             Event::Sent { .. } | Event::Woken => {}
@@ -540,8 +545,8 @@ impl State {
 #[derive(Clone, Copy)]
 enum Owner {
     Task(TaskKey, Stream),
-    /// It was let go.
-    Nobody,
+    /// It was let go, and has said so many octets since.
+    Nobody(usize),
 }
 
 /// Whose each open connection is, by its index in the ring.

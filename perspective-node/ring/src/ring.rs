@@ -182,6 +182,12 @@ impl Ring {
         forward!(&self.inner, ring => ring.datagram_slots_free())
     }
 
+    /// Has the coming [`Ring::wait`] end when a send slot is free, as if a send
+    /// had been refused for want of one.
+    pub fn want_datagram_slot(&mut self) {
+        forward!(&mut self.inner, ring => ring.want_datagram_slot());
+    }
+
     /// Queues one datagram; it leaves with the next [`Ring::wait`].
     pub fn send_datagram(&mut self, id: DatagramId, bytes: &[u8]) -> Result<(), SendError> {
         forward!(&mut self.inner, ring => ring.send_datagram(id, bytes))

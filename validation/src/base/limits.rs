@@ -109,6 +109,8 @@ pub const TLS_PROBLEM_BYTES_MAX: usize = 120;
 pub const TLS_CERTIFICATE_KEPT_BYTES_MAX: usize = 16 * 1024;
 /// How long a connection that a probe has parted with stays open for the server to take note, milliseconds.
 pub const PARTING_MS: u64 = 250;
+/// Octets that are taken from such a connection before it is closed early: session tickets and a farewell.
+pub const PARTING_BYTES_MAX: usize = 16 * 1024;
 /// Connections of a worker that stay open so; beyond, the oldest is closed early.
 pub const PARTING_MAX: usize = 4096;
 /// Octets of a certificate's subject that are kept.

@@ -59,6 +59,10 @@ impl SendSlots {
         self.freed |= self.wanted;
     }
 
+    pub(super) fn want(&mut self) {
+        self.wanted = true;
+    }
+
     pub(super) fn ends_wait(&self) -> bool {
         self.freed
     }
@@ -95,6 +99,10 @@ impl Ring {
 
     pub(crate) fn datagram_slots_free(&self) -> usize {
         self.slots.free
+    }
+
+    pub(crate) fn want_datagram_slot(&mut self) {
+        self.slots.want();
     }
 
     pub(crate) fn send_datagram(&mut self, id: DatagramId, bytes: &[u8]) -> Result<(), SendError> {

@@ -42,7 +42,7 @@ use self::clock::Micros;
 pub use self::config::{RawConfig, RawConfigError};
 pub use self::frames::{FrameMethod, FramesError, FramesStats, FramesStep, UnknownFrameMethod};
 use self::frames::{Frames, FramesConfig};
-use self::output::Outbox;
+use self::output::{ETHERNET_HEADER, Outbox};
 pub use self::stack::RawStats;
 use self::stack::{Stack, Turn};
 use crate::error::setup_error;
@@ -95,7 +95,7 @@ impl Ring {
         Ok(Ring {
             stack: Stack::new(raw.clone(), hardware, mtu, slots, bytes),
             frames,
-            outbox: Outbox::new(),
+            outbox: Outbox::new(mtu + ETHERNET_HEADER),
             waker: Waker::new().map_err(setup_error)?,
             random: rand::make_rng(),
             origin: Instant::now(),
@@ -224,6 +224,10 @@ impl Ring {
 
     pub(crate) fn datagram_slots_free(&self) -> usize {
         if self.outbox.room() { self.stack.datagrams.slots_free() } else { 0 }
+    }
+
+    pub(crate) fn want_datagram_slot(&mut self) {
+        self.slot_wanted = true;
     }
 
     pub(crate) fn send_datagram(&mut self, id: DatagramId, bytes: &[u8]) -> Result<(), SendError> {

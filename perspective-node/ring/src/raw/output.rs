@@ -16,9 +16,10 @@ pub(super) const HOP_LIMIT: u8 = 64;
 /// layer that takes them: the stack answers while the frame layer is lending
 /// out what it has received.
 ///
-/// Invariant: frames leave in the order they were written.
-#[derive(Default)]
+/// Invariant: frames leave in the order they were written, and none is longer
+/// than what the frame layer takes: the first would hold up all others for good.
 pub(super) struct Outbox {
+    longest: usize,
     bytes: Vec<u8>,
     /// Ends in `bytes`, of each frame.
     ends: Vec<usize>,
@@ -28,8 +29,9 @@ impl Outbox {
     /// Frames at a time; what is more waits with whoever wants to send it.
     const FRAMES_MAX: usize = 1024;
 
-    pub(super) fn new() -> Outbox {
-        Outbox::default()
+    /// Of frames of at most `longest` octets.
+    pub(super) fn new(longest: usize) -> Outbox {
+        Outbox { longest, bytes: Vec::new(), ends: Vec::new() }
     }
 
     /// Whether a frame would be taken now.
@@ -42,9 +44,9 @@ impl Outbox {
     }
 
     /// A frame of `len` octets, all zero, to be written; `None` if there is no
-    /// room.
+    /// room, or never will be for one so long.
     pub(super) fn frame(&mut self, len: usize) -> Option<&mut [u8]> {
-        if !self.room() {
+        if !self.room() || len > self.longest {
             return None;
         }
         let start = self.bytes.len();

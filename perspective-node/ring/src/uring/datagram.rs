@@ -57,6 +57,10 @@ impl Ring {
         self.arena.free_slots()
     }
 
+    pub(crate) fn want_datagram_slot(&mut self) {
+        self.slot_wanted = true;
+    }
+
     pub(crate) fn send_datagram(&mut self, id: DatagramId, bytes: &[u8]) -> Result<(), SendError> {
         if bytes.len() > SEND_BYTES_MAX {
             return Err(SendError::TooLong);

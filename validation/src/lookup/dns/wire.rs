@@ -2,8 +2,8 @@
 //!
 //! Leaves out what record data mean; those that hold names are read by `domain`, from where the record begins.
 //!
-//! Invariants: nothing outside the packet is read; a name ends, since each pointer leads back (RFC 1035 §4.1.4) and
-//! labels add up to at most 255 octets.
+//! Invariants: nothing outside the packet is read; a name ends, since each pointer leads back (RFC 1035 §4.1.4), there
+//! are at most 255 of them, and labels add up to at most 255 octets. So a name takes few steps, whatever comes.
 
 use domain::{
     base::{Name, record::ParsedRecord, wire::ParseError},
@@ -12,6 +12,8 @@ use domain::{
 
 const HEADER_BYTES: usize = 12;
 const NAME_OCTETS_MAX: usize = 255;
+/// More than a name has labels; a message can hold thousands in a row.
+const POINTERS_MAX: u32 = 255;
 /// The two highest bits of a length octet that is the first of a pointer.
 const POINTER: u8 = 0xc0;
 
@@ -158,7 +160,7 @@ fn skip_name(packet: &[u8], at: usize) -> Result<usize, &'static str> {
 /// Reads the name at `at`, label by label, each with its length octet, the root last. Tells where it ends in the
 /// message, or nothing if `each` refused a label.
 fn walk(packet: &[u8], at: usize, each: &mut dyn FnMut(&[u8]) -> bool) -> Result<Option<usize>, &'static str> {
-    let (mut at, mut octets) = (at, 0);
+    let (mut at, mut octets, mut pointers) = (at, 0, 0);
     let mut end = None;
     loop {
         let length = *packet.get(at).ok_or(CUT)?;
@@ -181,8 +183,12 @@ fn walk(packet: &[u8], at: usize, each: &mut dyn FnMut(&[u8]) -> bool) -> Result
             POINTER => {
                 let target = usize::from(u16_at(packet, at).ok_or(CUT)? & 0x3fff);
                 end = end.or(Some(at + 2));
+                pointers += 1;
                 if target >= at {
                     return Err("a pointer to itself or ahead");
+                }
+                if pointers > POINTERS_MAX {
+                    return Err("too many pointers");
                 }
                 at = target;
             }
@@ -237,6 +243,38 @@ mod tests {
         long.drain(..2);
         long[0] = 61;
         assert_eq!(skip_name(&long, 0), Ok(255));
+    }
+
+    /// A message whose one record has an owner of so many pointers, each to the one before.
+    fn chained(pointers: u16) -> Vec<u8> {
+        let mut packet = vec![0x12, 0x34, 0x81, 0x80, 0, 1, 0, 2, 0, 0, 0, 0];
+        packet.extend(b"\x01q\x00\x00\x10\x00\x01");
+        // The chain lies in the data of the first record; its first pointer leads to the question.
+        packet.extend(b"\xc0\x0c\x00\x63\x00\x01\x00\x00\x00\x00");
+        packet.extend((2 * (pointers - 1)).to_be_bytes());
+        let mut target = 12_u16;
+        for _ in 1..pointers {
+            let at = packet.len() as u16;
+            packet.extend((0xc000 | target).to_be_bytes());
+            target = at;
+        }
+        packet.extend((0xc000 | target).to_be_bytes());
+        packet.extend(b"\x00\x63\x00\x01\x00\x00\x00\x00\x00\x00");
+        packet
+    }
+
+    /// Thousands of pointers in a row, in thousands of records, would be followed for seconds.
+    #[test]
+    fn no_name_has_more_pointers_than_another_reader_follows() {
+        for (pointers, is_read) in [(1, true), (254, true), (255, true), (256, false), (5000, false)] {
+            let packet = chained(pointers);
+            assert_eq!(by_domain(&packet).is_some(), is_read, "{pointers}");
+            let ours = by_us(&packet);
+            assert_eq!(ours.is_ok(), is_read, "{pointers}: {ours:?}");
+            if let Some(last) = ours.ok().and_then(|records| records.last().copied()) {
+                assert!(last.owner().is(&name("q")));
+            }
+        }
     }
 
     /// A reply with compressed names in every section.

@@ -36,6 +36,22 @@ fn pings_are_answered() {
     assert_eq!(Icmpv6Repr::parse(&v6("2001:db8::10"), &v6("2001:db8::20"), &icmp, &caps).unwrap(), expected);
 }
 
+/// A neighbour may send more than we can, and its answer would hold up all else.
+#[test]
+fn pings_too_long_to_be_answered_are_not_and_hold_up_nothing() {
+    let mut world = World::new();
+    let long = |data: &[u8]| {
+        let repr = Icmpv4Repr::EchoRequest { ident: 7, seq_no: 9, data };
+        let mut bytes = vec![0; repr.buffer_len()];
+        repr.emit(&mut Icmpv4Packet::new_unchecked(&mut bytes[..]), &ChecksumCapabilities::default());
+        packet(ip("192.0.2.20"), ip("192.0.2.10"), IpProtocol::Icmp, 64, &bytes)
+    };
+    assert_eq!(world.input(&long(&[0; 1472])).len(), 1, "1500 octets of IP");
+    assert_eq!(world.input(&long(&[0; 1473])), Vec::<Frame>::new());
+    assert_eq!(world.input(&long(&[0; 20_000])), Vec::<Frame>::new());
+    assert_eq!(world.input(&ping4("192.0.2.10")).len(), 1);
+}
+
 #[test]
 fn pings_for_others_or_for_all_are_not() {
     let mut world = World::new();

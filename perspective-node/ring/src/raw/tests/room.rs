@@ -138,7 +138,7 @@ fn a_datagram_without_room_is_refused_at_once() {
 
 #[test]
 fn what_the_frame_layer_leaves_stays_in_order() {
-    let mut outbox = Outbox::new();
+    let mut outbox = Outbox::new(1514);
     let write = |outbox: &mut Outbox, text: &str| {
         outbox.frame(text.len()).unwrap().copy_from_slice(text.as_bytes());
     };

@@ -114,7 +114,7 @@ impl World {
         config.check().unwrap();
         World {
             stack: Stack::new(config, OUR_HARDWARE.0, MTU, SEND_SLOTS, RECEIVE_BYTES),
-            outbox: Outbox::new(),
+            outbox: Outbox::new(1514),
             now: Micros::from_secs(1000),
             told: Vec::new(),
             answering: true,
