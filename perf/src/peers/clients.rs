@@ -137,11 +137,11 @@ impl Place<'_> {
             ),
             Work::Tls if self.is_wired => (
                 format!("tls --by-address --web-address {host} --tls-port {}", self.port(0)),
-                "tls-alpn-01 of an address from task to report, judged; waits up to 250 ms for the server to close",
+                "tls-alpn-01 of an address from task to report, judged",
             ),
             Work::Tls => (
                 format!("tls --tls-port {} --resolver {}", self.port(0), self.address(1)),
-                "tls-alpn-01 from task to report, judged; with lookups of A and AAAA; waits up to 250 ms for the server to close",
+                "tls-alpn-01 from task to report, judged; with lookups of A and AAAA",
             ),
         };
         Contestant {
