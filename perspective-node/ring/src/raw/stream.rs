@@ -496,6 +496,20 @@ impl Stack {
         self.wake_stream(key, next(syns + 1));
     }
 
+    /// The peer took our SYN for one of an earlier stream from this port, and
+    /// has been told that that one has ended: a second SYN need not wait for its
+    /// time. Done once, for anybody may send such a challenge.
+    fn call_after_challenge(&mut self, key: Key, turn: &mut Turn<'_>) {
+        let Some(stream) = self.streams.slots.get(key) else { return };
+        let Phase::Calling { first_sent, syns, .. } = &mut stream.phase else { return };
+        if *syns == 1 {
+            *syns = 2;
+            let first_sent = *first_sent;
+            // Without room it counts as sent: it is one of several.
+            let _ = self.send_syn(key, first_sent, turn.out);
+        }
+    }
+
     /// Makes and sends the SYN of a stream; its sequence number, if there was
     /// room.
     fn send_syn(&mut self, key: Key, at: Micros, out: &mut Outbox) -> Option<u32> {
@@ -565,7 +579,10 @@ impl Stack {
             (true, true, _) => self.fail(key, StreamPhase::Connect, Errno::CONNREFUSED, turn),
             (true, false, true) => self.open(key, sent, number.wrapping_add(1), packet, turn),
             // An answer to an earlier stream of ours: it has ended (RFC 9293 §3.10.7.3).
-            (false, false, _) if segment.ack() => self.turn_away(packet, turn),
+            (false, false, _) if segment.ack() => {
+                self.turn_away(packet, turn);
+                self.call_after_challenge(key, turn);
+            }
             _ => self.stats.strangers += 1,
         }
     }
