@@ -230,7 +230,10 @@ impl NodeConfig {
         }
         if let Some(raw) = self.raw() {
             raw.check().map_err(ConfigError::Raw)?;
-            if raw.next_hop(self.resolver.ip()).is_none() {
+            let resolver = self.resolver.ip();
+            // A loopback address is on a wire only where the settings say so; no gateway leads to one.
+            let hop = raw.next_hop(resolver).filter(|hop| !resolver.is_loopback() || *hop == resolver);
+            if hop.is_none() {
                 return Err(ConfigError::ResolverNotReached(self.resolver));
             }
             if self.workers != 1 {

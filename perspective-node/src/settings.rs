@@ -346,6 +346,25 @@ mod tests {
     }
 
     #[test]
+    fn the_raw_transport_is_read_and_what_it_cannot_do_is_named() {
+        let section = "[transport]\nkind = \"raw\"\ninterface = \"eth1\"\nnetworks = [\"198.51.100.0/24\"]\n\
+                       gateway_ipv4 = \"198.51.100.1\"\n";
+        let with = |section: &str, resolver: &str| {
+            let text = SAMPLE.replacen("resolver = \"127.0.0.1:53\"", &format!("resolver = \"{resolver}\""), 1);
+            parse(&text.replacen("[serve]", &format!("{section}[serve]"), 1))
+        };
+        let settings = with(section, "198.51.100.53:53").expect("a resolver on the wire");
+        assert_eq!(settings.node.carrier(), "raw-xdp");
+        assert!(with(section, "203.0.113.53:53").is_ok(), "one behind the gateway");
+        let refused = |section: &str, resolver: &str| with(section, resolver).expect_err("no settings").to_string();
+        assert!(refused(section, "127.0.0.1:53").contains("resolver: 127.0.0.1:53 is not reached"));
+        let alone = section.replace("gateway_ipv4 = \"198.51.100.1\"\n", "");
+        assert!(refused(&alone, "203.0.113.53:53").contains("is not reached"));
+        assert!(refused(&section.replace("eth1\"", "eth1\"\nmethod = \"dpdk\""), "198.51.100.53:53").contains("xdp"));
+        assert!(refused(&section.replace("100.1", "101.1"), "198.51.100.53:53").contains("gateways: 198.51.101.1"));
+    }
+
+    #[test]
     fn err_a_value_that_cannot_be_is_named() {
         for (from, to, wants) in [
             ("resolver = \"127.0.0.1:53\"", "resolver = \"0.0.0.0:53\"", "resolver: 0.0.0.0:53 is no address"),
