@@ -199,7 +199,7 @@ fn by_rest(deployment: &Deployment, scenarios: &[Scenario]) -> BTreeMap<u64, Tol
     command.arg("--cacert").arg(files.authorities).arg("--cert").arg(files.certificate).arg("--key").arg(files.key);
     command.args(["--resolve", &format!("engine:{}:{}", engine.port(), engine.ip())]);
     command.arg(format!("https://engine:{}/v1/corroborate-many", engine.port()));
-    let output = deployment.net.engine.inside(|| command.output()).expect("curl is installed");
+    let output = deployment.net.engine.inside(|| command.output()).unwrap().expect("curl is installed");
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{} {text}", String::from_utf8_lossy(&output.stderr));
     let results: Vec<ResultLine> = text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
@@ -239,7 +239,7 @@ fn by_open_mpic(deployment: &Deployment, scenarios: &[Scenario]) -> BTreeMap<u64
     };
     std::thread::scope(|scope| {
         for _ in 0..32 {
-            scope.spawn(|| deployment.net.engine.inside(ask));
+            scope.spawn(|| deployment.net.engine.inside(ask).unwrap());
         }
     });
     told.into_inner().unwrap()
@@ -278,7 +278,7 @@ fn by_boulder(deployment: &Deployment, scenarios: &[Scenario]) -> BTreeMap<u64, 
             told
         })
     };
-    deployment.net.engine.inside(ask)
+    deployment.net.engine.inside(ask).unwrap()
 }
 
 /// The whole laboratory again, through frames: nothing above the ring can tell.
@@ -407,7 +407,7 @@ impl Stream {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(for_thread.drive(&identity, &peer));
         };
-        let thread = deployment.net.engine.inside(|| std::thread::spawn(body));
+        let thread = deployment.net.engine.inside(|| std::thread::spawn(body)).unwrap();
         Self { shared, thread: Some(thread) }
     }
 
@@ -642,7 +642,7 @@ fn a12_kills_pauses_and_partitions_cost_only_their_own_answers() {
 fn a6_a_perspective_looks_from_its_own_network_and_from_nowhere_else() {
     let Some(deployment) = Deployment::make(World { slow_share: 0.0, ..World::new(82, 5_000) }) else { return };
     let (net, bench) = (&deployment.net, &deployment.bench);
-    let frames = || -> Vec<u64> { (1..=6).map(|number| net.world.received(&format!("n{number}"))).collect() };
+    let frames = || -> Vec<u64> { (0..6).map(|index| net.received(index)).collect() };
     let counts = |name: &str| -> Vec<u64> {
         let summary = bench.lab.counters().summary();
         summary[name].as_array().unwrap().iter().map(|count| count.as_u64().unwrap()).collect()
@@ -660,13 +660,16 @@ fn a6_a_perspective_looks_from_its_own_network_and_from_nowhere_else() {
             assert_eq!(taken.kind(), io::ErrorKind::AddrNotAvailable, "another perspective's address");
             let reached = TcpStream::connect_timeout(&other_node, Duration::from_millis(200));
             assert_eq!(reached.unwrap_err().kind(), io::ErrorKind::TimedOut, "another node");
-        });
+        })
+        .unwrap();
     }
-    net.engine.inside(|| {
-        let address = SocketAddr::from((VICTIM, bench.world.http_port));
-        let seen = TcpStream::connect_timeout(&address, Duration::from_millis(200)).unwrap_err();
-        assert_eq!(seen.kind(), io::ErrorKind::ConnectionRefused, "the engine sees its own loopback device");
-    });
+    net.engine
+        .inside(|| {
+            let address = SocketAddr::from((VICTIM, bench.world.http_port));
+            let seen = TcpStream::connect_timeout(&address, Duration::from_millis(200)).unwrap_err();
+            assert_eq!(seen.kind(), io::ErrorKind::ConnectionRefused, "the engine sees its own loopback device");
+        })
+        .unwrap();
     assert!(counts("dns_udp_by_perspective").iter().all(|count| *count == 0));
 
     // Each sees what is shown to it.

@@ -6,5 +6,6 @@
 pub mod lab;
 pub mod load;
 pub mod measure;
+pub mod netns;
 pub mod node;
 pub mod peers;

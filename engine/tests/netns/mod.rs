@@ -14,21 +14,20 @@
 //! keeps all of 127.0.0.0/8 within a namespace has been taken out of it. A node has no way to the world but its own wire,
 //! and none to the engine but the bridge; no namespace has a default route or a wire to the host's.
 //!
-//! Names of namespaces carry the process that made them. What a killed run left over goes at the next start.
+//! What a killed run left over goes at the next start.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::Write as _,
     net::{Ipv4Addr, Ipv6Addr},
-    os::fd::AsFd as _,
-    path::Path,
-    process::Command,
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
-use parallax_perf::lab::world::{Perspective, World};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use parallax_perf::{
+    lab::world::{Perspective, World},
+    netns::{Namespace, NetnsError, clear_left_over, run},
+};
 use toml::{Table, Value};
 
 use crate::{
@@ -56,99 +55,6 @@ pub(crate) fn wait(what: &str, limit: Duration, mut holds: impl FnMut() -> bool)
     }
 }
 
-/// Runs `ip`.
-fn ip(arguments: &str) -> Result<String, String> {
-    run("ip", arguments)
-}
-
-fn run(program: &str, arguments: &str) -> Result<String, String> {
-    let output = Command::new(program).args(arguments.split_whitespace()).output();
-    let output = output.map_err(|error| format!("{program}: {error}"))?;
-    let text = |octets: &[u8]| String::from_utf8_lossy(octets).trim().to_owned();
-    if output.status.success() {
-        Ok(text(&output.stdout))
-    } else {
-        Err(format!("{program} {arguments}: {}", text(&output.stderr)))
-    }
-}
-
-/// One network namespace; it goes when dropped.
-pub(crate) struct Namespace {
-    name: String,
-    file: File,
-}
-
-impl Namespace {
-    fn make(name: String) -> Result<Self, String> {
-        ip(&format!("netns add {name}"))?;
-        let file = File::open(Path::new("/run/netns").join(&name)).map_err(|error| format!("{name}: {error}"));
-        let namespace = Self {
-            file: file.inspect_err(|_| {
-                let _ = ip(&format!("netns del {name}"));
-            })?,
-            name,
-        };
-        // Before there are any devices but the loopback device: they begin with these.
-        namespace.set(&[
-            ("ipv4/ip_forward", "0"),
-            ("ipv4/conf/all/rp_filter", "0"),
-            ("ipv4/conf/default/rp_filter", "0"),
-            ("ipv4/conf/all/route_localnet", "1"),
-            ("ipv6/conf/all/forwarding", "0"),
-            ("ipv6/conf/all/disable_ipv6", "0"),
-            ("ipv6/conf/default/disable_ipv6", "0"),
-            ("ipv6/conf/default/accept_dad", "0"),
-        ])?;
-        namespace.ip("link set lo up")?;
-        Ok(namespace)
-    }
-
-    /// Does something on a thread in it. Sockets that are made there are its own, and so are programs that are started.
-    pub(crate) fn inside<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
-        let moved = || {
-            move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
-            act()
-        };
-        let ended = std::thread::scope(|scope| scope.spawn(moved).join());
-        ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    }
-
-    /// Runs `ip` on it.
-    pub(crate) fn ip(&self, arguments: &str) -> Result<String, String> {
-        ip(&format!("-n {} {arguments}", self.name))
-    }
-
-    fn set(&self, values: &[(&str, &str)]) -> Result<(), String> {
-        self.inside(|| {
-            values.iter().try_for_each(|(key, value)| {
-                fs::write(Path::new("/proc/sys/net").join(key), value).map_err(|error| format!("{key}: {error}"))
-            })
-        })
-    }
-
-    /// Only these of 127.0.0.0/8 are its own.
-    fn keep_loopback(&self, ranges: &[&str]) -> Result<(), String> {
-        self.ip("route del local 127.0.0.0/8 dev lo table local")?;
-        ranges.iter().try_for_each(|range| self.ip(&format!("route add local {range} dev lo table local")).map(drop))
-    }
-
-    /// Frames that came in by a device.
-    pub(crate) fn received(&self, device: &str) -> u64 {
-        let text = self.ip(&format!("-j -s link show dev {device}")).unwrap();
-        let read: serde_json::Value = serde_json::from_str(&text).unwrap();
-        read[0]["stats64"]["rx"]["packets"].as_u64().unwrap_or_else(|| panic!("{text}"))
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        // Only its name goes now; it ends with the last of what is in it.
-        if let Err(error) = ip(&format!("netns del {}", self.name)) {
-            eprintln!("{error}");
-        }
-    }
-}
-
 /// The namespaces of one deployment, with the wires between them.
 pub(crate) struct Net {
     pub(crate) world: Namespace,
@@ -159,7 +65,7 @@ pub(crate) struct Net {
 
 impl Net {
     /// Around a world that has nothing yet.
-    fn make(stem: &str, world: Namespace) -> Result<Self, String> {
+    fn make(stem: &str, world: Namespace) -> Result<Self, NetnsError> {
         let namespace = |role: &str| Namespace::make(format!("{stem}-{role}"));
         let engine = namespace("engine")?;
         world.keep_loopback(&["127.2.0.0/16", "127.3.0.0/16"])?;
@@ -172,8 +78,8 @@ impl Net {
             let number = perspective.index() + 1;
             let node = namespace(&format!("node{number}"))?;
             let (source, source_ipv6) = (perspective.source(), source_ipv6(perspective));
-            world.ip(&format!("link add n{number} type veth peer name world netns {}", node.name))?;
-            engine.ip(&format!("link add m{number} type veth peer name engine netns {}", node.name))?;
+            world.ip(&format!("link add n{number} type veth peer name world netns {}", node.name()))?;
+            engine.ip(&format!("link add m{number} type veth peer name engine netns {}", node.name()))?;
             node.keep_loopback(&[])?;
             node.ip(&format!("addr add {source}/32 dev world"))?;
             node.ip(&format!("addr add {source_ipv6}/128 dev world nodad"))?;
@@ -204,7 +110,14 @@ impl Net {
     pub(crate) fn drop_silently(&self, index: usize, drops: bool) {
         // States of a bridge's port: disabled, forwarding. This needs no packet filter.
         let state = if drops { 0 } else { 3 };
-        run("bridge", &format!("-n {} link set dev m{} state {state}", self.engine.name, index + 1)).unwrap();
+        run("bridge", &format!("-n {} link set dev m{} state {state}", self.engine.name(), index + 1)).unwrap();
+    }
+
+    /// Frames that came from a node into the world.
+    pub(crate) fn received(&self, index: usize) -> u64 {
+        let text = self.world.ip(&format!("-j -s link show dev n{}", index + 1)).unwrap();
+        let read: serde_json::Value = serde_json::from_str(&text).unwrap();
+        read[0]["stats64"]["rx"]["packets"].as_u64().unwrap_or_else(|| panic!("{text}"))
     }
 
     /// Takes away a node's wire to the world.
@@ -222,25 +135,6 @@ fn node_address(index: usize) -> Ipv4Addr {
     Ipv4Addr::new(10, 77, 0, 11 + index as u8)
 }
 
-/// Namespaces of runs that are no more, and what still runs in them.
-fn clear_left_over() {
-    let listed = ip("netns list").unwrap_or_default();
-    for name in listed.lines().filter_map(|line| line.split_whitespace().next()) {
-        let maker = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix('-')?.split('-').next());
-        let Some(maker) = maker.and_then(|pid| pid.parse::<u32>().ok()) else { continue };
-        if Path::new("/proc").join(maker.to_string()).exists() {
-            continue;
-        }
-        for pid in ip(&format!("netns pids {name}")).unwrap_or_default().lines() {
-            if let Some(pid) = pid.trim().parse().ok().and_then(rustix::process::Pid::from_raw) {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-            }
-        }
-        // Another test may clear up at the same time.
-        let _ = ip(&format!("netns del {name}"));
-    }
-}
-
 /// An engine and six nodes that are not started yet, with certificates, and a laboratory that runs.
 pub(crate) struct Deployment {
     pub(crate) fleet: Fleet,
@@ -253,7 +147,7 @@ impl Deployment {
     /// None, which is told, if this may not be done here and need not.
     pub(crate) fn make(world: World) -> Option<Self> {
         static MADE: AtomicU32 = AtomicU32::new(0);
-        clear_left_over();
+        clear_left_over(PREFIX);
         let stem = format!("{PREFIX}-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         let world_namespace = match Namespace::make(format!("{stem}-world")) {
             Ok(namespace) => namespace,
@@ -268,7 +162,7 @@ impl Deployment {
         };
         // Where there may be one namespace, all else is expected to work.
         let net = Net::make(&stem, world_namespace).unwrap_or_else(|error| panic!("{error}"));
-        let bench = net.world.inside(|| Bench::of(World { site_ipv6: SITE_IPV6, ..world }));
+        let bench = net.world.inside(|| Bench::of(World { site_ipv6: SITE_IPV6, ..world })).unwrap();
         let mut settings = fs::read_to_string(bench.path("parallax.toml")).unwrap();
         for perspective in Perspective::ALL {
             let usual = "source_ipv6 = \"::1\"";
@@ -288,7 +182,7 @@ impl Deployment {
             node.ip("addr flush dev world").unwrap();
             // Nothing on the way to a node computes the checksums that the world's kernel leaves out otherwise.
             let wire = format!("-K n{} tx off", index + 1);
-            self.net.world.inside(|| run("ethtool", &wire)).unwrap();
+            self.net.world.run("ethtool", &wire).unwrap();
             let path = self.bench.path(&format!("{}.toml", self.fleet.places[index].id));
             let mut settings: Table = fs::read_to_string(&path).unwrap().parse().unwrap();
             let networks = ["127.2.0.0/16", "127.3.0.0/16", "fe80::/64"].map(Value::from);
@@ -306,7 +200,7 @@ impl Deployment {
     }
 
     pub(crate) fn start_node(&self, index: usize) -> Program {
-        self.net.nodes[index].inside(|| self.fleet.start_node(index))
+        self.net.nodes[index].inside(|| self.fleet.start_node(index)).unwrap()
     }
 
     pub(crate) fn start_nodes(&self) -> Vec<Program> {
@@ -315,18 +209,18 @@ impl Deployment {
 
     /// The engine, once it is ready.
     pub(crate) fn start_engine(&self, journal: &str) -> Program {
-        let engine = self.net.engine.inside(|| self.fleet.start_engine(journal));
+        let engine = self.net.engine.inside(|| self.fleet.start_engine(journal)).unwrap();
         wait("the primary's link stands", Duration::from_secs(30), || self.is_ready());
         engine
     }
 
     pub(crate) fn is_ready(&self) -> bool {
-        self.net.engine.inside(|| get(self.fleet.engine_metrics, "/readyz")).0 == 200
+        self.net.engine.inside(|| get(self.fleet.engine_metrics, "/readyz")).unwrap().0 == 200
     }
 
     /// Whether the engine says that the link to a node stands.
     pub(crate) fn is_linked(&self, index: usize) -> bool {
-        let (_, figures) = self.net.engine.inside(|| get(self.fleet.engine_metrics, "/metrics"));
+        let (_, figures) = self.net.engine.inside(|| get(self.fleet.engine_metrics, "/metrics")).unwrap();
         let name = format!("parallax_engine_link_up{{perspective=\"{}\"}} ", self.fleet.places[index].id);
         let line = figures.lines().find_map(|line| line.strip_prefix(&name));
         line.unwrap_or_else(|| panic!("{figures}")) == "1"
@@ -334,6 +228,6 @@ impl Deployment {
 
     /// Runs `parallax` where the engine is.
     pub(crate) fn run(&self, arguments: &[&str]) -> crate::support::Ended {
-        self.net.engine.inside(|| self.bench.run(arguments))
+        self.net.engine.inside(|| self.bench.run(arguments)).unwrap()
     }
 }

@@ -11,8 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{PeerError, wire};
-use crate::measure;
+use super::PeerError;
+use crate::{measure, netns};
 
 /// How often it is looked whether a client has ended; while it runs, the runner does nothing else.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -59,7 +59,9 @@ fn spawn_on(seat: Seat<'_>, mut command: Command) -> Result<Child, PeerError> {
     // A thread of its own, which a child inherits its CPU and namespace from: the runner itself stays free.
     let start = || {
         measure::bind_to_core(seat.core)?;
-        seat.namespace.map_or(Ok(()), wire::enter)?;
+        seat.namespace
+            .map_or(Ok(()), netns::enter)
+            .map_err(|error| format!("the network namespace cannot be entered: {error}"))?;
         command.spawn().map_err(|error| error.to_string())
     };
     let started = thread::scope(|scope| scope.spawn(start).join());

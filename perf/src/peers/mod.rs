@@ -31,7 +31,11 @@ use self::{
     table::{Client, Comparison, Outcome, Row},
     wire::Wire,
 };
-use crate::{measure::Line, node::work::Values};
+use crate::{
+    measure::Line,
+    netns::{Namespace, NetnsError},
+    node::work::Values,
+};
 
 /// Why a comparison, or one round of it, could not be made.
 #[derive(Debug, Error)]
@@ -87,7 +91,10 @@ pub enum PeerError {
     NotRoot,
     /// The namespaces or the wire between them could not be made, or not be changed.
     #[error("the wire: {0}")]
-    Wire(String),
+    Wire(#[from] NetnsError),
+    /// Signals cannot be caught.
+    #[error("signals cannot be caught: {0}")]
+    Signals(io::Error),
     /// It was told to end.
     #[error("interrupted")]
     Interrupted,
@@ -236,8 +243,7 @@ fn compare(peers: &Peers, has_ours: bool) -> Result<Comparison, PeerError> {
     if peers.wire {
         // Namespaces outlive a process that ends by a signal.
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
-            signal_hook::flag::register(signal, Arc::clone(&interrupted))
-                .map_err(|error| PeerError::Wire(error.to_string()))?;
+            signal_hook::flag::register(signal, Arc::clone(&interrupted)).map_err(PeerError::Signals)?;
         }
     }
     let wire = peers.wire.then(Wire::make).transpose()?;
@@ -280,7 +286,7 @@ fn compare(peers: &Peers, has_ours: bool) -> Result<Comparison, PeerError> {
 }
 
 impl Runner<'_> {
-    fn seat(&self, core: usize, of: impl Fn(&Wire) -> &wire::Namespace) -> Seat<'_> {
+    fn seat(&self, core: usize, of: impl Fn(&Wire) -> &Namespace) -> Seat<'_> {
         Seat { core, namespace: self.wire.map(|wire| of(wire).handle()) }
     }
 
