@@ -7,6 +7,8 @@
 //! Each bench asserts its results outside of what is timed and prints their [`checksum`]. It leaves out
 //! throughput and tails of the whole engine: those are `perf`'s.
 
+pub mod task;
+
 use std::{
     fmt::Debug,
     hint::spin_loop,

@@ -139,31 +139,27 @@ pub fn compose(question: &Question, id: u16, entropy: Option<&mut dyn Entropy>, 
 /// name.
 fn plain_name(text: &str) -> Option<Name<Vec<u8>>> {
     let mut wire = Vec::with_capacity(text.len() + 2);
-    // Where the length of the label goes that is being read.
-    let mut length_at = 0;
+    // The text, behind where the first length goes; each dot is where another goes.
     wire.push(0);
-    for octet in text.bytes() {
+    wire.extend_from_slice(text.as_bytes());
+    wire.push(0);
+    let mut length_at = 0;
+    for (at, octet) in text.bytes().enumerate() {
         if octet == b'.' {
-            end_label(&mut wire, length_at)?;
-            length_at = wire.len();
-            wire.push(0);
-        } else if is_plain(octet) {
-            wire.push(octet);
-        } else {
+            *wire.get_mut(length_at)? = label_length(at - length_at)?;
+            length_at = at + 1;
+        } else if !is_plain(octet) {
             return None;
         }
     }
-    end_label(&mut wire, length_at)?;
-    wire.push(0);
+    *wire.get_mut(length_at)? = label_length(text.len() - length_at)?;
     // Refuses what is too long.
     Name::from_octets(wire).ok()
 }
 
-/// Writes the length of the last label of `wire`, which is told by the octet at `length_at`.
-fn end_label(wire: &mut [u8], length_at: usize) -> Option<()> {
-    let length = wire.len() - length_at - 1;
-    *wire.get_mut(length_at)? = u8::try_from(length).ok().filter(|length| (1..=LABEL_OCTETS_MAX).contains(length))?;
-    Some(())
+/// As the octet before a label; none if there is no such label.
+fn label_length(octets: usize) -> Option<u8> {
+    u8::try_from(octets).ok().filter(|length| (1..=LABEL_OCTETS_MAX).contains(length))
 }
 
 /// Flips the case of letters in a wire-form name by random bits. Length octets are below 64 and so are
@@ -411,4 +407,29 @@ fn soa_of(record: &Record<'_>) -> Option<(Name<Vec<u8>>, Soa)> {
     let owner: Name<Vec<u8>> = parsed.owner().to_name();
     let zone = text_of(&owner);
     Some((owner, Soa { zone, serial }))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_plain_name_has_the_librarys_wire_form(text in "[a-zA-Z0-9_.-]{0,40}|([a-z]{1,64}\\.){0,5}[a-z]{0,64}") {
+            let theirs = Name::<Vec<u8>>::from_str(&text).ok();
+            // The root, and a name with a final dot, are not given as such.
+            let theirs = theirs.filter(|_| !text.is_empty() && !text.ends_with('.'));
+            prop_assert_eq!(plain_name(&text), theirs);
+        }
+    }
+
+    #[test]
+    fn what_needs_an_escape_is_left_to_the_library() {
+        for text in ["a\\.b.example", "a b.example", "b\u{fc}cher.example", "*.example"] {
+            assert_eq!(plain_name(text), None, "{text}");
+        }
+        assert_eq!(Question::new("*.example", RecordType::Caa).expect("a name").name_text(), "*.example");
+    }
 }

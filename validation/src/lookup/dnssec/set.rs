@@ -208,31 +208,47 @@ pub fn owner_of(name: &str) -> Option<Owner> {
 pub fn text_of(name: &impl ToName) -> String {
     let flat = name.as_flat_slice().map(Cow::Borrowed);
     let wire = flat.unwrap_or_else(|| Cow::Owned(name.to_vec().into_octets()));
-    let mut text = Vec::with_capacity(wire.len());
-    let mut rest: &[u8] = &wire;
-    while let Some((&length, behind)) = rest.split_first().filter(|(length, _)| **length > 0) {
-        let Some((label, behind)) = behind.split_at_checked(length.into()) else { break };
-        if !text.is_empty() {
-            text.push(b'.');
-        }
-        if !label.iter().copied().all(is_plain) {
-            // With what must be escaped; nearly no name has any.
-            return name.to_name::<Vec<u8>>().to_string().to_ascii_lowercase();
-        }
-        text.extend_from_slice(label);
-        rest = behind;
+    // Without the first length and the root; a length that is left is where a dot goes.
+    let inner = wire.get(1..wire.len().saturating_sub(1)).unwrap_or_default();
+    if inner.is_empty() {
+        return ".".to_owned();
     }
-    text.make_ascii_lowercase();
+    let mut text = inner.to_vec();
+    let mut length_at = wire.first().map_or(0, |length| usize::from(*length));
+    let mut all_plain = true;
+    for (at, octet) in text.iter_mut().enumerate() {
+        if at == length_at {
+            length_at = at + 1 + usize::from(*octet);
+            *octet = b'.';
+        } else {
+            *octet = PLAIN[usize::from(*octet)];
+            all_plain &= *octet != 0;
+        }
+    }
     match String::from_utf8(text) {
-        Ok(text) if !text.is_empty() => text,
-        _ => ".".to_owned(),
+        Ok(text) if all_plain => text,
+        // With what must be escaped; nearly no name has any.
+        _ => name.to_name::<Vec<u8>>().to_string().to_ascii_lowercase(),
     }
 }
+
+/// Of each octet that is written as it is, in lower case; 0 for all others.
+const PLAIN: [u8; 256] = {
+    let mut plain = [0; 256];
+    let mut octet: u8 = 0;
+    while octet < 128 {
+        if octet.is_ascii_alphanumeric() || octet == b'-' || octet == b'_' {
+            plain[octet as usize] = octet.to_ascii_lowercase();
+        }
+        octet += 1;
+    }
+    plain
+};
 
 /// Whether an octet of a label is written as it is: letters, digits, hyphen and underscore.
 #[must_use]
 pub fn is_plain(octet: u8) -> bool {
-    octet.is_ascii_alphanumeric() || octet == b'-' || octet == b'_'
+    PLAIN[usize::from(octet)] != 0
 }
 
 /// `name` and all names above it, the root last.
@@ -259,4 +275,29 @@ pub fn wildcard_at(name: &Owner) -> Option<Owner> {
     let mut octets = vec![1, b'*'];
     octets.extend_from_slice(name.as_slice());
     Name::from_octets(octets).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_name_reads_as_the_library_writes_it(labels in vec(vec(any::<u8>(), 1..12), 0..5), plain: bool) {
+            let mut wire = Vec::new();
+            for mut label in labels {
+                if plain {
+                    label.iter_mut().for_each(|octet| *octet = b"aZ-_09"[usize::from(*octet) % 6]);
+                }
+                wire.push(label.len() as u8);
+                wire.extend(label);
+            }
+            wire.push(0);
+            let name = Name::from_octets(wire).expect("short enough");
+            let theirs = name.to_string().to_ascii_lowercase();
+            prop_assert_eq!(text_of(&name), if name.is_root() { ".".to_owned() } else { theirs });
+        }
+    }
 }
