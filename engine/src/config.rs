@@ -266,8 +266,11 @@ fn sixty_four() -> u16 {
     64
 }
 
+/// Tasks a worker carries out at a time, if nothing is said.
+pub(crate) const TASKS_IN_FLIGHT_DEFAULT: u32 = 20_000;
+
 fn many() -> u32 {
-    20_000
+    TASKS_IN_FLIGHT_DEFAULT
 }
 
 /// Settings that cannot be.

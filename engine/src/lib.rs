@@ -12,6 +12,7 @@
 //! * [`index`]: which records of a segment have what is looked for.
 //! * [`audit`]: reading a journal back, and recomputing it.
 //! * [`bulk`]: bulk files in, results out, resumable.
+//! * [`plan`]: capacity planning.
 //! * [`serve`]: the engine as a service: its own API over gRPC and REST.
 //! * [`mod@watch`]: alarms and patterns out of a journal, in a process of their own.
 
@@ -28,6 +29,7 @@ pub mod input;
 pub mod journal;
 pub mod log;
 pub mod methods;
+pub mod plan;
 pub mod policy;
 pub mod prove;
 pub mod retention;

@@ -21,7 +21,7 @@ use parallax_engine::{
     input::Format,
     journal::{JournalOptions, Removed, Writer},
     log::LogForm,
-    methods, policy, prove, retention,
+    methods, plan, policy, prove, retention,
     serve::{self, ServeError},
     show, upkeep, watch,
 };
@@ -117,6 +117,8 @@ enum Command {
     /// Read a configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Plan capacity: from what is expected and what was measured to cores, memory, ports, resolvers, disk and money.
+    Plan(plan::PlanCommand),
     /// A private CA for engine, nodes and callers: enough for a first deployment.
     #[command(subcommand, after_help = PKI_HELP)]
     Pki(Pki),
@@ -645,6 +647,7 @@ fn main() -> ExitCode {
             print_out(SAMPLE);
             Ok(0)
         }
+        Command::Plan(command) => run_plan(&command),
         Command::Watch(args) => run_watch(args),
         Command::Pki(command) => run_pki(command),
     };
@@ -694,6 +697,13 @@ fn stop_flag() -> Result<Arc<AtomicBool>, Failed> {
         signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(broken)?;
     }
     Ok(stop)
+}
+
+fn run_plan(command: &plan::PlanCommand) -> Result<u8, Failed> {
+    let text = plan::run(command, Timestamp::now())
+        .map_err(|error| if error.is_of_system() { broken(error) } else { unusable(error) })?;
+    print_out(&text);
+    Ok(0)
 }
 
 /// The engine elsewhere, if one is asked.

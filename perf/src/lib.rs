@@ -9,3 +9,4 @@ pub mod measure;
 pub mod netns;
 pub mod node;
 pub mod peers;
+pub mod validate_plan;
