@@ -2,7 +2,10 @@
 //!
 //! [`lab`] is a small but real Internet on 127.0.0.0/8 and ::1. The real programs are run against it: they send real
 //! DNS queries and real HTTP requests, and what they ought to conclude is known beforehand.
+//!
+//! [`internet`] is another one in network namespaces, with routers, in which routes are hijacked.
 
+pub mod internet;
 pub mod lab;
 pub mod load;
 pub mod measure;

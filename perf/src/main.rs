@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use parallax_perf::{
+    internet::command::{InternetCommand, execute},
     lab::{
         command::{LabCommand, run},
         error::LabError,
@@ -28,6 +29,9 @@ enum Command {
     /// The loopback laboratory: requests, what they must lead to, and the servers they are about.
     #[command(subcommand)]
     Lab(LabCommand),
+    /// The laboratory of BGP: a small Internet of network namespaces, with an attacker that hijacks routes in it.
+    #[command(subcommand)]
+    Internet(InternetCommand),
     /// Many calls at a time on a node or an engine, and what they cost it.
     #[command(subcommand)]
     Load(LoadCommand),
@@ -54,6 +58,7 @@ enum Command {
 fn main() -> ExitCode {
     let ended = match Arguments::parse().command {
         Command::Lab(command) => run(command),
+        Command::Internet(command) => execute(command).map_err(|error| LabError::Load(error.to_string())),
         Command::Load(command) => load::run(command),
         Command::Node(command) => node::run(command).map_err(LabError::Load),
         Command::Peers(peers) => peers::run(&peers, true).map_err(|error| LabError::Load(error.to_string())),

@@ -1,0 +1,150 @@
+//! What each perspective saw, read out of the engine's journal: whose server answered it, or whose record it was given.
+//!
+//! This looks at the evidence alone, and not at what the programs made of it.
+
+use std::{collections::BTreeMap, path::Path};
+
+use parallax_validation::{
+    observation::{ControlObservation, DnsLookup, DnsOutcome, HttpOutcome, Observation, SecurityStatus},
+    record::Record,
+    verdict::PerspectiveState,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    error::InternetError,
+    programs::output_of,
+    verdict::Seen,
+    zones::{Actor, Domain, refusal_of},
+};
+
+/// More than all runs bring, so that each alarm is told by itself and not counted in a digest.
+const ALARMS_PER_MINUTE: &str = "100000";
+
+/// One attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Whether its outcome was kept back, and the process started afresh.
+    pub restarted: bool,
+    /// What each perspective saw and how the programs took it, the primary's first.
+    pub perspectives: Vec<View>,
+}
+
+/// One perspective's part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct View {
+    /// Its id.
+    pub perspective: String,
+    /// Whose answer it had.
+    pub seen: Seen,
+    /// What the programs made of it.
+    pub state: PerspectiveState,
+}
+
+/// All attempts of a journal, by their requests' ids, in the order they were decided.
+///
+/// # Errors
+/// The journal cannot be read.
+pub fn attempts(parallax: &Path, journal: &Path) -> Result<BTreeMap<String, Vec<Attempt>>, InternetError> {
+    let text = output_of(parallax, &["journal", "show", &journal.display().to_string(), "--json"])?;
+    let mut all: BTreeMap<String, Vec<Attempt>> = BTreeMap::new();
+    for line in text.lines() {
+        let record: Record = serde_json::from_str(line)
+            .map_err(|error| InternetError::Unreadable { path: journal.to_owned(), error })?;
+        all.entry(record.request.id.to_string()).or_default().push(read(&record));
+    }
+    Ok(all)
+}
+
+/// One alarm of `parallax watch` that perspectives contradicted each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contradiction {
+    /// The request's id.
+    pub request: String,
+    /// What lies behind it, as `watch` has it: `routing`, `split_view`, ….
+    pub class: String,
+}
+
+/// What is read of a line of `parallax watch`.
+#[derive(Debug, Deserialize)]
+struct Alarm {
+    #[serde(default)]
+    kind: String,
+    #[serde(default)]
+    request: String,
+    #[serde(default)]
+    class: String,
+}
+
+/// All contradictions that `parallax watch` tells of a journal.
+///
+/// # Errors
+/// The journal cannot be read.
+pub fn contradictions(parallax: &Path, journal: &Path) -> Result<Vec<Contradiction>, InternetError> {
+    let journal_name = journal.display().to_string();
+    let text = output_of(parallax, &["watch", &journal_name, "--json", "--per-minute", ALARMS_PER_MINUTE])?;
+    let read = |line: &str| -> Result<Alarm, InternetError> {
+        serde_json::from_str(line).map_err(|error| InternetError::Unreadable { path: journal.to_owned(), error })
+    };
+    let alarms: Vec<Alarm> = text.lines().map(read).collect::<Result<_, _>>()?;
+    let wanted = alarms.into_iter().filter(|alarm| alarm.kind == "contradiction");
+    Ok(wanted.map(|Alarm { request, class, .. }| Contradiction { request, class }).collect())
+}
+
+fn read(record: &Record) -> Attempt {
+    let perspectives = record.perspectives.iter().map(|part| View {
+        perspective: part.perspective.to_string(),
+        seen: part.observation.as_ref().map_or(Seen::Nothing, seen),
+        state: part.state,
+    });
+    Attempt { restarted: record.restarted, perspectives: perspectives.collect() }
+}
+
+/// Whose answer it is.
+fn seen(observation: &Observation) -> Seen {
+    match &observation.control {
+        Some(ControlObservation::Http(fetch)) => match &fetch.outcome {
+            HttpOutcome::Response { body, .. } => {
+                whose(body.as_slice(), |actor| vec![actor.thumbprint().into_bytes(), refusal_of(actor).into_bytes()])
+            }
+            _ => Seen::Nothing,
+        },
+        Some(ControlObservation::Record(lookup)) => record(lookup),
+        Some(ControlObservation::Climb(_) | ControlObservation::Tls(_)) | None => Seen::Nothing,
+    }
+}
+
+fn record(lookup: &DnsLookup) -> Seen {
+    let is_bogus = lookup.validation.as_ref().is_some_and(|validation| validation.status == SecurityStatus::Bogus);
+    let DnsOutcome::Answer(set) = &lookup.outcome else { return Seen::Nothing };
+    if is_bogus {
+        return Seen::Nothing;
+    }
+    let rdata = set.rdata.iter().flat_map(|rdata| rdata.as_slice()).copied().collect::<Vec<u8>>();
+    whose(&rdata, |actor| Domain::ALL.map(|domain| actor.txt_value(domain).into_bytes()).into())
+}
+
+/// Whose marks are in these octets; nobody's if both actors' are.
+fn whose(octets: &[u8], marks: impl Fn(Actor) -> Vec<Vec<u8>>) -> Seen {
+    let has = |actor| marks(actor).iter().any(|mark| octets.windows(mark.len()).any(|window| window == mark));
+    match (has(Actor::Owner), has(Actor::Attacker)) {
+        (true, false) => Seen::Owner,
+        (false, true) => Seen::Attacker,
+        (true, true) | (false, false) => Seen::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_of_each_actor_are_told_apart() {
+        let marks = |actor: Actor| vec![actor.thumbprint().into_bytes(), refusal_of(actor).into_bytes()];
+        assert_eq!(whose(Actor::Owner.key_authorization(Domain::Plain).as_bytes(), marks), Seen::Owner);
+        assert_eq!(whose(b"attacker's server: no such file\n", marks), Seen::Attacker);
+        assert_eq!(whose(b"", marks), Seen::Nothing);
+        let both = [Actor::Owner.thumbprint(), Actor::Attacker.thumbprint()].concat();
+        assert_eq!(whose(both.as_bytes(), marks), Seen::Nothing);
+    }
+}
