@@ -5,6 +5,7 @@
 //!
 //! [`internet`] is another one in network namespaces, with routers, in which routes are hijacked.
 
+pub mod faults;
 pub mod internet;
 pub mod lab;
 pub mod load;
@@ -12,4 +13,5 @@ pub mod measure;
 pub mod netns;
 pub mod node;
 pub mod peers;
+pub mod soak;
 pub mod validate_plan;

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use parallax_perf::{
+    faults::{self, Forward},
     internet::command::{InternetCommand, execute},
     lab::{
         command::{LabCommand, run},
@@ -12,6 +13,7 @@ use parallax_perf::{
     load::{self, LoadCommand},
     node::{self, NodeCommand},
     peers::{self, Peers},
+    soak::{self, Soak},
 };
 
 #[global_allocator]
@@ -53,6 +55,18 @@ enum Command {
     Peers(Peers),
     /// The same for the clients that do nothing else: the least that an item of work can cost here.
     Ceiling(Peers),
+    /// A long run at a steady rate: does anything grow, is any verdict wrong, is anything left unanswered?
+    ///
+    /// Starts the laboratory, six nodes and an engine as processes of their own on loopback addresses and asks requests of
+    /// every kind on a schedule. Samples memory, descriptors and threads of each process, latencies and the journal.
+    /// Leaves soak.jsonl and soak.html in its directory. The status is 1 if a curve grows beyond its bound, a verdict is
+    /// wrong, or a request stays unanswered. Ctrl-C ends it with a summary of what there is.
+    Soak(Soak),
+    /// A bad network: forwards Ethernet frames between two interfaces and delays, loses, doubles, reorders or forges some.
+    ///
+    /// Runs in the network namespace that has both interfaces, and needs root. Prints `ready` once it forwards. Whoever is
+    /// at the far ends must leave no checksums to hardware (`ethtool -K … tx off`). perf/src/faults/rules.rs has the file.
+    Forward(Forward),
 }
 
 fn main() -> ExitCode {
@@ -62,6 +76,8 @@ fn main() -> ExitCode {
         Command::Load(command) => load::run(command),
         Command::Node(command) => node::run(command).map_err(LabError::Load),
         Command::Peers(peers) => peers::run(&peers, true).map_err(|error| LabError::Load(error.to_string())),
+        Command::Soak(soak) => soak::run(&soak).map_err(|error| LabError::Load(error.to_string())),
+        Command::Forward(forward) => faults::run(&forward).map_err(|error| LabError::Load(error.to_string())),
         Command::Ceiling(peers) => peers::run(&peers, false).map_err(|error| LabError::Load(error.to_string())),
     };
     match ended {

@@ -309,7 +309,7 @@ impl Line {
             let hello = FromEngine { what: Some(from_engine::What::Hello(hello)) };
             out.send(hello).await.map_err(|error| error.to_string())?;
             let stream = client.work(ReceiverStream::new(messages)).await;
-            let mut incoming = stream.map_err(|status| said(&status))?.into_inner();
+            let mut incoming = stream.map_err(|status| unanswered(&status))?.into_inner();
             let welcome = match incoming.message().await.map_err(|status| said(&status))? {
                 Some(FromNode { what: Some(from_node::What::Welcome(welcome)) }) => welcome,
                 Some(_) | None => return Err("the node does not introduce itself".to_owned()),
@@ -441,6 +441,19 @@ async fn wind_up(standing: Standing, reports: Sender<Vec<Report>>, stats: Arc<Li
 fn said(status: &tonic::Status) -> String {
     let message: String = status.message().chars().take(300).flat_map(char::escape_default).collect();
     format!("{message} ({:?})", status.code())
+}
+
+/// Why the first call on a connection failed. With TLS 1.3 whoever refuses our certificate does so once the connection
+/// stands for us (RFC 8446 §4.4.2.4), and what is left of that here is a connection that is closed.
+fn unanswered(status: &tonic::Status) -> String {
+    let said = said(status);
+    // A status that the peer sent has no source.
+    if std::error::Error::source(status).is_none() {
+        return said;
+    }
+    format!(
+        "the node closed the connection before it said anything; its log says why if it refused the certificate: {said}"
+    )
 }
 
 fn tasks_message(batch: &[Task]) -> Option<FromEngine> {

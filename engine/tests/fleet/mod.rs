@@ -81,9 +81,16 @@ impl Program {
         self.child.wait().unwrap();
     }
 
-    /// Tells it to stop and waits; its exit status.
+    /// Tells it to stop and waits; its exit status. One that has ended already is not told.
     pub(crate) fn stop(&mut self) -> i32 {
-        self.signal(rustix::process::Signal::TERM);
+        if self.child.try_wait().unwrap().is_none() {
+            self.signal(rustix::process::Signal::TERM);
+        }
+        self.ends()
+    }
+
+    /// Waits until it ends; its exit status.
+    pub(crate) fn ends(&mut self) -> i32 {
         let begun = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {

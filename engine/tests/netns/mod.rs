@@ -14,7 +14,11 @@
 //! keeps all of 127.0.0.0/8 within a namespace has been taken out of it. A node has no way to the world but its own wire,
 //! and none to the engine but the bridge; no namespace has a default route or a wire to the host's.
 //!
+//! The wires to the world may lead through one more namespace, where somebody has to forward ([`Net::put_between`]).
+//!
 //! What a killed run left over goes at the next start.
+
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::{
     fs,
@@ -77,28 +81,44 @@ impl Net {
         for perspective in Perspective::ALL {
             let number = perspective.index() + 1;
             let node = namespace(&format!("node{number}"))?;
-            let (source, source_ipv6) = (perspective.source(), source_ipv6(perspective));
             world.ip(&format!("link add n{number} type veth peer name world netns {}", node.name()))?;
             engine.ip(&format!("link add m{number} type veth peer name engine netns {}", node.name()))?;
             node.keep_loopback(&[])?;
-            node.ip(&format!("addr add {source}/32 dev world"))?;
-            node.ip(&format!("addr add {source_ipv6}/128 dev world nodad"))?;
             node.ip(&format!("addr add {}/24 dev engine", node_address(perspective.index())))?;
-            node.ip("link set world up")?;
             node.ip("link set engine up")?;
-            world.ip(&format!("addr add fe80::1/64 dev n{number} nodad"))?;
-            world.ip(&format!("link set n{number} up"))?;
-            world.ip(&format!("route add {source}/32 dev n{number}"))?;
-            world.ip(&format!("-6 route add {source_ipv6}/128 dev n{number}"))?;
             engine.ip(&format!("link set m{number} master bridge"))?;
             engine.ip(&format!("link set m{number} type bridge_slave isolated on"))?;
             engine.ip(&format!("link set m{number} up"))?;
-            node.ip(&format!("route add 127.2.0.0/16 dev world src {source}"))?;
-            node.ip(&format!("route add 127.3.0.0/16 dev world src {source}"))?;
-            node.ip(&format!("-6 route add {SITE_IPV6}/128 via fe80::1 dev world src {source_ipv6}"))?;
+            address_wire(&world, &node, perspective)?;
             nodes.push(node);
         }
         Ok(Self { world, engine, nodes })
+    }
+
+    /// Has the wires to the world lead through another namespace: the names of both ends there, by node, the node's
+    /// first. Nothing passes until somebody forwards frames between them.
+    pub(crate) fn put_between(&self, middle: &Namespace) -> Result<Vec<[String; 2]>, NetnsError> {
+        // Or its kernel would answer for the world's loopback addresses.
+        middle.keep_loopback(&[])?;
+        let mut ends = Vec::new();
+        for perspective in Perspective::ALL {
+            let (number, node) = (perspective.index() + 1, &self.nodes[perspective.index()]);
+            self.world.ip(&format!("link del n{number}"))?;
+            let both = [format!("node{number}"), format!("world{number}")];
+            middle.ip(&format!("link add {} type veth peer name world netns {}", both[0], node.name()))?;
+            middle.ip(&format!("link add {} type veth peer name n{number} netns {}", both[1], self.world.name()))?;
+            for end in &both {
+                // The kernel there has no addresses, not even link-local ones.
+                middle.ip(&format!("link set {end} addrgenmode none"))?;
+                middle.ip(&format!("link set {end} up"))?;
+            }
+            // Who forwards must see frames as they are on a wire: with checksums, and no longer than the MTU.
+            node.run("ethtool", "-K world tx off gro off")?;
+            self.world.run("ethtool", &format!("-K n{number} tx off gro off"))?;
+            address_wire(&self.world, node, perspective)?;
+            ends.push(both);
+        }
+        Ok(ends)
     }
 
     /// Takes the plug out of a node's wire to the engine, or puts it in: both ends see that.
@@ -124,6 +144,22 @@ impl Net {
     pub(crate) fn cut_off_from_world(&self, index: usize) {
         self.world.ip(&format!("link set n{} down", index + 1)).unwrap();
     }
+}
+
+/// Addresses and routes of a wire between the world, where it is called after the node, and a node, where it is `world`.
+fn address_wire(world: &Namespace, node: &Namespace, perspective: Perspective) -> Result<(), NetnsError> {
+    let number = perspective.index() + 1;
+    let (source, source_ipv6) = (perspective.source(), source_ipv6(perspective));
+    node.ip(&format!("addr add {source}/32 dev world"))?;
+    node.ip(&format!("addr add {source_ipv6}/128 dev world nodad"))?;
+    node.ip("link set world up")?;
+    world.ip(&format!("addr add fe80::1/64 dev n{number} nodad"))?;
+    world.ip(&format!("link set n{number} up"))?;
+    world.ip(&format!("route add {source}/32 dev n{number}"))?;
+    world.ip(&format!("-6 route add {source_ipv6}/128 dev n{number}"))?;
+    node.ip(&format!("route add 127.2.0.0/16 dev world src {source}"))?;
+    node.ip(&format!("route add 127.3.0.0/16 dev world src {source}"))?;
+    node.ip(&format!("-6 route add {SITE_IPV6}/128 via fe80::1 dev world src {source_ipv6}")).map(drop)
 }
 
 fn source_ipv6(perspective: Perspective) -> Ipv6Addr {

@@ -40,7 +40,7 @@ use rustix::io::Errno;
 
 use self::clock::Micros;
 pub use self::config::{RawConfig, RawConfigError};
-pub use self::frames::{FrameMethod, FramesError, FramesStats, FramesStep, UnknownFrameMethod};
+pub use self::frames::{FrameMethod, FrameSocket, FramesError, FramesStats, FramesStep, UnknownFrameMethod};
 use self::frames::{Frames, FramesConfig};
 use self::output::{ETHERNET_HEADER, Outbox};
 pub use self::stack::RawStats;

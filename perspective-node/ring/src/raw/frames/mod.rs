@@ -31,6 +31,7 @@ mod packet;
 mod program;
 #[cfg(test)]
 mod tests;
+mod whole;
 mod xdp;
 
 use std::io;
@@ -41,6 +42,7 @@ use rustix::net::sockopt::socket_error;
 
 pub use error::{FramesError, Step as FramesStep};
 pub use method::{FrameMethod, UnknownFrameMethod};
+pub use whole::FrameSocket;
 
 use interface::Interface;
 

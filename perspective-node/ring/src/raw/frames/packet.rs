@@ -316,8 +316,8 @@ fn map_rings(socket: BorrowedFd<'_>, blocks: usize, slots: usize) -> Result<Mapp
     Mapping::of(socket, blocks * BLOCK_BYTES + send_bytes, 0)
 }
 
-/// From here on there are frames, of all protocols: the filter chooses.
-fn bind(socket: BorrowedFd<'_>, interface: &Interface) -> Result<(), Errno> {
+/// From here on there are frames, of all protocols: the filter chooses, if there is one.
+pub(super) fn bind(socket: BorrowedFd<'_>, interface: &Interface) -> Result<(), Errno> {
     let address = libc::sockaddr_ll {
         sll_family: libc::AF_PACKET as u16,
         sll_protocol: (libc::ETH_P_ALL as u16).to_be(),

@@ -1,0 +1,257 @@
+//! The programs of a soak: laboratory, six nodes and an engine as processes of their own on loopback addresses.
+//!
+//! Each says on standard error when it is ready; what it says is kept in a file of its own. Each is in a process group
+//! of its own, so that Ctrl-C at a terminal reaches the soak alone and the programs are told to stop in their order.
+//!
+//! Invariant: dropping a [`Deployment`] leaves none of them.
+
+use std::{
+    fs::{self, File},
+    net::{Ipv4Addr, SocketAddr},
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use parallax_protocol::{pki, transport::TlsFiles};
+use rustix::process::{Pid, Signal, kill_process};
+use toml::{Table, Value};
+
+use super::SoakError;
+use crate::lab::{generate::generate, world::World};
+
+/// How long a program may take to come up, or to end once it is told to.
+const PATIENCE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(20);
+/// Certificates are made anew for every run.
+const CERTIFICATE_DAYS: u32 = 30;
+/// Ports of the laboratory behind the first one.
+const LAB_PORTS: u16 = 30;
+/// What an engine takes of its one caller at a time.
+pub(super) const IN_FLIGHT_MAX: usize = 10_000;
+/// The name of the caller in its certificate.
+const CALLER: &str = "caller";
+
+/// A program that runs.
+pub(super) struct Program {
+    /// As shown.
+    pub(super) name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Program {
+    /// Starts it and waits until it says `ready`.
+    fn start(name: &str, directory: &Path, command: &mut Command, ready: &str) -> Result<Self, SoakError> {
+        let failed = |error| SoakError::Start { program: name.to_owned(), error };
+        let log = directory.join(format!("{name}.log"));
+        let file = File::create(&log).map_err(failed)?;
+        let out = file.try_clone().map_err(failed)?;
+        command.stdin(Stdio::null()).stdout(out).stderr(file).process_group(0);
+        let child = command.spawn().map_err(failed)?;
+        let mut program = Self { name: name.to_owned(), child, log };
+        let begun = Instant::now();
+        while !program.said().contains(ready) {
+            if program.has_ended() || begun.elapsed() > PATIENCE {
+                return Err(SoakError::NotReady { program: name.to_owned(), said: program.last_line() });
+            }
+            thread::sleep(POLL);
+        }
+        Ok(program)
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(super) fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// What it said last; that is where it says why it ended.
+    pub(super) fn last_line(&self) -> String {
+        self.said().lines().next_back().unwrap_or("nothing").to_owned()
+    }
+
+    /// Tells it to stop and waits; whether it ended well.
+    fn stop(&mut self) -> bool {
+        if self.has_ended() {
+            return false;
+        }
+        if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let begun = Instant::now();
+        while !self.has_ended() && begun.elapsed() < PATIENCE {
+            thread::sleep(POLL);
+        }
+        matches!(self.child.try_wait(), Ok(Some(status)) if status.success())
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Where the programs are, and which ports they use.
+pub(super) struct Site<'a> {
+    /// Of their files.
+    pub(super) directory: &'a Path,
+    /// Of `parallax` and `parallax-node`.
+    pub(super) binaries: &'a Path,
+    /// The first of forty.
+    pub(super) port: u16,
+    /// The longest that the laboratory may be needed.
+    pub(super) seconds: u64,
+}
+
+/// All programs of one run. The engine goes first.
+pub(super) struct Deployment {
+    programs: Vec<Program>,
+    /// Where the engine listens.
+    pub(super) engine: SocketAddr,
+}
+
+impl Deployment {
+    /// Writes settings and certificates, and starts everything.
+    pub(super) fn start(site: &Site<'_>, world: &World) -> Result<Self, SoakError> {
+        let directory = site.directory;
+        let mut world = world.clone();
+        world.dns_port = site.port + LAB_PORTS;
+        (world.http_port, world.https_port) = (world.dns_port + 1, world.dns_port + 2);
+        generate_without_requests(directory, &world)?;
+        let nodes = write_settings(directory, site.port)?;
+        let names: Vec<String> = nodes.iter().cloned().chain(["engine".to_owned(), CALLER.to_owned()]).collect();
+        pki::init(&directory.join("pki"), &names, CERTIFICATE_DAYS)?;
+        let itself = std::env::current_exe().map_err(|error| SoakError::Start { program: "lab".to_owned(), error })?;
+        let mut lab = Command::new(itself);
+        lab.args(["lab", "serve", "--seconds", &site.seconds.to_string(), "--dir"]).arg(directory);
+        let mut programs = vec![Program::start("lab", directory, &mut lab, "ready")?];
+        for id in &nodes {
+            let mut node = Command::new(site.binaries.join("parallax-node"));
+            node.args(["run", "--config"]).arg(directory.join(format!("{id}.toml")));
+            programs.insert(0, Program::start(id, directory, &mut node, "serving on")?);
+        }
+        let mut engine = Command::new(site.binaries.join("parallax"));
+        engine.args(["serve", "--config"]).arg(directory.join("engine.toml"));
+        engine.arg("--journal").arg(directory.join("journal"));
+        programs.insert(0, Program::start("engine", directory, &mut engine, "serving on")?);
+        let mut deployment = Self { programs, engine: engine_address(site.port) };
+        deployment.await_links(nodes.len())?;
+        Ok(deployment)
+    }
+
+    /// Until the engine has said that every perspective is linked.
+    fn await_links(&mut self, count: usize) -> Result<(), SoakError> {
+        let begun = Instant::now();
+        let engine = &mut self.programs[0];
+        while engine.said().matches("linked to").count() < count {
+            if engine.has_ended() || begun.elapsed() > PATIENCE {
+                return Err(SoakError::NotReady { program: engine.name.clone(), said: engine.last_line() });
+            }
+            thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
+    /// Every program.
+    pub(super) fn programs(&mut self) -> &mut [Program] {
+        &mut self.programs
+    }
+
+    /// What a caller shows, and whom it believes.
+    pub(super) fn caller_files(directory: &Path) -> TlsFiles {
+        TlsFiles {
+            certificate: directory.join(format!("pki/{CALLER}.pem")),
+            key: directory.join(format!("pki/{CALLER}.key")),
+            authorities: directory.join("pki/ca.pem"),
+            revoked: None,
+        }
+    }
+
+    /// Stops them one after another; the names of those that did not end well.
+    pub(super) fn stop(mut self) -> Vec<String> {
+        let ended_badly = |program: &mut Program| (!program.stop()).then(|| program.name.clone());
+        self.programs.iter_mut().filter_map(ended_badly).collect()
+    }
+}
+
+/// The files of a laboratory, but for its requests, which are asked as they are made up.
+fn generate_without_requests(directory: &Path, world: &World) -> Result<(), SoakError> {
+    generate(directory, &World { requests: 0, ..world.clone() })?;
+    let path = directory.join("lab.json");
+    // A structure of numbers is always serializable.
+    let text = serde_json::to_vec_pretty(world).unwrap_or_default();
+    fs::write(&path, text).map_err(|error| SoakError::File { path, error })
+}
+
+fn engine_address(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+/// Settings of the engine and of each node, out of the laboratory's. The nodes' names.
+fn write_settings(directory: &Path, port: u16) -> Result<Vec<String>, SoakError> {
+    let path = directory.join("parallax.toml");
+    let text = fs::read_to_string(&path).map_err(|error| SoakError::File { path: path.clone(), error })?;
+    let mut settings: Table = text.parse().map_err(|error| SoakError::Settings { path, error })?;
+    let laboratory = settings.remove("laboratory").unwrap_or_else(|| Value::Table(Table::new()));
+    let mut names = Vec::new();
+    let perspectives = settings.get_mut("perspective").and_then(Value::as_array_mut);
+    for (index, perspective) in (0_u8..).zip(perspectives.into_iter().flatten().filter_map(Value::as_table_mut)) {
+        let name = perspective.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let listen = SocketAddr::from((Ipv4Addr::new(127, 1, 0, index + 1), port));
+        let metrics = SocketAddr::from((Ipv4Addr::LOCALHOST, port + 1 + u16::from(index)));
+        let mut node = Table::from_iter([("perspective".to_owned(), name.as_str().into())]);
+        for key in ["rir", "resolver", "dnssec", "source_ipv4", "source_ipv6"] {
+            node.extend(perspective.get(key).map(|value| (key.to_owned(), value.clone())));
+        }
+        node.insert("serve".to_owned(), table([("listen", listen.to_string().into())]));
+        node.insert("tls".to_owned(), tls_table(&name));
+        node.insert("clients".to_owned(), table([("link", Value::Array(vec!["engine".into()]))]));
+        node.insert("metrics".to_owned(), table([("listen", metrics.to_string().into())]));
+        node.insert("laboratory".to_owned(), laboratory.clone());
+        write(&directory.join(format!("{name}.toml")), &node)?;
+        perspective.retain(|key, _| !key.starts_with("source_"));
+        perspective.insert("node".to_owned(), listen.to_string().into());
+        names.push(name);
+    }
+    settings.insert("tls".to_owned(), tls_table("engine"));
+    settings.insert("laboratory".to_owned(), laboratory);
+    // All requests are for a handful of the laboratory's servers.
+    settings.insert("limits".to_owned(), table([("in_flight_per_target_max", 1_000_000.into())]));
+    let caller = table([
+        ("name", CALLER.into()),
+        ("may", Value::Array(vec!["corroborate".into()])),
+        ("in_flight_max", (IN_FLIGHT_MAX as i64).into()),
+    ]);
+    let serve = [("listen", engine_address(port).to_string().into()), ("caller", Value::Array(vec![caller]))];
+    settings.insert("serve".to_owned(), table(serve));
+    write(&directory.join("engine.toml"), &settings)?;
+    Ok(names)
+}
+
+fn write(path: &Path, table: &Table) -> Result<(), SoakError> {
+    fs::write(path, table.to_string()).map_err(|error| SoakError::File { path: path.to_owned(), error })
+}
+
+fn table<const N: usize>(pairs: [(&str, Value); N]) -> Value {
+    Value::Table(pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+}
+
+fn tls_table(name: &str) -> Value {
+    table([
+        ("certificate", format!("pki/{name}.pem").into()),
+        ("key", format!("pki/{name}.key").into()),
+        ("authorities", "pki/ca.pem".into()),
+    ])
+}

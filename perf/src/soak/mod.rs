@@ -1,0 +1,401 @@
+//! A long run at a modest, steady rate: does anything grow, is any verdict wrong, is anything left unanswered?
+//!
+//! The laboratory, six nodes and an engine are started as processes of their own on loopback addresses. One caller asks
+//! requests of every kind over the engine's gRPC stream, on a schedule. Meanwhile memory, descriptors and threads of
+//! each process are sampled, and latencies and the journal's growth by windows, of a minute if the run is half an hour.
+//! In the end every curve is judged ([`trend`]), and JSON lines and a page of the curves are written.
+//!
+//! Invariant: the run is bounded by time, and ends with a summary however it ends.
+//!
+//! Left out: faults on purpose (`engine/tests/faults.rs`), the highest rate that can be had (`load`), and several
+//! hosts. If this program itself is killed without a word, those that it started stay.
+
+pub mod chart;
+mod deploy;
+mod load;
+pub mod sample;
+pub mod summary;
+pub mod trend;
+
+use std::{
+    fs::{self, File},
+    io::{self, BufWriter, IsTerminal as _, Write as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use parallax_protocol::{
+    pki::PkiError,
+    transport::{ConnectError, Identity, IdentityError, Peer},
+};
+use serde::Serialize;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use self::{
+    deploy::{Deployment, Site},
+    load::{Asking, Load, Window},
+    sample::{Curves, Measure, ProcessSample, directory_octets},
+    summary::Summary,
+};
+use crate::lab::{error::LabError, kinds::SLOW_SHARE, world::World};
+
+pub use load::Counts;
+
+const TICK: Duration = Duration::from_millis(50);
+/// Samples of processes in one run, and windows; the longest time between two of either.
+const SAMPLES: u32 = 240;
+const WINDOWS: u32 = 30;
+const EVERY_MAX: Duration = Duration::from_secs(60);
+const EVERY_MIN: Duration = Duration::from_millis(500);
+/// The laboratory stays for this much longer than requests are asked.
+const SLACK_SECONDS: u64 = 600;
+/// A day less than two weeks, so that a mistyped number does not run for months.
+const MINUTES_MAX: f64 = 13.0 * 24.0 * 60.0;
+/// More is a matter for `load`.
+const RATE_MAX: f64 = 2000.0;
+
+/// A long run at a steady rate.
+#[derive(Debug, Args)]
+pub struct Soak {
+    /// How long requests are asked.
+    #[arg(long, default_value_t = 30.0)]
+    minutes: f64,
+    /// Requests a second.
+    #[arg(long, default_value_t = 40.0)]
+    rate: f64,
+    /// The share of requests that cost a client seconds, 0 to 0.03.
+    #[arg(long, default_value_t = SLOW_SHARE / 3.0)]
+    slow_share: f64,
+    /// Everything that is asked follows from it.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Where files go; what an earlier run left there goes first.
+    #[arg(long, default_value = "soak-out")]
+    dir: PathBuf,
+    /// The first of forty ports.
+    #[arg(long, default_value_t = 27_000)]
+    port: u16,
+    /// Where `parallax` and `parallax-node` are; beside this program, if not given.
+    #[arg(long)]
+    binaries: Option<PathBuf>,
+}
+
+/// Why a soak could not be begun, or what broke it.
+#[derive(Debug, thiserror::Error)]
+pub enum SoakError {
+    /// A number on the command line is out of range.
+    #[error("--{option} {value} is out of range: more than 0, at most {most}")]
+    Range {
+        /// Which.
+        option: &'static str,
+        /// As given.
+        value: f64,
+        /// The most that it may be.
+        most: f64,
+    },
+    /// The directory holds something else than an earlier run.
+    #[error("{} is not a directory of a soak (it has no soak.jsonl): remove it, or name another one", .0.display())]
+    NotOurs(PathBuf),
+    /// A file could not be read or written.
+    #[error("{}: {error}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The laboratory's settings cannot be read.
+    #[error("{}: {error}", path.display())]
+    Settings {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        error: toml::de::Error,
+    },
+    /// The laboratory.
+    #[error(transparent)]
+    Lab(#[from] LabError),
+    /// Certificates could not be made.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// Or not read.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// A program or thread could not be started.
+    #[error("cannot start {program}: {error}")]
+    Start {
+        /// Which.
+        program: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// A program never said that it is ready.
+    #[error("{program} is not ready; it said last: {said}")]
+    NotReady {
+        /// Which.
+        program: String,
+        /// Its last line.
+        said: String,
+    },
+    /// The engine was not reached.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The engine ended a call with an error.
+    #[error("the engine: {0}")]
+    Call(#[from] tonic::Status),
+    /// An answer that cannot be read.
+    #[error("an answer cannot be read: {0}")]
+    Answer(#[from] serde_json::Error),
+    /// An answer to what was not asked, or the second to the same request.
+    #[error("the engine answers {0:?}, which does not wait for an answer")]
+    NotAsked(String),
+    /// The stream ended too soon.
+    #[error("the engine ended the stream with {0} unanswered")]
+    StreamEnded(usize),
+    /// The engine cannot keep up.
+    #[error("{0} requests wait for an answer: the rate is more than this machine can do")]
+    TooFarBehind(usize),
+    /// The laboratory has too few.
+    #[error("the laboratory has no more requests")]
+    NoMoreRequests,
+    /// The load's thread panicked.
+    #[error("the load broke down")]
+    LoadBroke,
+}
+
+/// Carries a soak out. The status is 1 if anything was wrong.
+///
+/// # Errors
+/// It could not be begun, or its files cannot be written.
+pub fn run(soak: &Soak) -> Result<ExitCode, SoakError> {
+    check(soak)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        let failed = |error| SoakError::Start { program: "signal handling".to_owned(), error };
+        signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(failed)?;
+    }
+    let directory = make_directory(&soak.dir)?;
+    let mut record = Record::create(&directory.join("soak.jsonl"))?;
+    let length = Duration::from_secs_f64(soak.minutes * 60.0);
+    // Some are left out because a caller cannot send them.
+    let requests = (length.as_secs_f64() * soak.rate * 1.2) as u64 + 1000;
+    let world = World { slow_share: soak.slow_share, ..World::new(soak.seed, requests) }.checked()?;
+    let binaries = binaries(soak)?;
+    let site =
+        Site { directory: &directory, binaries: &binaries, port: soak.port, seconds: length.as_secs() + SLACK_SECONDS };
+    let mut deployment = Deployment::start(&site, &world)?;
+    let identity = Arc::new(Identity::load(&Deployment::caller_files(&directory))?);
+    let peer = Peer { address: deployment.engine.to_string(), name: "engine".to_owned(), keys: Vec::new() };
+    let load = Load::start(Asking { world, identity, peer, rate: soak.rate })?;
+
+    let mut watch = Watch::new(length, directory.join("journal"));
+    let broke = watch.until_the_end(&mut deployment, &load, &stop, &mut record)?;
+    let seconds = watch.begun.elapsed().as_secs_f64();
+    let (counts, ended) = load.end();
+    let mut summary = Summary { seconds, counts, broke, ..Summary::of(&watch.curves) };
+    summary.interrupted = stop.load(Ordering::Relaxed);
+    match ended {
+        Ok(unanswered) => summary.unanswered = unanswered,
+        Err(error) => {
+            summary.unanswered = summary.counts.asked - summary.counts.answered;
+            summary.broke.push(error.to_string());
+        }
+    }
+    summary.broke.extend(deployment.stop().into_iter().map(|name| format!("{name} did not end well")));
+    summary.journal_octets = directory_octets(&watch.journal);
+    record.add(&Entry::Summary { summary: &summary, faults: summary.faults() })?;
+    let page = directory.join("soak.html");
+    fs::write(&page, chart::page(&watch.curves, &summary)).map_err(|error| SoakError::File { path: page, error })?;
+    print!("{}", summary.text());
+    Ok(if summary.faults().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn check(soak: &Soak) -> Result<(), SoakError> {
+    let in_range = |option, value: f64, most: f64| {
+        if value > 0.0 && value <= most { Ok(()) } else { Err(SoakError::Range { option, value, most }) }
+    };
+    in_range("minutes", soak.minutes, MINUTES_MAX)?;
+    in_range("rate", soak.rate, RATE_MAX)
+}
+
+/// An empty directory, which only what looks like an earlier run makes room for.
+fn make_directory(path: &Path) -> Result<PathBuf, SoakError> {
+    let failed = |error| SoakError::File { path: path.to_owned(), error };
+    if path.exists() {
+        let is_empty = fs::read_dir(path).map_err(failed)?.next().is_none();
+        if !is_empty && !path.join("soak.jsonl").is_file() {
+            return Err(SoakError::NotOurs(path.to_owned()));
+        }
+        fs::remove_dir_all(path).map_err(failed)?;
+    }
+    fs::create_dir_all(path).map_err(failed)?;
+    path.canonicalize().map_err(failed)
+}
+
+fn binaries(soak: &Soak) -> Result<PathBuf, SoakError> {
+    if let Some(given) = &soak.binaries {
+        return Ok(given.clone());
+    }
+    let itself = std::env::current_exe().map_err(|error| SoakError::Start { program: "parallax".to_owned(), error })?;
+    Ok(itself.parent().map_or_else(PathBuf::new, Path::to_owned))
+}
+
+/// Looks at the programs and the load until the end.
+struct Watch {
+    begun: Instant,
+    length: Duration,
+    journal: PathBuf,
+    curves: Curves,
+    sample_every: Duration,
+    window_every: Duration,
+    /// Answers and octets of the journal at the last window.
+    before: (u64, u64),
+}
+
+impl Watch {
+    fn new(length: Duration, journal: PathBuf) -> Self {
+        let every = |count: u32| (length / count).clamp(EVERY_MIN, EVERY_MAX);
+        let (sample_every, window_every) = (every(SAMPLES), every(WINDOWS));
+        let begun = Instant::now();
+        Self { begun, length, journal, curves: Curves::default(), sample_every, window_every, before: (0, 0) }
+    }
+
+    /// What broke, if anything did.
+    fn until_the_end(
+        &mut self,
+        deployment: &mut Deployment,
+        load: &Load,
+        stop: &AtomicBool,
+        record: &mut Record,
+    ) -> Result<Vec<String>, SoakError> {
+        let (mut next_sample, mut next_window) = (Duration::ZERO, self.window_every);
+        loop {
+            let now = self.begun.elapsed();
+            let ended = |program: &mut deploy::Program| {
+                program.has_ended().then(|| format!("{} ended: {}", program.name, program.last_line()))
+            };
+            let ended: Vec<String> = deployment.programs().iter_mut().filter_map(ended).collect();
+            if !ended.is_empty() || load.has_ended() {
+                return Ok(ended);
+            }
+            if now >= next_sample {
+                next_sample += self.sample_every;
+                self.sample(deployment, record)?;
+            }
+            if now >= next_window {
+                next_window += self.window_every;
+                self.window(load, record)?;
+            }
+            if now >= self.length || stop.load(Ordering::Relaxed) {
+                return Ok(Vec::new());
+            }
+            thread::sleep(TICK);
+        }
+    }
+
+    fn sample(&mut self, deployment: &mut Deployment, record: &mut Record) -> Result<(), SoakError> {
+        let seconds = self.begun.elapsed().as_secs_f64();
+        for program in deployment.programs() {
+            if let Some(sample) = ProcessSample::of(program.pid()) {
+                self.curves.add_process(&program.name, seconds, sample);
+                record.add(&Entry::Process { seconds, process: &program.name, sample })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn window(&mut self, load: &Load, record: &mut Record) -> Result<(), SoakError> {
+        let seconds = self.begun.elapsed().as_secs_f64();
+        let (counts, window, octets) = (load.counts(), load.take_window(), directory_octets(&self.journal));
+        for (measure, value) in [(Measure::P50Ms, window.p50_ms), (Measure::P99Ms, window.p99_ms)] {
+            if let Some(value) = value {
+                self.curves.add("load", measure, seconds, value);
+            }
+        }
+        let (answers, grown) = (counts.answered - self.before.0, octets.saturating_sub(self.before.1));
+        if answers > 0 {
+            self.curves.add("engine", Measure::JournalOctetsPerAnswer, seconds, grown as f64 / answers as f64);
+        }
+        self.before = (counts.answered, octets);
+        progress(self.begun.elapsed(), self.length, &counts, window);
+        record.add(&Entry::Load { seconds, window, journal_octets: octets, counts: &counts })
+    }
+}
+
+/// One line that changes on a terminal, a line a window elsewhere.
+fn progress(now: Duration, length: Duration, counts: &Counts, window: Window) {
+    let ms = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.0}"));
+    let line = format!(
+        "{:>6.1} of {:.1} min  {} asked  {} under way  p50 {} ms  p99 {} ms  {} wrong",
+        now.as_secs_f64() / 60.0,
+        length.as_secs_f64() / 60.0,
+        counts.asked,
+        counts.asked - counts.answered,
+        ms(window.p50_ms),
+        ms(window.p99_ms),
+        counts.wrong_passes + counts.wrong_others
+    );
+    if io::stderr().is_terminal() {
+        eprint!("\r{line:<100}");
+        if now >= length {
+            eprintln!();
+        }
+    } else {
+        eprintln!("{line}");
+    }
+}
+
+/// One line of `soak.jsonl`.
+#[derive(Serialize)]
+#[serde(tag = "entry", rename_all = "kebab-case")]
+enum Entry<'a> {
+    /// A process at one time.
+    Process {
+        seconds: f64,
+        process: &'a str,
+        #[serde(flatten)]
+        sample: ProcessSample,
+    },
+    /// A window of the load.
+    Load {
+        seconds: f64,
+        #[serde(flatten)]
+        window: Window,
+        journal_octets: u64,
+        #[serde(flatten)]
+        counts: &'a Counts,
+    },
+    /// The end.
+    Summary {
+        #[serde(flatten)]
+        summary: &'a Summary,
+        faults: Vec<String>,
+    },
+}
+
+/// `soak.jsonl`: each line is in the file once it is known, whatever becomes of this program.
+struct Record {
+    path: PathBuf,
+    file: BufWriter<File>,
+}
+
+impl Record {
+    fn create(path: &Path) -> Result<Self, SoakError> {
+        let file = File::create(path).map_err(|error| SoakError::File { path: path.to_owned(), error })?;
+        Ok(Self { path: path.to_owned(), file: BufWriter::new(file) })
+    }
+
+    fn add(&mut self, entry: &Entry<'_>) -> Result<(), SoakError> {
+        // A structure with names for keys is always serializable.
+        let line = serde_json::to_string(entry).unwrap_or_default();
+        let written = writeln!(self.file, "{line}").and_then(|()| self.file.flush());
+        written.map_err(|error| SoakError::File { path: self.path.clone(), error })
+    }
+}
