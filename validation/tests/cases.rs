@@ -149,6 +149,16 @@ fn d04_bot_challenge_for_some_regions() {
 }
 
 #[test]
+fn one_address_that_answers_differently_by_place_may_be_a_route() {
+    let elsewhere = Web::body(200, "", "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA.another-accounts-thumbprint");
+    let played = World::http().from(&[R2, R3]).web("192.0.2.10", elsewhere).play();
+    refused(&played, "3/5", ProblemKind::Unauthorized, Blame::Web, Retry::Fix);
+    let wants =
+        "The same address answers differently by place: the machines behind it differ, or a route leads elsewhere.";
+    says(&played, &[wants], &["filtering"]);
+}
+
+#[test]
 fn d05_firewall_that_recognises_the_path() {
     let played = World::http().web("192.0.2.10", Web::ResetsAfterRequest).play();
     refused(&played, "-", ProblemKind::Connection, Blame::Filter, Retry::Fix);

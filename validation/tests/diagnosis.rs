@@ -375,6 +375,44 @@ fn d34_a_pass_at_the_second_asking_has_a_warning_that_names_the_server() {
 }
 
 #[test]
+fn what_is_bogus_here_and_validly_signed_elsewhere_is_not_the_domains_to_mend() {
+    let zone = || "customer.example".to_owned();
+    let secure = Validation {
+        status: SecurityStatus::Secure,
+        anchor: None,
+        signers: vec![zone()],
+        insecure: None,
+        fault: None,
+        first_fault: None,
+        links: Vec::new(),
+        message: None,
+    };
+    let signed = |status| {
+        let validation = Some(Box::new(Validation { status, ..secure.clone() }));
+        let nodata = DnsLookup { validation, ..lookup("customer.example", DnsOutcome::Nodata(Denial::default())) };
+        Some(observation(vec![nodata, lookup("example", DnsOutcome::Nodata(Denial::default()))], None))
+    };
+    let primary =
+        |fault| observation(vec![lookup("customer.example", DnsOutcome::Failed(DnsFailure::Dnssec(fault)))], None);
+    let without_key = || DnssecFault::DsMatchesNoKey { zone: zone(), ds: vec![1], keys: Vec::new() };
+    let told = explained(primary(without_key()), signed(SecurityStatus::Secure));
+    let wants = "From nyc1 (ARIN), waw1 (RIPE NCC), sin1 (APNIC), gru1 (LACNIC) and jnb1 (AFRINIC) it is validly signed: \
+                 leave the DS and the zone as they are. Servers or routes differ by place.";
+    assert!(told.message.contains(wants), "{}", told.message);
+    assert!(!told.message.contains("registrar"), "who removes the DS helps the forger: {}", told.message);
+    assert!(!told.parts[0].detail.contains("registrar"), "{told:?}");
+    assert_eq!((told.blame, told.retry), (Some(Dns), Some(Later)));
+    // Nobody has seen it signed, or it is a server's own old signature.
+    for (fault, status, advice) in [
+        (without_key(), SecurityStatus::Insecure, "Remove the DS at the registrar."),
+        (expired_fault(), SecurityStatus::Secure, "Sign the zone customer.example anew"),
+    ] {
+        let told = explained(primary(fault), signed(status));
+        assert!(told.message.contains(advice) && !told.message.contains("routes"), "{}", told.message);
+    }
+}
+
+#[test]
 fn servers_that_do_all_right_are_not_blamed() {
     let told = failed(SERVFAIL, vec![good(1), good(2)]);
     let wants = "Asked by us directly, both nameservers of customer.example answer CAA, so the fault lies between our \

@@ -199,15 +199,15 @@ pub fn explain(request: &CheckRequest, verdict: &Verdict, seen: &[Seen<'_>]) -> 
             not_corroborated(request, *shortfall, figures.as_ref(), seen)
         }
     };
-    explanation.parts = seen.iter().filter_map(|seen| part(request, seen)).collect();
+    explanation.parts = seen.iter().filter_map(|one| part(request, one, seen)).collect();
     explanation.message = without_secret(request, &explanation.message);
     explanation.warnings.iter_mut().for_each(|warning| *warning = without_secret(request, warning));
     explanation
 }
 
 /// What this perspective met; none if it confirmed, was not asked, or was not waited for.
-fn part(request: &CheckRequest, seen: &Seen<'_>) -> Option<Part> {
-    let cause = cause(request, seen).filter(|_| seen.answer.state() != PerspectiveState::NotAsked)?;
+fn part(request: &CheckRequest, seen: &Seen<'_>, all: &[Seen<'_>]) -> Option<Part> {
+    let cause = cause(request, seen, all).filter(|_| seen.answer.state() != PerspectiveState::NotAsked)?;
     Some(part_of(request, &seen.perspective.id, &cause))
 }
 
@@ -234,12 +234,14 @@ pub fn explain_one(
     determined(request, determination, Some(observation)).map(|cause| part_of(request, perspective, &cause))
 }
 
-/// Why this perspective did not confirm; none if it did, or was not waited for.
-fn cause(request: &CheckRequest, seen: &Seen<'_>) -> Option<Cause> {
-    match seen.answer {
+/// Why this perspective did not confirm, among all; none if it did, or was not waited for.
+fn cause(request: &CheckRequest, seen: &Seen<'_>, all: &[Seen<'_>]) -> Option<Cause> {
+    let mut cause = match seen.answer {
         Answer::Determined(determination) => determined(request, determination, seen.observation),
         Answer::None(state) => unanswered(*state),
-    }
+    }?;
+    split::contest(&mut cause, seen, all);
+    Some(cause)
 }
 
 fn unanswered(state: PerspectiveState) -> Option<Cause> {
@@ -417,7 +419,7 @@ fn refused(cause: &Cause, message: String, warnings: Vec<String>) -> Explanation
 fn primary_refused(request: &CheckRequest, seen: &[Seen<'_>]) -> Explanation {
     let primary = seen.iter().find(|s| s.perspective.role == Role::Primary);
     let cause = primary
-        .and_then(|s| cause(request, s))
+        .and_then(|s| cause(request, s, seen))
         .unwrap_or_else(|| Cause::ours("the primary perspective gave no answer".to_owned()));
     let mut sentences = vec![sentence(&cause.clause())];
     sentences.extend(cause.details.iter().cloned());
@@ -444,7 +446,7 @@ pub fn method_ended(ended: &[&Row], seen: &[Seen<'_>]) -> Explanation {
 
 fn failing<'a>(request: &CheckRequest, seen: &'a [Seen<'a>]) -> Vec<Failing<'a>> {
     let remotes = seen.iter().filter(|s| s.perspective.role == Role::Remote);
-    remotes.filter_map(|s| cause(request, s).map(|cause| Failing { seen: s, cause })).collect()
+    remotes.filter_map(|s| cause(request, s, seen).map(|cause| Failing { seen: s, cause })).collect()
 }
 
 /// The problem most of them have; of equally many, the one that comes first in the cohort.

@@ -6,13 +6,13 @@
 use std::net::IpAddr;
 
 use super::{
-    Blame, Cause, Kind, Retry, Seen, caa, dns, http,
+    Blame, Cause, Kind, Retry, Seen, caa, dns, dnssec, http,
     text::{list, places, sentence},
     tls,
 };
 use crate::{
     check::Finding,
-    observation::ControlObservation,
+    observation::{ControlObservation, DnsFailure, DnsLookup, DnsOutcome, DnssecFault, Observation, SecurityStatus},
     problem::ProblemKind,
     verdict::{Answer, PerspectiveState},
 };
@@ -63,6 +63,50 @@ pub(super) fn in_groups(failing: &[&Failing<'_>]) -> String {
     }
     sentences.extend(details(failing));
     sentences.join(" ")
+}
+
+/// What is bogus here and validly signed elsewhere is not the domain's to mend: somebody else's servers have answered
+/// here. Who then changed the DS would take away just what refused the forger.
+pub(super) fn contest(cause: &mut Cause, seen: &Seen<'_>, all: &[Seen<'_>]) {
+    if !matches!(cause.kind, Kind::Dns | Kind::Caa) {
+        return;
+    }
+    let Some((bogus, fault)) = seen.observation.and_then(first_bogus) else { return };
+    let is_secure = |other: &&Seen<'_>| {
+        let lookups = other.observation.into_iter().flat_map(Observation::lookups);
+        lookups.into_iter().any(|lookup| {
+            (&lookup.name, lookup.rtype) == (&bogus.name, bogus.rtype)
+                && lookup.validation.as_ref().is_some_and(|v| v.status == SecurityStatus::Secure)
+        })
+    };
+    let secure: Vec<&Seen<'_>> = all.iter().filter(is_secure).collect();
+    if secure.is_empty() {
+        return;
+    }
+    let advice = dnssec::advice(fault);
+    cause.details.retain(|detail| Some(detail) != advice.as_ref());
+    let text = format!(
+        "From {} it is validly signed: leave the DS and the zone as they are. Servers or routes differ by place.",
+        places(secure.iter().copied())
+    );
+    cause.details.insert(0, text);
+    (cause.blame, cause.retry) = (Blame::Dns, Retry::Later);
+}
+
+/// The first lookup that a judgement may rest on whose reply somebody may have forged. An old signature is a server's
+/// own, and of a link that could not be looked up nothing is known.
+fn first_bogus(observation: &Observation) -> Option<(&DnsLookup, &DnssecFault)> {
+    use DnssecFault::{BadSignature, DenialUnproven, DsMatchesNoKey, NoSignature, NoSuchKey};
+    observation.lookups().find_map(|lookup| match &lookup.outcome {
+        DnsOutcome::Failed(DnsFailure::Dnssec(
+            fault @ (BadSignature { .. }
+            | DenialUnproven { .. }
+            | DsMatchesNoKey { .. }
+            | NoSignature { .. }
+            | NoSuchKey { .. }),
+        )) => Some((lookup, fault)),
+        _ => None,
+    })
 }
 
 fn details(failing: &[&Failing<'_>]) -> Vec<String> {
@@ -167,6 +211,11 @@ fn by_source(failing: &[&Failing<'_>], confirming: &[&Seen<'_>]) -> Split {
         if same_addresses(confirming.iter().copied().chain(failing.iter().map(|f| f.seen))) {
             sentences.push("DNS was identical everywhere, so this looks like filtering by source location.".to_owned());
         }
+    } else if failing.iter().any(|f| address_used(f.seen).is_some_and(|address| good.contains(&address))) {
+        sentences.push(
+            "The same address answers differently by place: the machines behind it differ, or a route leads elsewhere."
+                .to_owned(),
+        );
     }
     let retry = if blame == Blame::Filter { Retry::Fix } else { first.retry };
     Split { text: sentences.join(" "), blame, retry }
