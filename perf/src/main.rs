@@ -12,8 +12,11 @@ use parallax_perf::{
     },
     load::{self, LoadCommand},
     node::{self, NodeCommand},
+    open::{self, Open},
     peers::{self, Peers},
+    report::{self, Report},
     soak::{self, Soak},
+    validate_plan::{self, ValidatePlan},
 };
 
 #[global_allocator]
@@ -67,6 +70,19 @@ enum Command {
     /// Runs in the network namespace that has both interfaces, and needs root. Prints `ready` once it forwards. Whoever is
     /// at the far ends must leave no checksums to hardware (`ethtool -K … tx off`). perf/src/faults/rules.rs has the file.
     Forward(Forward),
+    /// Load that does not wait for answers, on a real engine: latency from when a request was due, and what it cost.
+    ///
+    /// Laboratory, certificates and engine are made anew for each run and end with it. Every answer is held against the
+    /// right one. The status is 1 if any was wrong, or if a run is no figure because the generator did not keep up.
+    Open(Open),
+    /// Files that `open` wrote, as one HTML page with charts, tables and what they mean in words.
+    Report(Report),
+    /// Does the capacity planner say what an engine then shows?
+    ///
+    /// Asks `parallax plan` what one engine should show with a mix at a few rates, measures an engine at these rates as
+    /// `open` does, and compares: CPU of a request, requests a second and core, memory, requests in flight. The status is 1
+    /// if a prediction is more than 15 % off.
+    ValidatePlan(ValidatePlan),
 }
 
 fn main() -> ExitCode {
@@ -79,6 +95,9 @@ fn main() -> ExitCode {
         Command::Soak(soak) => soak::run(&soak).map_err(|error| LabError::Load(error.to_string())),
         Command::Forward(forward) => faults::run(&forward).map_err(|error| LabError::Load(error.to_string())),
         Command::Ceiling(peers) => peers::run(&peers, false).map_err(|error| LabError::Load(error.to_string())),
+        Command::Report(report) => report::run(&report).map_err(|error| LabError::Load(error.to_string())),
+        Command::ValidatePlan(plan) => validate_plan::run(&plan).map_err(|error| LabError::Load(error.to_string())),
+        Command::Open(load) => open::run(&load).map_err(|error| LabError::Load(error.to_string())),
     };
     match ended {
         Ok(code) => code,

@@ -1,8 +1,8 @@
 //! `parallax-perf validate-plan`: does the capacity planner say what an engine then shows?
 //!
 //! The planner is asked, as a program of its own, what one engine should show with a mix of kinds at a few rates, by the
-//! measurement of pure mixes that it plans by; then the engine is measured at these rates, and the two are compared. How
-//! an engine is measured is the caller's: a function from mix, rate and duration to [`RunFigures`].
+//! measurement of pure mixes that it plans by; then the engine is measured at these rates ([`crate::open`]), and the two
+//! are compared.
 //!
 //! A prediction holds if it is within [`TOLERANCE`] of what was measured.
 
@@ -17,6 +17,8 @@ use std::{
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use thiserror::Error as ThisError;
+
+use crate::open::{self, Open};
 
 /// How far a prediction may be from what was measured, as a share of the latter.
 pub const TOLERANCE: f64 = 0.15;
@@ -33,8 +35,8 @@ pub const MIX: &str = r#"{"name":"planned","kinds":{
 #[derive(Debug, Args)]
 pub struct ValidatePlan {
     /// What the planner plans by: the result of `parallax-perf open` with the pure mixes.
-    #[arg(long, value_name = "FILE")]
-    pub measured: PathBuf,
+    #[arg(long, value_name = "FILE", required = true)]
+    pub measured: Vec<PathBuf>,
     /// The mix that is measured: JSON with name and kinds; a built-in one of all kinds of attempt if not given.
     #[arg(long, value_name = "FILE")]
     pub mix: Option<PathBuf>,
@@ -140,13 +142,36 @@ pub enum ValidateError {
     },
 }
 
+/// Asks the planner and measures an engine at each rate, prints the comparison; the status is 1 if a prediction does not
+/// hold.
+///
+/// # Errors
+/// The planner cannot be asked, or a load point cannot be measured.
+pub fn run(command: &ValidatePlan) -> Result<ExitCode, ValidateError> {
+    run_by(command, |mix, per_second, seconds| {
+        let result = open::measure(&Open::at(mix, per_second, seconds))?;
+        let run = result.runs.first().ok_or("no run was made")?;
+        if let Some(why) = &run.failed {
+            return Err(why.clone().into());
+        }
+        if run.overloaded || run.wrong + run.wrong_in_warm_up > 0 {
+            return Err(format!("overloaded: {}, wrong answers: {}", run.overloaded, run.wrong).into());
+        }
+        Ok(RunFigures {
+            cpu_us_per_request: run.cpu_us_per_request.process,
+            rss_kib: run.rss_kib.mean as f64,
+            in_flight: run.in_flight.mean,
+        })
+    })
+}
+
 /// Asks the planner and measures at each rate, prints the comparison; the status is 1 if a prediction does not hold.
 ///
 /// `measure` is given the file of the mix, requests a second, and seconds.
 ///
 /// # Errors
 /// The planner cannot be asked, or a load point cannot be measured.
-pub fn run(
+fn run_by(
     command: &ValidatePlan,
     mut measure: impl FnMut(&Path, f64, u16) -> Result<RunFigures, Box<dyn Error + Send + Sync>>,
 ) -> Result<ExitCode, ValidateError> {
@@ -182,10 +207,14 @@ pub fn run(
 ///
 /// # Errors
 /// It does not start, refuses, or answers otherwise than it should.
-pub fn ask(planner: &Path, measured: &Path, mix: &Path, per_second: f64) -> Result<Expected, ValidateError> {
+pub fn ask(planner: &Path, measured: &[PathBuf], mix: &Path, per_second: f64) -> Result<Expected, ValidateError> {
     let program = planner.to_owned();
     let mut command = Command::new(planner);
-    command.args(["plan", "--json", "--measured"]).arg(measured).arg("--expect-mix").arg(mix);
+    command.args(["plan", "--json"]);
+    measured.iter().for_each(|file| {
+        command.arg("--measured").arg(file);
+    });
+    command.arg("--expect-mix").arg(mix);
     let output = command.arg("--rate").arg(per_second.to_string()).output();
     let output = output.map_err(|error| ValidateError::Start { program: program.clone(), error })?;
     if !output.status.success() {
@@ -314,7 +343,7 @@ mod tests {
 
     fn command(parallax: PathBuf) -> ValidatePlan {
         ValidatePlan {
-            measured: PathBuf::from("m.json"),
+            measured: vec![PathBuf::from("m.json")],
             mix: None,
             rates: vec![100.0, 300.0, 600.0],
             seconds: 7,
@@ -331,7 +360,7 @@ mod tests {
                       echo \"{\\\"cpu_us_per_request\\\":$8,\\\"validations_per_second_per_core\\\":1,\\\"rss_kib\\\":10,\\\"in_flight\\\":1}\"";
         let command = command(planner(directory.path(), script));
         let mut asked = Vec::new();
-        let status = run(&command, |mix, per_second, seconds| {
+        let status = run_by(&command, |mix, per_second, seconds| {
             assert!(fs::read_to_string(mix)?.contains("\"planned\""));
             asked.push((per_second, seconds));
             Ok(figures(per_second, 10.0, 1.0))
@@ -346,15 +375,15 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let fine = |_: &Path, _: f64, _: u16| Ok(figures(1.0, 1.0, 1.0));
         let error =
-            run(&command(planner(directory.path(), "echo 'no such kind' >&2; exit 2")), fine).expect_err("refused");
+            run_by(&command(planner(directory.path(), "echo 'no such kind' >&2; exit 2")), fine).expect_err("refused");
         assert!(error.to_string().ends_with("and said: no such kind"), "{error}");
-        let error = run(&command(planner(directory.path(), "echo nonsense")), fine).expect_err("no answer");
+        let error = run_by(&command(planner(directory.path(), "echo nonsense")), fine).expect_err("no answer");
         assert!(matches!(error, ValidateError::Answer { .. }), "{error}");
-        let error = run(&command(directory.path().join("missing")), fine).expect_err("no planner");
+        let error = run_by(&command(directory.path().join("missing")), fine).expect_err("no planner");
         assert!(matches!(error, ValidateError::Start { .. }), "{error}");
         let script =
             "echo '{\"cpu_us_per_request\":1,\"validations_per_second_per_core\":1,\"rss_kib\":1,\"in_flight\":1}'";
-        let error = run(&command(planner(directory.path(), script)), |_, _, _| Err("overloaded".into()));
+        let error = run_by(&command(planner(directory.path(), script)), |_, _, _| Err("overloaded".into()));
         assert_eq!(error.expect_err("not measured").to_string(), "100/s: overloaded");
     }
 }

@@ -389,7 +389,8 @@ impl Work {
     }
 }
 
-fn commit() -> Option<String> {
+/// The commit of the tree, with a `+` if it differs; none outside of a tree.
+pub(crate) fn commit() -> Option<String> {
     let git = |arguments: &[&str]| {
         let output = Command::new("git").args(arguments).stderr(std::process::Stdio::null()).output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
@@ -399,7 +400,8 @@ fn commit() -> Option<String> {
     Some(head + if differs { "+" } else { "" })
 }
 
-fn cpu_model() -> String {
+/// As `/proc/cpuinfo` has it.
+pub(crate) fn cpu_model() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
     model.map_or_else(|| "unknown CPU".to_owned(), |(_, model)| model.trim().to_owned())
