@@ -171,6 +171,7 @@ pub fn observation(method: Method) -> Observation {
         dnssec: parallax_validation::observation::DnssecMode::Resolver,
         links: Vec::new(),
         diagnosis: None,
+        survey: None,
     }
 }
 

@@ -13,6 +13,7 @@
 //! * [`audit`]: reading a journal back, and recomputing it.
 //! * [`bulk`]: bulk files in, results out, resumable.
 //! * [`plan`]: capacity planning.
+//! * [`preflight`]: what a check would meet, before there is one.
 //! * [`serve`]: the engine as a service: its own API over gRPC and REST.
 //! * [`mod@watch`]: alarms and patterns out of a journal, in a process of their own.
 
@@ -31,6 +32,7 @@ pub mod log;
 pub mod methods;
 pub mod plan;
 pub mod policy;
+pub mod preflight;
 pub mod prove;
 pub mod retention;
 pub mod serve;

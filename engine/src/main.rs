@@ -21,7 +21,7 @@ use parallax_engine::{
     input::Format,
     journal::{JournalOptions, Removed, Writer},
     log::LogForm,
-    methods, plan, policy, prove, retention,
+    methods, plan, policy, preflight, prove, retention,
     serve::{self, ServeError},
     show, upkeep, watch,
 };
@@ -90,6 +90,11 @@ enum Command {
     Check(Check),
     /// Climb the CAA tree of a name with one resolver and say which rule decides. Not an MPIC check.
     Caa(Caa),
+    /// Ask every name server of a name from every perspective and say what a check would meet and what to mend.
+    ///
+    /// No verdict is made and no journal is written.
+    #[command(after_help = PREFLIGHT_HELP)]
+    Preflight(Preflight),
     /// Read a journal.
     #[command(subcommand)]
     Journal(Journal),
@@ -422,6 +427,36 @@ struct Caa {
     json: bool,
 }
 
+const PREFLIGHT_HELP: &str = "RESULTS\n  for each name the outlook, such as 4/5, margin 0, by the rule in force, and findings: what blocks, what may block,\n  and what is worth knowing; as text, or with --file, --out or --json as JSON Lines in the order they end\n\nEXIT STATUS\n  0  done, and nothing blocks\n  1  done, and something blocks\n  2  a name, the command line or the configuration cannot be used; nothing was sent\n  3  the system failed: a node, a socket, the results\n  4  stopped by Ctrl-C; what had ended is written\n\nEXAMPLES\n  parallax preflight www.example.com\n  parallax preflight --file names.txt --out found.jsonl";
+
+#[derive(Args)]
+struct Preflight {
+    /// Names, or *.names.
+    #[arg(value_name = "NAME", required_unless_present = "file", conflicts_with = "file")]
+    names: Vec<String>,
+    /// A file of names, one a line, with # before remarks; - for standard input.
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Configuration file.
+    #[arg(long, default_value = "parallax.toml")]
+    config: PathBuf,
+    /// The instant whose rule the outlook is by, such as 2026-12-15T00:00:00Z; now if not given.
+    #[arg(long)]
+    at: Option<Timestamp>,
+    /// What stands before the name in the challenge name.
+    #[arg(long, value_name = "LABEL", default_value = "_acme-challenge")]
+    challenge_label: String,
+    /// Results file, which must not exist yet; standard output if not given.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Print results as JSON Lines, and the summary as JSON.
+    #[arg(long)]
+    json: bool,
+    /// How what happens to links is written to standard error.
+    #[arg(long, value_enum, default_value_t)]
+    log: LogForm,
+}
+
 #[derive(Subcommand)]
 enum Journal {
     /// Recompute every verdict from the journal alone.
@@ -619,6 +654,7 @@ fn main() -> ExitCode {
         Command::Serve { config, journal, log } => run_serve(&config, journal, log),
         Command::Check(args) => run_check(args),
         Command::Caa(args) => run_caa(args),
+        Command::Preflight(args) => run_preflight(args),
         Command::Journal(Journal::Verify { directory, json }) => run_verify(&directory, json),
         Command::Journal(Journal::Show { directory, id, json }) => run_show(&directory, id.as_deref(), json),
         Command::Journal(Journal::Prove { directory, id, trust_anchor, json }) => {
@@ -855,6 +891,38 @@ fn run_caa(args: Caa) -> Result<u8, Failed> {
         }
     }
     Ok(if finding.permits() { 0 } else { NEGATIVE })
+}
+
+fn run_preflight(args: Preflight) -> Result<u8, Failed> {
+    let config = load(&args.config)?;
+    let lines = args.json || args.out.is_some() || args.file.is_some();
+    let is_one = args.names.len() == 1;
+    let to_file = args.out.is_some();
+    let options = preflight::PreflightOptions {
+        names: args.names,
+        file: args.file,
+        at: args.at,
+        challenge_label: args.challenge_label,
+        out: args.out,
+        form: if lines { preflight::Form::JsonLines } else { preflight::Form::Text },
+        progress: !args.json,
+        log: args.log,
+    };
+    let stop = stop_flag()?;
+    let summary = preflight::run(&config, &options, &stop)
+        .map_err(|error| if error.is_unusable() { unusable(error) } else { broken(error) })?;
+    let text = if args.json { json_line(&summary) } else { preflight::summary_text(&summary) };
+    // Results may be going to standard output; one name needs no summary.
+    match (to_file, is_one && !summary.interrupted) {
+        (true, _) => print_out(&text),
+        (false, false) => eprint!("{text}"),
+        (false, true) => {}
+    }
+    Ok(match (summary.interrupted, summary.blocked) {
+        (true, _) => INTERRUPTED,
+        (false, 0) => 0,
+        (false, _) => NEGATIVE,
+    })
 }
 
 /// Those of a file, or the built-in ones.

@@ -31,6 +31,7 @@ fn observation() -> Box<Observation> {
         dnssec: DnssecMode::Resolver,
         links: Vec::new(),
         diagnosis: None,
+        survey: None,
     })
 }
 

@@ -275,6 +275,7 @@ fn a_plan(feed: &mut Feed<'_>) -> Plan {
         hints: if choices & 64 != 0 { hints.map(hint).to_vec() } else { Vec::new() },
         keep_proof: choices & 128 != 0,
         diagnose: choices & 128 == 0,
+        survey: None,
         limits,
     }
 }

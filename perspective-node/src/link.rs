@@ -136,6 +136,7 @@ fn nothing_seen() -> Observation {
         dnssec: DnssecMode::None,
         links: Vec::new(),
         diagnosis: None,
+        survey: None,
     }
 }
 

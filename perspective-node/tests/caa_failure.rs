@@ -52,6 +52,7 @@ fn failing_climb(name: &str, repeat_ms: u32) -> Plan {
         hints: Vec::new(),
         keep_proof: true,
         diagnose: true,
+        survey: None,
         limits,
     }
 }

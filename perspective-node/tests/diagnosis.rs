@@ -34,7 +34,16 @@ const SOA: u16 = 6;
 fn caa(name: &str) -> Plan {
     let limits = PlanLimits { task_deadline_ms: 12_000, dns_try_ms: 3_000, dns_transmissions: 1, ..QUICK };
     let caa_levels = vec![name.to_owned()];
-    Plan { control: None, derivation: None, caa_levels, hints: Vec::new(), keep_proof: true, diagnose: true, limits }
+    Plan {
+        control: None,
+        derivation: None,
+        caa_levels,
+        hints: Vec::new(),
+        keep_proof: true,
+        diagnose: true,
+        survey: None,
+        limits,
+    }
 }
 
 fn txt(name: &str) -> Plan {

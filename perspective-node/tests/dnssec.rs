@@ -43,7 +43,16 @@ fn plan(case: &Case) -> Plan {
         }
     };
     let limits = PlanLimits { task_deadline_ms: 20_000, dns_try_ms: 6_000, ..PlanLimits::default() };
-    Plan { control, derivation: None, caa_levels, hints: Vec::new(), keep_proof: true, diagnose: false, limits }
+    Plan {
+        control,
+        derivation: None,
+        caa_levels,
+        hints: Vec::new(),
+        keep_proof: true,
+        diagnose: false,
+        survey: None,
+        limits,
+    }
 }
 
 fn lookup<'a>(case: &Case, seen: &'a Observation) -> &'a DnsLookup {
@@ -156,6 +165,7 @@ fn b1_d1_each_alias_on_the_way_is_proven() {
             hints: Vec::new(),
             keep_proof: true,
             diagnose: false,
+            survey: None,
             limits,
         }
     };

@@ -30,7 +30,16 @@ fn plan(name: &str) -> Plan {
     let mut caa_levels = vec![name.to_owned()];
     caa_levels.extend(name.match_indices('.').map(|(at, _)| name[at + 1..].to_owned()));
     let limits = PlanLimits::default();
-    Plan { control: None, derivation: None, caa_levels, hints: Vec::new(), keep_proof: true, diagnose: false, limits }
+    Plan {
+        control: None,
+        derivation: None,
+        caa_levels,
+        hints: Vec::new(),
+        keep_proof: true,
+        diagnose: false,
+        survey: None,
+        limits,
+    }
 }
 
 /// CPU microseconds per check: of the node, of the resolver.

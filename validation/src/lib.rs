@@ -13,6 +13,7 @@
 //! * [`verdict`]: primary and remotes compared under the policy in force.
 //! * [`record`]: the audit entry, and its recomputation.
 //! * [`explain`]: what the results mean, whose turn it is, and what to say.
+//! * [`preflight`]: what a check would meet, before there is one.
 
 pub mod base;
 pub mod check;
@@ -20,6 +21,7 @@ pub mod explain;
 pub mod lookup;
 pub mod observation;
 pub mod plan;
+pub mod preflight;
 pub mod problem;
 pub mod record;
 pub mod request;

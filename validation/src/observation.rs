@@ -3,6 +3,7 @@
 //! Text from the network is kept as [`Octets`], bounded, and escaped when shown. Times are microseconds
 //! since the perspective began the task.
 
+mod survey;
 mod tls;
 
 use std::{
@@ -14,6 +15,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
+pub use self::survey::{MixedCase, ParentView, Survey, SurveyAnswer, SurveyedAddress, SurveyedServer, SurveyedSet};
 pub use self::tls::{
     CertificateContent, CertificateDer, CertificateFacts, TlsFacts, TlsFailure, TlsHandshake, TlsObservation,
     TlsOutcome, TlsProbeFailure, TlsTry, TlsTryEnd, TlsVersion,
@@ -52,6 +54,9 @@ pub struct Observation {
     /// What the name servers of a zone say themselves, after a lookup failed; never part of a judgement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diagnosis: Option<Diagnosis>,
+    /// What every name server of the zone says itself, if the plan asked for it; never part of a judgement.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub survey: Option<Box<Survey>>,
 }
 
 impl Observation {

@@ -137,6 +137,7 @@ fn observation(caa: Vec<DnsLookup>, diagnosis: Option<Diagnosis>) -> Observation
         dnssec: DnssecMode::Resolver,
         links: Vec::new(),
         diagnosis,
+        survey: None,
     }
 }
 

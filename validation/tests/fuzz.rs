@@ -12,9 +12,12 @@ use parallax_validation::{
         limits::{
             ALIAS_HOPS_MAX, CHECK_QUERIES_MAX, DIAGNOSED_SERVERS_MAX, DIAGNOSIS_PARENTS_MAX, DIAGNOSIS_QUERIES_MAX,
             EDE_MAX, EDE_TEXT_BYTES_MAX, HTTP_BODY_BYTES_MAX, HTTP_REDIRECTS_MAX, NAME_OCTETS_MAX, NSID_BYTES_MAX,
-            URL_BYTES_MAX,
+            SURVEY_KEPT_BYTES_MAX, SURVEY_PARENTS_MAX, SURVEY_QUERIES_MAX, SURVEYED_ADDRESSES_MAX,
+            SURVEYED_SERVERS_MAX, URL_BYTES_MAX,
         },
+        perspective::{Coordinates, Perspective, ResolverSite, Rir, Role},
     },
+    check::caa::authorize::CaaPolicy,
     lookup::{
         Dnssec,
         dns::{
@@ -31,9 +34,12 @@ use parallax_validation::{
     },
     observation::{
         ControlObservation, DnsFailure, DnsLookup, DnsOutcome, HttpOutcome, NetworkError, Observation, RecordType,
-        ServerView,
+        ServerView, Survey,
     },
-    plan::{ControlPlan, Hint, HintKind, Host, Plan, PlanLimits},
+    plan::{ControlPlan, Hint, HintKind, Host, Plan, PlanLimits, survey::SurveyPlan},
+    preflight::{Subject, judge},
+    record::{Conduct, FORM_VERSION, Rules, Setup},
+    request::{CheckRequest, RawRequest},
 };
 use proptest::{collection::vec, prelude::*};
 
@@ -556,7 +562,7 @@ fn a_plan() -> impl Strategy<Value = Plan> {
             let names = [(HintKind::DoubledName, "doubled.example"), (HintKind::WildcardSibling, "a..bad")];
             let named = |(kind, name): (HintKind, &str)| Hint { kind, name: name.to_owned() };
             let hints = if hints { names.map(named).to_vec() } else { Vec::new() };
-            Plan { control, derivation: None, caa_levels, hints, keep_proof: true, diagnose, limits }
+            Plan { control, derivation: None, caa_levels, hints, keep_proof: true, diagnose, survey: None, limits }
         },
     )
 }
@@ -688,6 +694,8 @@ impl Driver {
                 let records: Vec<RecordParts> = match (query[12 + name + 2], query[2] & 1) {
                     (2, _) => (0..18).map(|n| (n % 4, 7, vec![6 + n % 6])).collect(),
                     (1, 1) => vec![(0, 8, vec![*flags as u8 + 1]); 3],
+                    // A name server that serves the zone.
+                    (6, 0) => vec![(0, 6, vec![*flags as u8])],
                     _ => Vec::new(),
                 };
                 let flags = if records.is_empty() { *flags } else { 0 };
@@ -768,6 +776,45 @@ fn assert_bounded(observation: &Observation, plan: &Plan) {
     }
 }
 
+/// What a survey must be, whatever came.
+fn assert_bounded_survey(survey: &Survey) {
+    assert!(survey.servers.len() <= SURVEYED_SERVERS_MAX && survey.asked().count() <= SURVEYED_ADDRESSES_MAX);
+    let kept: usize = survey.sets.iter().flat_map(|set| &set.records).map(|rdata| rdata.0.len()).sum();
+    assert!(kept <= SURVEY_KEPT_BYTES_MAX, "{kept}");
+    for (server, seen) in survey.asked() {
+        assert!(server.name.len() <= NAME_TEXT_MAX && !server.forbidden.contains(&seen.address));
+        let answers = [&seen.version, &seen.without_edns, &seen.servers, &seen.caa, &seen.txt, &seen.keys];
+        for set in answers.into_iter().flatten().filter_map(|answer| answer.set) {
+            assert!(usize::from(set) < survey.sets.len());
+        }
+    }
+}
+
+/// Rules without a quorum: what is judged is the survey.
+fn rules() -> Rules {
+    let coordinates = Coordinates::new(52.4, 4.9).expect("on Earth");
+    let perspective = |(id, role): (&str, Role)| Perspective {
+        id: id.parse().expect("an id"),
+        role,
+        rir: Rir::RipeNcc,
+        coordinates,
+        as_number: 64_500,
+        provider: "example".to_owned(),
+        resolver: ResolverSite { name: id.to_owned(), rir: Rir::RipeNcc, coordinates },
+    };
+    let setup = Setup {
+        form: FORM_VERSION,
+        software: "test".to_owned(),
+        policy: include_str!("../src/verdict/policy.toml").to_owned(),
+        caa: CaaPolicy { issuer_domains: vec!["ca.example".to_owned()], ..CaaPolicy::default() },
+        perspectives: [("ams1", Role::Primary), ("waw1", Role::Remote)].map(perspective).to_vec(),
+        limits: PlanLimits::default(),
+        public_suffixes: None,
+        conduct: Conduct::default(),
+    };
+    setup.rules().expect("rules")
+}
+
 /// Feeds the events, then only time, and checks what must hold at each step and at the end.
 fn play(plan: Plan, events: &[TaskEvent], seed: u64) -> Result<(Observation, Driver), TestCaseError> {
     let mut driver = Driver::new(plan.clone(), seed);
@@ -796,9 +843,13 @@ fn play(plan: Plan, events: &[TaskEvent], seed: u64) -> Result<(Observation, Dri
     prop_assert!(driver.open.is_empty(), "left open: {:?}", driver.open);
     prop_assert!(driver.held.is_empty(), "never released: {:?}", driver.held);
     prop_assert!(driver.task.take_commands().is_empty());
-    prop_assert!(driver.peers.len() <= DIAGNOSED_SERVERS_MAX + DIAGNOSIS_PARENTS_MAX);
-    prop_assert!(plan.diagnose || driver.peers.is_empty());
-    prop_assert!(driver.ever_held.len() <= CHECK_QUERIES_MAX + DIAGNOSIS_QUERIES_MAX);
+    let (peers, queries) = match plan.survey {
+        Some(_) => (SURVEYED_ADDRESSES_MAX + SURVEY_PARENTS_MAX, SURVEY_QUERIES_MAX),
+        None => (0, 0),
+    };
+    prop_assert!(driver.peers.len() <= DIAGNOSED_SERVERS_MAX + DIAGNOSIS_PARENTS_MAX + peers);
+    prop_assert!(plan.diagnose || plan.survey.is_some() || driver.peers.is_empty());
+    prop_assert!(driver.ever_held.len() <= CHECK_QUERIES_MAX + DIAGNOSIS_QUERIES_MAX + queries);
     assert_bounded(&observation, &plan);
     if driver.now < deadline {
         prop_assert_eq!(observation.budget, None);
@@ -826,11 +877,33 @@ proptest! {
             true => (Some(ControlPlan::txt(name)), Vec::new()),
             false => (None, vec!["customer.example".to_owned(), "example".to_owned()]),
         };
-        let plan = Plan { control, derivation: None, caa_levels, hints: Vec::new(), keep_proof: true, diagnose: true, limits };
+        let plan = Plan { control, derivation: None, caa_levels, hints: Vec::new(), keep_proof: true, diagnose: true, survey: None, limits };
         let (observation, driver) = play(plan, &events, seed)?;
         let answered = |server: &ServerView| server.answer.is_some();
         let asked = observation.diagnosis.iter().flat_map(|d| &d.servers).filter(|server| answered(server)).count();
         prop_assert!(asked <= driver.peers.len());
         prop_assert!(driver.ever_held.len() <= 3 + DIAGNOSIS_QUERIES_MAX + 8, "{} queries", driver.ever_held.len());
+    }
+
+    #[test]
+    fn a_survey_is_bounded_ends_by_the_deadline_and_can_be_judged(
+        events in vec(diagnosis_event(), 0..400), others in vec(task_event(), 0..40), seed: u64, deadline_ms in 300..16_000u32,
+    ) {
+        let limits = PlanLimits { task_deadline_ms: deadline_ms, dns_try_ms: 100, dns_transmissions: 1, ..PlanLimits::default() };
+        let raw = RawRequest { identifier: "www.customer.example".to_owned(), method: "caa".to_owned(), ..RawRequest::default() };
+        let now = "2026-11-25T12:00:00Z".parse().expect("an instant");
+        let request = CheckRequest::parse(raw, "test", &AddressFilter::default().into(), now).expect("good");
+        let plan = Plan::of_survey(&request, ("_acme-challenge", Some("q7")), limits).expect("a name");
+        let wanted = SurveyPlan { name: "www.customer.example".to_owned(), challenge: "_acme-challenge.www.customer.example".to_owned() };
+        prop_assert_eq!(plan.survey.as_ref(), Some(&wanted));
+        let (observation, _) = play(plan, &[events, others].concat(), seed)?;
+        assert_bounded_survey(observation.survey.as_ref().expect("a survey was planned"));
+        let json = serde_json::to_string(&observation.survey).expect("JSON");
+        prop_assert!(json.len() < 1 << 19, "{} octets", json.len());
+        let rules = rules();
+        let preflight = judge(&Subject { request: &request, rules: &rules, at: now }, &[Some(&observation), None]);
+        for finding in &preflight.findings {
+            prop_assert!(finding.text.len() < 60_000 && !finding.text.contains(char::is_control), "{:?}", finding.text);
+        }
     }
 }

@@ -894,7 +894,7 @@ fn latency_of(histogram: &Histogram<u64>) -> Latency {
     }
 }
 
-fn progress_bar(lines: Option<u64>) -> indicatif::ProgressBar {
+pub(crate) fn progress_bar(lines: Option<u64>) -> indicatif::ProgressBar {
     let bar = lines.map_or_else(indicatif::ProgressBar::no_length, indicatif::ProgressBar::new);
     let template = "{elapsed_precise} {wide_bar} {pos}/{len} ({per_sec}, {eta} left)";
     bar.with_style(

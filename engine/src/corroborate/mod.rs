@@ -18,6 +18,7 @@ mod collector;
 mod decider;
 mod dispatcher;
 mod link;
+mod opener;
 mod pass_rate;
 mod remote;
 #[cfg(test)]
@@ -36,7 +37,7 @@ use std::{
 };
 
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
-use parallax_node::{Node, NodeConfig, NodeError, NodeStats};
+use parallax_node::{NodeConfig, NodeError, NodeStats};
 use parallax_protocol::{
     Report,
     transport::{Identity, IdentityError},
@@ -48,13 +49,13 @@ use parallax_validation::{
 };
 use thiserror::Error;
 
+pub(crate) use self::opener::Opener;
 use self::{
     attempt::Submission,
     collector::{Collector, RejectedLimit},
     decider::Decider,
     dispatcher::{Channels, Dispatcher, Shared},
     link::Link,
-    remote::Remote,
 };
 pub use self::{
     clock::{Clock, SystemClock},
@@ -204,32 +205,12 @@ impl Corroborator {
         stop: Arc<AtomicBool>,
     ) -> Result<(Self, Receiver<Vec<Released>>), EngineError> {
         write_setup(&config.rules, &mut journal).map_err(EngineError::Journal)?;
-        let (mut nodes, mut links) = (Vec::new(), Vec::new());
-        let has_links = config.peers.iter().any(Option::is_some);
-        let identity = match identity {
-            Some(identity) => Some(Arc::clone(identity)),
-            None => config.tls.as_ref().filter(|_| has_links).map(Identity::load).transpose()?.map(Arc::new),
-        };
-        let runtime = has_links.then(links_runtime).transpose().map_err(EngineError::Thread)?;
-        let open = |settings: &NodeConfig, reports: &Sender<Vec<Report>>| {
-            let place = config.nodes.iter().position(|other| other.perspective == settings.perspective);
-            let peer = place.and_then(|place| config.peers[place].clone());
-            let Some(peer) = peer else {
-                let node = Node::start(settings, reports)?;
-                nodes.push((settings.perspective.clone(), settings.carrier(), Arc::clone(node.stats())));
-                return Ok(Box::new(node) as Box<dyn Way>);
-            };
-            // Settings with a peer and without an identity are refused when they are read.
-            let (Some(identity), Some(runtime)) = (&identity, &runtime) else { return Err(EngineError::Stopped) };
-            let expectation = Expectation::of(config, settings);
-            let (reports, log) = (reports.clone(), Arc::clone(&log));
-            let (way, stats) = Remote::open(runtime.handle(), Arc::clone(identity), peer, expectation, reports, log);
-            links.push((settings.perspective.clone(), stats));
-            Ok(Box::new(way) as Box<dyn Way>)
-        };
+        let mut opener = Opener::new(config, identity, Arc::clone(&log))?;
         let (mut engine, released) =
-            Self::start_with(config, Box::new(journal), Arc::new(SystemClock), (Arc::clone(&log), stop), open)?;
-        (engine.nodes, engine.links, engine.runtime) = (nodes, links, runtime);
+            Self::start_with(config, Box::new(journal), Arc::new(SystemClock), (log, stop), |settings, reports| {
+                opener.open(settings, reports)
+            })?;
+        (engine.nodes, engine.links, engine.runtime) = (opener.nodes, opener.links, opener.runtime);
         Ok((engine, released))
     }
 

@@ -273,6 +273,7 @@ fn observation(name: &str, sight: Sight, mark: u64) -> Observation {
         dnssec: DnssecMode::Resolver,
         links: Vec::new(),
         diagnosis: None,
+        survey: None,
     }
 }
 

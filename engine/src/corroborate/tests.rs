@@ -54,6 +54,7 @@ fn huge_answer(name: &str) -> Observation {
         dnssec: parallax_validation::observation::DnssecMode::Resolver,
         links: Vec::new(),
         diagnosis: None,
+        survey: None,
     }
 }
 

@@ -234,6 +234,7 @@ fn observation(control: Option<ControlObservation>, caa: Vec<DnsLookup>) -> Obse
         dnssec: DnssecMode::Local,
         links: Vec::new(),
         diagnosis: None,
+        survey: None,
     }
 }
 

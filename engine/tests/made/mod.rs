@@ -142,6 +142,7 @@ impl Maker {
             dnssec: DnssecMode::Resolver,
             links: Vec::new(),
             diagnosis: None,
+            survey: None,
         })
     }
 

@@ -150,6 +150,7 @@ pub(crate) fn observed(control: Option<ControlObservation>, caa: Vec<DnsLookup>)
         dnssec: DnssecMode::Resolver,
         links: Vec::new(),
         diagnosis: None,
+        survey: None,
     }
 }
 

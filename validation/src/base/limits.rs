@@ -68,6 +68,40 @@ pub const DIAGNOSIS_TRY_MS: u32 = 1_000;
 pub const DIAGNOSIS_MS_MAX: u32 = 5_000;
 /// How long a diagnosis takes that may hold up a pass with a remark, milliseconds.
 pub const DIAGNOSIS_REMARK_MS_MAX: u32 = 1_500;
+/// Address records of a delegation that are looked at, for each server.
+pub const GLUE_PER_SERVER_MAX: usize = 4;
+/// Name servers of a zone that a survey asks.
+pub const SURVEYED_SERVERS_MAX: usize = 13;
+/// Addresses of one server that a survey asks.
+pub const SURVEYED_ADDRESSES_PER_SERVER_MAX: usize = 4;
+/// Addresses that a survey asks in all.
+pub const SURVEYED_ADDRESSES_MAX: usize = 26;
+/// Questions of a survey to one address: SOA in four ways, NS, CAA, TXT and DNSKEY.
+pub const SURVEY_QUESTIONS_MAX: usize = 8;
+/// Name servers of the parent that a survey asks for a delegation and its DS.
+pub const SURVEY_PARENTS_MAX: usize = 2;
+/// Times a survey asks in which zone a name lies: of a name that is an alias, the name above it is asked.
+pub const SURVEY_CUTS_MAX: usize = 4;
+/// Queries of one survey: where the zone begins; NS of the zone, and of the one above, perhaps twice; addresses of that
+/// zone's servers, and their two answers each; both addresses of each server; and the questions to each address.
+pub const SURVEY_QUERIES_MAX: usize = SURVEY_CUTS_MAX
+    + 3
+    + 4 * SURVEY_PARENTS_MAX
+    + 2 * SURVEYED_SERVERS_MAX
+    + SURVEY_QUESTIONS_MAX * SURVEYED_ADDRESSES_MAX;
+/// Queries that a survey has in flight at a time.
+pub const SURVEY_QUERIES_IN_FLIGHT_MAX: usize = 16;
+/// How long one query of a survey to a name server waits before it is sent again or given up, milliseconds.
+pub const SURVEY_TRY_MS: u32 = 1_000;
+/// The same for one to the resolver, which may have to ask several servers in turn. Three such queries follow one another,
+/// and then two to a server that is dead: with both sendings of each that is less than a task has by default.
+pub const SURVEY_RESOLVER_TRY_MS: u32 = 1_500;
+/// Times a query of a survey is sent over UDP: one lost packet is no silent server.
+pub const SURVEY_TRANSMISSIONS: u8 = 2;
+/// Records of one set that a survey keeps.
+pub const SURVEY_SET_RECORDS_MAX: usize = 32;
+/// Octets of record data that a survey keeps in all.
+pub const SURVEY_KEPT_BYTES_MAX: usize = 32 * 1024;
 /// Octets of a server's identifier that are kept (RFC 5001).
 pub const NSID_BYTES_MAX: usize = 64;
 /// Hint lookups after a failure at the primary.
@@ -143,7 +177,7 @@ const _: () = {
     assert!(QUERY_BYTES_MAX < 512);
     assert!(TLS_CERTIFICATE_KEPT_BYTES_MAX < TLS_HANDSHAKE_BYTES_MAX);
     assert!(TLS_HANDSHAKE_BYTES_MAX + HTTP_HEAD_BYTES_MAX < TLS_BYTES_MAX);
-    assert!(CHECK_QUERIES_MAX + DIAGNOSIS_QUERIES_MAX < u16::MAX as usize);
+    assert!(CHECK_QUERIES_MAX + DIAGNOSIS_QUERIES_MAX + SURVEY_QUERIES_MAX < u16::MAX as usize);
     assert!(DIAGNOSIS_TRY_MS < DIAGNOSIS_REMARK_MS_MAX && DIAGNOSIS_REMARK_MS_MAX < DIAGNOSIS_MS_MAX);
     // A query over TCP follows one over UDP.
     assert!(2 * DIAGNOSIS_TRY_MS < DIAGNOSIS_MS_MAX);

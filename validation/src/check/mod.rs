@@ -386,6 +386,7 @@ mod tests {
             dnssec: DnssecMode::None,
             links: Vec::new(),
             diagnosis: None,
+            survey: None,
         }
     }
 

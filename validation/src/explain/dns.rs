@@ -61,7 +61,7 @@ pub(super) fn zone_of_txt(observation: &Observation) -> Option<String> {
 }
 
 /// `NOTIMP`, or `rcode 23`.
-pub(super) fn rcode_name(code: u16) -> String {
+pub(crate) fn rcode_name(code: u16) -> String {
     let name = match code {
         1 => "FORMERR",
         2 => "SERVFAIL",
@@ -91,7 +91,7 @@ fn network(error: NetworkError) -> &'static str {
 }
 
 /// What a failed question met, as a clause.
-pub(super) fn met(failure: &DnsFailure) -> String {
+pub(crate) fn met(failure: &DnsFailure) -> String {
     match failure {
         DnsFailure::Rcode(code) => format!("was answered {}", rcode(*code)),
         DnsFailure::Timeout => "was never answered".to_owned(),
@@ -250,7 +250,8 @@ pub(super) fn no_txt(lookup: &DnsLookup, hints: &[HintObservation]) -> Cause {
     record_cause(did, details)
 }
 
-fn hint_wildcard(alias: &Alias, hints: &[HintObservation]) -> Option<String> {
+/// That an alias comes from a wildcard, if a name nobody created has the same.
+pub(crate) fn hint_wildcard(alias: &Alias, hints: &[HintObservation]) -> Option<String> {
     let sibling = hints.iter().find(|hint| hint.kind == HintKind::WildcardSibling)?;
     let aliases = match &sibling.lookup.outcome {
         DnsOutcome::Answer(set) => &set.aliases,

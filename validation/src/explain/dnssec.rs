@@ -80,7 +80,7 @@ pub fn met(fault: &DnssecFault) -> String {
 }
 
 /// What to do about it.
-pub(super) fn advice(fault: &DnssecFault) -> Option<String> {
+pub(crate) fn advice(fault: &DnssecFault) -> Option<String> {
     Some(match fault {
         DnssecFault::DsMatchesNoKey { zone, .. } if zone == "." => {
             "See whether the trust anchors are up to date, and whether the resolver passes on DNSSEC records."

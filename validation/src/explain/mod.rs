@@ -8,12 +8,12 @@
 mod account;
 mod caa;
 pub mod diagnosis;
-mod dns;
+pub(crate) mod dns;
 pub mod dnssec;
 mod http;
 mod record;
 mod split;
-mod text;
+pub(crate) mod text;
 pub mod tls;
 
 use std::net::SocketAddr;

@@ -9,12 +9,12 @@ use crate::{
 };
 
 /// Octets of network text that a message shows.
-pub(super) const SHOWN_BYTES: usize = 60;
+pub(crate) const SHOWN_BYTES: usize = 60;
 /// Octets of the expected value that may appear by chance, or cut, without being taken out.
 const TELLING_BYTES: usize = 12;
 
 /// `a, b and c`.
-pub(super) fn list(items: &[String]) -> String {
+pub(crate) fn list(items: &[String]) -> String {
     match items {
         [] => "none".to_owned(),
         [one] => one.clone(),
@@ -42,7 +42,7 @@ pub(super) fn regions<'a>(seen: impl IntoIterator<Item = &'a Seen<'a>>) -> Strin
 }
 
 /// A small number in words.
-pub(super) fn number(count: usize) -> String {
+pub(crate) fn number(count: usize) -> String {
     const WORDS: [&str; 11] = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
     WORDS.get(count).map_or_else(|| count.to_string(), |word| (*word).to_owned())
 }
@@ -67,7 +67,7 @@ pub(super) fn address_type(address: IpAddr) -> &'static str {
 }
 
 /// Makes a clause a sentence.
-pub(super) fn sentence(clause: &str) -> String {
+pub(crate) fn sentence(clause: &str) -> String {
     let mut chars = clause.chars();
     let first = chars.next().map(|c| c.to_ascii_uppercase());
     let text: String = first.into_iter().chain(chars).collect();

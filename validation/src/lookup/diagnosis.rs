@@ -12,30 +12,23 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use domain::{
-    base::{Message, Rtype, iana::Class},
-    rdata::{A, Aaaa},
-};
 use jiff::Timestamp;
 
-use super::dnssec::set::{Rrset, Section, owner_of, read_sets, target_of, text_of};
+use super::{
+    dnssec::set::Section,
+    nameserver::{self, PORT, Reading, allowed, answer, glue, lies_in, outcome},
+};
 use crate::{
     base::{
         Micros,
         address::AddressFilter,
-        limits::{DIAGNOSED_SERVERS_MAX, DIAGNOSIS_PARENTS_MAX, NSID_BYTES_MAX},
+        limits::{DIAGNOSED_SERVERS_MAX, DIAGNOSIS_PARENTS_MAX},
         octets::Octets,
     },
     observation::{
-        Denial, Diagnosis, DnsFailure, DnsLookup, DnsOutcome, NetworkError, RecordType, ServerAnswer, ServerOutcome,
-        ServerView, TcpReason,
+        Denial, Diagnosis, DnsFailure, DnsLookup, DnsOutcome, RecordType, ServerAnswer, ServerOutcome, ServerView,
     },
 };
-
-/// Port of name servers.
-const PORT: u16 = 53;
-const RCODE_NOERROR: u16 = 0;
-const RCODE_NXDOMAIN: u16 = 3;
 
 /// What a query of a diagnosis is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,7 +198,7 @@ impl Diagnosing {
             Aim::Servers => {}
             Aim::Parents => self.found_parents(packet),
             Aim::ParentAddress => {
-                let parent = allowed(lookup, filter).first().copied();
+                let parent = allowed(lookup, filter);
                 self.parents.extend(parent);
                 if let Some(parent) = parent.filter(|_| self.must_reach && !self.referred) {
                     self.want(Aim::Delegation, self.zone.clone(), RecordType::Ns, Some(parent));
@@ -320,7 +313,7 @@ impl Diagnosing {
         if servers.is_empty() {
             return;
         }
-        for (name, address) in glue(packet) {
+        for (name, address) in glue(packet, DIAGNOSED_SERVERS_MAX) {
             if let Some(server) = servers.iter_mut().find(|server| server.name == name)
                 && filter.forbids(address).is_none()
             {
@@ -470,137 +463,8 @@ fn is_diagnosed(zone: &str) -> bool {
     psl::domain_str(zone).is_some()
 }
 
-fn lies_in(name: &str, zone: &str) -> bool {
-    name.strip_suffix(zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-}
-
-/// Addresses of an answer that may be connected to.
-fn allowed(lookup: &DnsLookup, filter: &AddressFilter) -> Vec<IpAddr> {
-    let DnsOutcome::Answer(set) = &lookup.outcome else { return Vec::new() };
-    let addresses = set.rdata.iter().filter_map(|rdata| match rdata.as_slice().len() {
-        4 => <[u8; 4]>::try_from(rdata.as_slice()).ok().map(IpAddr::from),
-        16 => <[u8; 16]>::try_from(rdata.as_slice()).ok().map(IpAddr::from),
-        _ => None,
-    });
-    addresses.filter(|address| filter.forbids(*address).is_none()).take(1).collect()
-}
-
 /// The name servers of `zone` that a section names.
 fn servers_in(packet: &[u8], zone: &str, section: Section) -> Vec<Server> {
-    let (Ok(sets), Some(zone)) = (read_sets(packet), owner_of(zone)) else { return Vec::new() };
-    let set = sets.iter().find(|set| set.section == section && set.rtype == Rtype::NS && set.owner == zone);
-    let names = set.iter().flat_map(|set| &set.rdata).filter_map(|rdata| target_of(rdata));
-    let names = names.map(|name| Server { name: text_of(&name), ..Server::default() });
-    names.take(DIAGNOSED_SERVERS_MAX).collect()
-}
-
-/// Addresses of the additional section.
-fn glue(packet: &[u8]) -> Vec<(String, IpAddr)> {
-    let Some(Ok(additional)) = Message::from_slice(packet).ok().map(|message| message.additional()) else {
-        return Vec::new();
-    };
-    let mut found = Vec::new();
-    for record in additional.flatten().filter(|record| record.class() == Class::IN).take(4 * DIAGNOSED_SERVERS_MAX) {
-        let owner = text_of(&record.owner());
-        if let Ok(Some(a)) = record.to_record::<A>() {
-            found.push((owner, IpAddr::V4(a.data().addr())));
-        } else if let Ok(Some(aaaa)) = record.to_record::<Aaaa>() {
-            found.push((owner, IpAddr::V6(aaaa.data().addr())));
-        }
-    }
-    found
-}
-
-/// What a name server's reply says by itself.
-#[derive(Debug, Default)]
-struct Reading {
-    /// None if nothing came that can be read.
-    outcome: Option<ServerOutcome>,
-    authoritative: bool,
-    soa: bool,
-    serial: Option<u32>,
-    nsid: Option<Octets>,
-    signatures_expired: Option<Timestamp>,
-}
-
-impl Reading {
-    fn of(packet: &[u8], now: Timestamp) -> Self {
-        let Ok(message) = Message::from_slice(packet) else { return Self::default() };
-        let nsid =
-            message.opt().and_then(|opt| opt.opt().nsid().map(|id| Octets::first(id.as_slice(), NSID_BYTES_MAX)));
-        let authoritative = message.header().aa();
-        let Ok(sets) = read_sets(packet) else {
-            let outcome = Some(ServerOutcome::Unreadable);
-            return Self { outcome, authoritative, nsid: nsid.filter(|id| !id.is_empty()), ..Self::default() };
-        };
-        let soa = sets.iter().find(|set| set.rtype == Rtype::SOA);
-        let answers: Vec<&Rrset> = sets.iter().filter(|set| set.section == Section::Answer).collect();
-        let names = sets.iter().find(|set| set.section == Section::Authority && set.rtype == Rtype::NS);
-        let outcome = match (message.opt_rcode().to_int(), answers.is_empty(), names) {
-            (RCODE_NOERROR, false, _) => ServerOutcome::Records,
-            (RCODE_NOERROR, true, Some(names)) if soa.is_none() => ServerOutcome::Referral(text_of(&names.owner)),
-            (RCODE_NOERROR, true, _) => ServerOutcome::Nodata,
-            (RCODE_NXDOMAIN, ..) => ServerOutcome::Nxdomain,
-            (other, ..) => ServerOutcome::Rcode(other),
-        };
-        let said = if answers.is_empty() { sets.iter().collect() } else { answers };
-        Self {
-            outcome: Some(outcome),
-            authoritative,
-            soa: soa.is_some(),
-            serial: soa.filter(|set| set.section == Section::Answer).and_then(serial),
-            nsid: nsid.filter(|id| !id.is_empty()),
-            signatures_expired: expired(&said, now),
-        }
-    }
-}
-
-/// The serial of a SOA record: the first of the five numbers at its end.
-fn serial(set: &Rrset) -> Option<u32> {
-    let rdata = set.rdata.first()?;
-    let numbers = rdata.get(rdata.len().checked_sub(20)?..)?;
-    numbers.first_chunk::<4>().map(|octets| u32::from_be_bytes(*octets))
-}
-
-/// When the last signature over these sets expired, if all have.
-fn expired(sets: &[&Rrset], now: Timestamp) -> Option<Timestamp> {
-    // Seconds in serial arithmetic (RFC 4034 §3.1.5).
-    let behind = |expiration: u32| i64::from((now.as_second() as u32).wrapping_sub(expiration) as i32);
-    let signatures = sets.iter().flat_map(|set| &set.signatures);
-    let nearest = signatures.map(|signature| behind(signature.expiration)).min()?;
-    (nearest > 0).then(|| Timestamp::from_second(now.as_second() - nearest).ok()).flatten()
-}
-
-/// What came of a question in the end; none if it was not asked or not waited for.
-fn outcome(lookup: &DnsLookup, reading: &Reading) -> Option<ServerOutcome> {
-    let failure = match &lookup.outcome {
-        DnsOutcome::Failed(failure) => Some(failure),
-        DnsOutcome::Answer(_) | DnsOutcome::Nodata(_) | DnsOutcome::Nxdomain(_) => None,
-    };
-    match (&reading.outcome, failure) {
-        (Some(outcome), _) => Some(outcome.clone()),
-        (None, Some(DnsFailure::Timeout | DnsFailure::Tcp(NetworkError::Timeout))) => Some(ServerOutcome::Silent),
-        (None, Some(DnsFailure::Tcp(NetworkError::Local) | DnsFailure::ResolverUnreachable(NetworkError::Local))) => {
-            None
-        }
-        (None, Some(DnsFailure::Tcp(error) | DnsFailure::ResolverUnreachable(error))) => {
-            Some(ServerOutcome::Network(*error))
-        }
-        (None, Some(DnsFailure::Malformed(_))) => Some(ServerOutcome::Unreadable),
-        (None, _) => None,
-    }
-}
-
-/// What came of a question over UDP and, if it was needed, over TCP.
-fn answer(lookup: &DnsLookup, reading: &Reading) -> Option<ServerAnswer> {
-    let last = outcome(lookup, reading);
-    let (outcome, over_tcp) = match lookup.tcp_because {
-        None => (last?, None),
-        Some(TcpReason::Truncated) => (ServerOutcome::Truncated, last),
-        Some(TcpReason::CaseNotCopied | TcpReason::Malformed | TcpReason::TooManyStrayReplies) => {
-            (ServerOutcome::Unreadable, last)
-        }
-    };
-    let (authoritative, soa) = (reading.authoritative, reading.soa);
-    Some(ServerAnswer { outcome, over_tcp, authoritative, soa, elapsed_us: lookup.elapsed_us })
+    let (names, _) = nameserver::servers_in(packet, zone, section, DIAGNOSED_SERVERS_MAX);
+    names.into_iter().map(|name| Server { name, ..Server::default() }).collect()
 }

@@ -10,10 +10,12 @@ mod diagnosis;
 pub mod dns;
 pub mod dnssec;
 pub mod http;
+mod nameserver;
 mod pace;
 mod probe;
 mod proving;
 mod repeat;
+mod survey;
 pub mod task;
 pub mod tls;
 

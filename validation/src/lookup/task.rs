@@ -3,9 +3,11 @@
 //! The driver calls `handle_*` with what happened and then does what [`Task::take_commands`] returns; it
 //! wakes the task at [`Task::timeout`] and asks [`Task::poll_observation`] whether it has ended. The task
 //! makes the CAA climb and the control lookups side by side, with a bounded number of queries in flight. If the
-//! plan says so, a zone's own servers are asked about a lookup that failed for good.
+//! plan says so, a zone's own servers are asked about a lookup that failed for good, or all of them are surveyed.
 //!
 //! Invariants: a task ends by its deadline; ends once; its queries and its stream are ended by commands.
+
+mod surveying;
 
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
 
@@ -28,6 +30,7 @@ use super::{
     probe::Probe,
     proving::Proving,
     repeat::Repeats,
+    survey::{self, Surveying},
     tls::{TlsSettings, alpn},
 };
 use crate::{
@@ -104,6 +107,24 @@ pub(super) enum Purpose {
     Alias(usize),
     /// No evidence for a judgement.
     Diagnosis(Aim),
+    /// No evidence for a judgement either.
+    Survey(survey::Aim),
+}
+
+impl Purpose {
+    /// Whether it may go to TCP if UDP does not do.
+    fn may_use_tcp(self) -> bool {
+        match self {
+            Self::Diagnosis(aim) => aim.may_use_tcp(),
+            Self::Survey(aim) => aim.may_use_tcp(),
+            _ => true,
+        }
+    }
+
+    /// Whether it is asked beside the check, with bounds of its own.
+    fn is_aside(self) -> bool {
+        matches!(self, Self::Diagnosis(_) | Self::Survey(_))
+    }
 }
 
 #[derive(Debug)]
@@ -165,6 +186,7 @@ pub struct Task {
     proving: Option<Box<Proving>>,
     repeats: Repeats,
     diagnosing: Option<Box<Diagnosing>>,
+    surveying: Option<Box<Surveying>>,
     dnssec: DnssecMode,
 }
 
@@ -199,6 +221,7 @@ impl Task {
             proving: None,
             repeats: Repeats::default(),
             diagnosing: None,
+            surveying: None,
             dnssec: site.settings.dnssec.mode(),
         };
         if let Dnssec::Local(_) = site.settings.dnssec {
@@ -208,6 +231,7 @@ impl Task {
         task.repeats = Repeats::after(task.plan.limits.caa_repeat_ms);
         task.begin(site, now);
         task.prove(site, now);
+        task.survey(site, now);
         task
     }
 
@@ -296,7 +320,7 @@ impl Task {
 
     fn begin_query(&mut self, site: &mut Site<'_>, now: Micros, purpose: Purpose, name: &str, rtype: RecordType) {
         let question = match Question::new(name, rtype) {
-            Ok(question) if self.slots.len() - self.queries_of_diagnosis() < CHECK_QUERIES_MAX => question,
+            Ok(question) if self.slots.len() - self.queries_aside() < CHECK_QUERIES_MAX => question,
             Ok(_) => {
                 return self.refuse(site, purpose, name, rtype, "too many queries in one task");
             }
@@ -317,15 +341,16 @@ impl Task {
         self.commands.push(Command::Transmit(slot));
     }
 
-    fn queries_of_diagnosis(&self) -> usize {
-        self.diagnosing.as_ref().map_or(0, |diagnosing| diagnosing.asked())
+    fn queries_aside(&self) -> usize {
+        let diagnosis = self.diagnosing.as_ref().map_or(0, |diagnosing| diagnosing.asked());
+        diagnosis + self.surveying.as_ref().map_or(0, |surveying| surveying.asked())
     }
 
     /// The address a query goes to, if that is not the perspective's resolver.
     #[must_use]
     pub fn peer(&self, slot: u16) -> Option<SocketAddr> {
         match self.slots.get(usize::from(slot))? {
-            Slot::Active(query, Purpose::Diagnosis(_), _) if query.is_to_name_server() => Some(query.peer()),
+            Slot::Active(query, purpose, _) if purpose.is_aside() && query.is_to_name_server() => Some(query.peer()),
             Slot::Active(..) | Slot::Ended => None,
         }
     }
@@ -400,6 +425,7 @@ impl Task {
         // The deadline goes first: a query or a connection that it cuts off did not fail by itself.
         if now >= self.deadline {
             self.end_diagnosis(now);
+            self.end_survey(now);
             if !self.is_complete() {
                 self.cut_off(site, now);
             }
@@ -420,10 +446,7 @@ impl Task {
 
     fn with_query(&mut self, site: &mut Site<'_>, now: Micros, slot: u16, event: impl FnOnce(&mut Query) -> QueryStep) {
         let Some(Slot::Active(query, purpose, streaming)) = self.slots.get_mut(usize::from(slot)) else { return };
-        let may_use_tcp = match purpose {
-            Purpose::Diagnosis(aim) => aim.may_use_tcp(),
-            _ => true,
-        };
+        let may_use_tcp = purpose.may_use_tcp();
         match event(query) {
             QueryStep::Wait => {}
             QueryStep::Transmit => self.commands.push(Command::Transmit(slot)),
@@ -440,8 +463,10 @@ impl Task {
 
     fn end_query(&mut self, site: &mut Site<'_>, now: Micros, slot: u16) {
         let Some((lookup, purpose, packet)) = self.close_query(now, slot) else { return };
-        if let Purpose::Diagnosis(aim) = purpose {
-            return self.end_ask(site, now, (aim, &lookup, &packet));
+        match purpose {
+            Purpose::Diagnosis(aim) => return self.end_ask(site, now, (aim, &lookup, &packet)),
+            Purpose::Survey(aim) => return self.end_survey_ask(site, now, (aim, &lookup, &packet)),
+            _ => {}
         }
         if !matches!(lookup.outcome, DnsOutcome::Failed(_)) {
             self.answered.push(lookup.elapsed_us);
@@ -605,7 +630,7 @@ impl Task {
     /// Once everything is proven, links under way are wanted no more.
     fn drop_links(&mut self, now: Micros) {
         let is_link = |purpose: Purpose| matches!(purpose, Purpose::Link(_));
-        let unwanted = |purpose: Purpose| matches!(purpose, Purpose::Link(_) | Purpose::Diagnosis(_));
+        let unwanted = |purpose: Purpose| is_link(purpose) || purpose.is_aside();
         let wanted = |slot: &Slot| matches!(slot, Slot::Active(_, purpose, _) if !unwanted(*purpose));
         let idle = self.proving.as_ref().is_some_and(|proving| proving.is_idle());
         if !idle || !self.is_decided() || self.slots.iter().any(wanted) {
@@ -626,7 +651,7 @@ impl Task {
     fn close_query(&mut self, now: Micros, slot: u16) -> Option<(DnsLookup, Purpose, Arc<[u8]>)> {
         let ended = std::mem::replace(self.slots.get_mut(usize::from(slot))?, Slot::Ended);
         let Slot::Active(query, purpose, streaming) = ended else { return None };
-        if !matches!(purpose, Purpose::Diagnosis(_)) {
+        if !purpose.is_aside() {
             self.in_flight -= 1;
         }
         self.commands.push(if streaming { Command::Close(Stream::Query(slot)) } else { Command::Release(slot) });
@@ -651,7 +676,7 @@ impl Task {
             }
             Purpose::Alias(level) => self.repeats.note_alias(level, lookup),
             // A link is no evidence by itself.
-            Purpose::Link(_) | Purpose::Diagnosis(_) => {}
+            Purpose::Link(_) | Purpose::Diagnosis(_) | Purpose::Survey(_) => {}
         }
     }
 
@@ -768,7 +793,8 @@ impl Task {
 
     fn is_complete(&self) -> bool {
         let diagnosed = self.diagnosing.as_ref().is_none_or(|diagnosing| diagnosing.is_ended());
-        self.is_decided() && self.in_flight == 0 && self.waiting.is_empty() && diagnosed
+        let surveyed = self.surveying.as_ref().is_none_or(|surveying| surveying.is_ended());
+        self.is_decided() && self.in_flight == 0 && self.waiting.is_empty() && diagnosed && surveyed
     }
 
     /// Whether all evidence is there.
@@ -840,6 +866,7 @@ impl Task {
             dnssec: self.dnssec,
             links: self.proving.as_ref().map(|proving| proving.links()).unwrap_or_default(),
             diagnosis: self.diagnosing.take().and_then(|diagnosing| diagnosing.finish()),
+            survey: self.surveying.take().map(|surveying| Box::new(surveying.finish())),
         })
     }
 }

@@ -4,12 +4,13 @@
 //! CA's (req D4).
 
 pub mod inquiry;
+pub mod survey;
 
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use self::inquiry::Inquiry;
+use self::{inquiry::Inquiry, survey::SurveyPlan};
 use crate::{
     base::limits::{
         FILE_CHARS_MAX, HINTS_MAX, HTTP_BODY_BYTES_MAX, NAME_LABELS_MAX, NAME_OCTETS_MAX, TOKEN_CHARS_MAX,
@@ -47,6 +48,9 @@ pub struct Plan {
     /// explain why. Only the primary's plan says so.
     #[serde(default)]
     pub diagnose: bool,
+    /// Whether every name server of the zone is asked itself, whatever the lookups come to. No attempt's plan says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub survey: Option<SurveyPlan>,
     /// How long each part may take.
     pub limits: PlanLimits,
 }
@@ -263,8 +267,25 @@ impl Plan {
             hints,
             keep_proof: false,
             diagnose: false,
+            survey: None,
             limits,
         }
+    }
+
+    /// The plan of a survey: what a check of CAA and of the challenge name would look up, with every name server asked
+    /// itself. With a random label the plan has a hint that shows whether a wildcard answers for the challenge name.
+    #[must_use]
+    pub fn of_survey(
+        request: &CheckRequest,
+        (label, sibling): (&str, Option<&str>),
+        limits: PlanLimits,
+    ) -> Option<Self> {
+        let name = request.identifier.domain()?;
+        let survey = SurveyPlan::new(name, label);
+        let sibling = sibling.map(|sibling| format!("{sibling}.{name}")).filter(|name| name.len() <= NAME_OCTETS_MAX);
+        let hints = sibling.map(|name| Hint { kind: HintKind::WildcardSibling, name }).into_iter().collect();
+        let control = Some(ControlPlan::txt(survey.challenge.clone()));
+        Some(Self { control, hints, survey: Some(survey), ..Self::new(request, limits, None) })
     }
 
     /// The plan of a look that shows whether a perspective's resolver answers: SOA of a name, and nothing else.
@@ -277,6 +298,7 @@ impl Plan {
             hints: Vec::new(),
             keep_proof: false,
             diagnose: false,
+            survey: None,
             limits: PlanLimits::default(),
         }
     }
@@ -328,6 +350,9 @@ impl Plan {
         levels("caa_levels", &self.caa_levels)?;
         if self.hints.len() > HINTS_MAX {
             return Err(format!("hints: {}", self.hints.len()));
+        }
+        if let Some(SurveyPlan { name, challenge }) = &self.survey {
+            check_name(name).and_then(|()| check_name(challenge)).map_err(|problem| format!("survey: {problem}"))?;
         }
         self.hints.iter().try_for_each(|hint| check_name(&hint.name).map_err(|problem| format!("hints: {problem}")))?;
         self.limits.check().map_err(|problem| format!("limits: {problem}"))

@@ -53,6 +53,8 @@ pub struct Question {
     rtype: RecordType,
     checking_disabled: bool,
     to_name_server: bool,
+    mixed_case: bool,
+    edns: bool,
 }
 
 impl Question {
@@ -65,7 +67,7 @@ impl Question {
             Some(name) => name,
             None => Name::from_str(name).map_err(|error| format!("{name}: {error}"))?,
         };
-        Ok(Self { name, rtype, checking_disabled: false, to_name_server: false })
+        Ok(Self { name, rtype, checking_disabled: false, to_name_server: false, mixed_case: true, edns: true })
     }
 
     /// The same with CD set: the resolver is to pass on what it does not believe, since it is validated here
@@ -81,6 +83,22 @@ impl Question {
     #[must_use]
     pub fn to_name_server(mut self) -> Self {
         self.to_name_server = true;
+        self.mixed_case = false;
+        self
+    }
+
+    /// The same with the case of the name's letters drawn for a name server too, to see whether it copies it.
+    #[must_use]
+    pub fn with_mixed_case(mut self) -> Self {
+        self.mixed_case = true;
+        self
+    }
+
+    /// The same without EDNS, for servers that do not know it (RFC 6891 §6.2.2): no DO, no NSID, and replies of 512
+    /// octets at most.
+    #[must_use]
+    pub fn without_edns(mut self) -> Self {
+        self.edns = false;
         self
     }
 
@@ -105,8 +123,9 @@ impl Question {
 
 /// Composes a query into `buffer` and returns the octets of its question section as sent.
 ///
-/// RD set unless a name server is asked, EDNS with a payload size of 1232 octets and DO; CD as the question says.
-/// The case of each letter of the name is drawn from `entropy` if there is one and a resolver is asked.
+/// RD set unless a name server is asked, EDNS with a payload size of 1232 octets and DO unless the question is without;
+/// CD as the question says. The case of each letter of the name is drawn from `entropy` if there is one and the question
+/// is to have mixed case, as those to a resolver have.
 pub fn compose(question: &Question, id: u16, entropy: Option<&mut dyn Entropy>, buffer: &mut Vec<u8>) -> Vec<u8> {
     let name = question.name.as_slice();
     let nsid: &[u8] = if question.to_name_server { &NSID_OPTION } else { &[] };
@@ -115,17 +134,20 @@ pub fn compose(question: &Question, id: u16, entropy: Option<&mut dyn Entropy>, 
     section.extend_from_slice(name);
     section.extend_from_slice(&question.rtype.number().to_be_bytes());
     section.extend_from_slice(&Class::IN.to_int().to_be_bytes());
-    if let Some(entropy) = entropy.filter(|_| !question.to_name_server)
+    if let Some(entropy) = entropy.filter(|_| question.mixed_case)
         && let Some(name) = section.get_mut(..name.len())
     {
         mix_case(name, entropy);
     }
     buffer.clear();
     // One question and, in the additional section, the OPT record.
-    for field in [id, flags, 1, 0, 0, 1] {
+    for field in [id, flags, 1, 0, 0, u16::from(question.edns)] {
         buffer.extend_from_slice(&field.to_be_bytes());
     }
     buffer.extend_from_slice(&section);
+    if !question.edns {
+        return section;
+    }
     // Owner: the root. TTL: extended code 0, version 0, DO.
     buffer.push(0);
     for field in [Rtype::OPT.to_int(), EDNS_PAYLOAD_BYTES, 0, 1 << DO_BIT, nsid.len() as u16] {

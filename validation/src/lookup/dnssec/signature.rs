@@ -89,6 +89,12 @@ impl Ds {
         is_supported_algorithm(self.algorithm) && digest_of(self.digest_type).is_some()
     }
 
+    /// Whether it stands for a key of `zone`, given as RDATA.
+    #[must_use]
+    pub fn stands_for(&self, zone: &Owner, dnskey: &[u8]) -> bool {
+        Key::parse(dnskey).is_some_and(|key| self.matches(zone, &key))
+    }
+
     fn matches(&self, zone: &Owner, key: &Key) -> bool {
         let Some((kind, _)) = digest_of(self.digest_type) else { return false };
         if self.key_tag != key.tag || self.algorithm != key.algorithm {
@@ -124,6 +130,12 @@ pub fn is_supported_algorithm(algorithm: u8) -> bool {
             | SecurityAlgorithm::ECDSAP384SHA384
             | SecurityAlgorithm::ED25519
     )
+}
+
+/// The tag of a key that may sign a zone, given as RDATA (RFC 4034 Appendix B).
+#[must_use]
+pub fn key_tag(dnskey: &[u8]) -> Option<u16> {
+    Key::parse(dnskey).map(|key| key.tag)
 }
 
 /// One zone key (RFC 4034 §2).
