@@ -172,6 +172,9 @@ impl Default for CaaSection {
     }
 }
 
+/// The most captures, mebibytes: a tebibyte.
+const CAPTURES_MIB_MAX: u64 = 1 << 20;
+
 /// `[journal]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -182,11 +185,14 @@ pub struct JournalSection {
     pub segment_mib: u64,
     /// Segments whose records are all older than this many days are removed; 0 keeps them for ever.
     pub keep_days: u32,
+    /// Mebibytes of packets that are kept beside records which deserve a closer look, of nodes that have them; the oldest
+    /// go first. 0: none are asked for.
+    pub captures_mib: u64,
 }
 
 impl Default for JournalSection {
     fn default() -> Self {
-        Self { directory: PathBuf::from("journal"), segment_mib: 256, keep_days: 0 }
+        Self { directory: PathBuf::from("journal"), segment_mib: 256, keep_days: 0, captures_mib: 0 }
     }
 }
 
@@ -256,6 +262,9 @@ pub struct PerspectiveSection {
     /// Tasks each worker carries out at a time.
     #[serde(default = "many")]
     pub tasks_in_flight_max: u32,
+    /// Mebibytes that all tasks together are reckoned to hold at most; no bound, if not given.
+    #[serde(default)]
+    pub memory_max_mib: Option<u32>,
 }
 
 fn one() -> u16 {
@@ -524,6 +533,9 @@ impl Checker<'_> {
         if !(1..=4096).contains(&file.journal.segment_mib) {
             return Err(self.value("journal.segment_mib", "not in 1..=4096"));
         }
+        if file.journal.captures_mib > CAPTURES_MIB_MAX {
+            return Err(self.value("journal.captures_mib", format!("above {CAPTURES_MIB_MAX}")));
+        }
         if !matches!(file.journal.keep_days, 0 | KEEP_DAYS_MIN..=KEEP_DAYS_MAX) {
             let problem = format!(
                 "neither 0, which is for ever, nor in {KEEP_DAYS_MIN}..={KEEP_DAYS_MAX}: records are kept for 200 days of \
@@ -649,6 +661,7 @@ impl Checker<'_> {
                     cores: section.cores.clone(),
                     source_ports: section.source_ports,
                     tasks_in_flight_max: section.tasks_in_flight_max,
+                    memory_max: section.memory_max_mib.map(|mebibytes| u64::from(mebibytes) << 20),
                     dnssec: section.dnssec.with(anchors),
                     laboratory: laboratory.clone(),
                 };
@@ -909,6 +922,7 @@ mod tests {
             ("keep_days = 0", "keep_days = 1129", "journal.keep_days: neither 0"),
             ("keep_days = 0", "keep_days = 400", "200 days of reuse, 200 days of validity and 2 years"),
             ("keep_days = 0", "keep_days = 99999", "journal.keep_days"),
+            ("captures_mib = 0", "captures_mib = 1048577", "journal.captures_mib: above 1048576"),
             ("latitude = 39.04\nlongitude = -77.49", "latitude = 52.00\nlongitude = 5.00", "km"),
         ] {
             let text = SAMPLE.replace(from, to);

@@ -11,6 +11,7 @@
 //! * [`upkeep`]: indexes and removal beside a running writer.
 //! * [`index`]: which records of a segment have what is looked for.
 //! * [`audit`]: reading a journal back, and recomputing it.
+//! * [`captures`]: packets of attempts that deserve a closer look.
 //! * [`bulk`]: bulk files in, results out, resumable.
 //! * [`plan`]: capacity planning.
 //! * [`preflight`]: what a check would meet, before there is one.
@@ -21,6 +22,7 @@ pub mod admission;
 pub mod answer;
 pub mod audit;
 pub mod bulk;
+pub mod captures;
 pub mod cohort;
 pub mod config;
 pub mod corroborate;

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use parallax_engine::{
     audit::{self, Item, Items},
     bulk::{self, BulkOptions, ResultLine, remote::RemoteOptions},
-    cohort,
+    captures, cohort,
     config::{Config, POLICY, SAMPLE, caa_policy},
     corroborate::Corroborator,
     find, index,
@@ -950,6 +950,7 @@ fn observe(
         cores: Vec::new(),
         source_ports: 16,
         tasks_in_flight_max: 1,
+        memory_max: None,
         dnssec,
         laboratory: Laboratory::default(),
     };
@@ -1160,7 +1161,7 @@ fn run_show(directory: &Path, id: Option<&str>, json: bool) -> Result<u8, Failed
         if json {
             print_out(&json_line(record));
         } else if id.is_some() {
-            print_out(&show::record(record));
+            print_out(&show_with_captures(directory, record));
         } else {
             let line = ResultLine::of_record(record);
             let quorum = line.quorum.unwrap_or_else(|| "-".to_owned());
@@ -1200,9 +1201,16 @@ fn not_found(found: u64, id: Option<&str>, directory: &Path) -> Result<u8, Faile
 
 fn run_explain(args: &Explain) -> Result<u8, Failed> {
     let found = records(&args.journal, Some(&args.id), |record| {
-        print_out(&if args.json { json_line(&record.explanation) } else { show::record(record) });
+        print_out(&if args.json { json_line(&record.explanation) } else { show_with_captures(&args.journal, record) });
     })?;
     not_found(found, Some(&args.id), &args.journal)
+}
+
+/// A record, and where its packets are, if any were kept.
+fn show_with_captures(journal: &Path, record: &Record) -> String {
+    let captures = captures::of(journal, record.attempt);
+    let lines: String = captures.iter().map(|path| format!("packets  {}\n", path.display())).collect();
+    show::record(record) + if lines.is_empty() { "" } else { "\n" } + &lines
 }
 
 /// The text of a policy file, if one is named.

@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use crate::{
     audit::{AuditError, Item, read_item},
+    captures,
     corroborate::{ENTRY_LATE, ENTRY_RECORD, ENTRY_SETUP, ENTRY_TRIAL},
     journal::{JournalError, KIND_REMOVED, Place, Reader, RemovalNote, Removed, Writer, segments},
 };
@@ -168,6 +169,10 @@ pub fn prune(
     why: impl Into<String>,
 ) -> Result<Option<Removed>, RetentionError> {
     let Some(plan) = plan(writer.directory(), cut, now, &AtomicBool::new(false))? else { return Ok(None) };
+    // Packets first: without their record nobody would know whose they are.
+    if let Err(error) = captures::remove_before(writer.directory(), cut) {
+        eprintln!("parallax: {}: captures cannot be removed: {error}", writer.directory().display());
+    }
     Ok(Some(writer.remove_before(plan.before, plan.note(now, why.into()))?))
 }
 

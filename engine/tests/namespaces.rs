@@ -300,6 +300,56 @@ fn ok_nodes_with_addresses_of_their_own_see_what_nodes_over_the_kernel_see() {
     }
 }
 
+/// What failed leaves packets beside its record, of every perspective that answered; what passed leaves none.
+#[test]
+fn ok_packets_of_what_failed_lie_beside_its_record() {
+    let Some(deployment) = Deployment::make(World::new(84, 2_000)) else { return };
+    deployment.go_raw(|_| "xdp");
+    let bench = &deployment.bench;
+    for place in &deployment.fleet.places {
+        let path = bench.path(&format!("{}.toml", place.id));
+        let mut settings: toml::Table = fs::read_to_string(&path).unwrap().parse().unwrap();
+        let transport = settings["transport"].as_table_mut().unwrap();
+        transport.insert("kept_octets".to_owned(), (8 << 20).into());
+        fs::write(&path, settings.to_string()).unwrap();
+    }
+    let mut settings: toml::Table = fs::read_to_string(bench.path("engine.toml")).unwrap().parse().unwrap();
+    let journal = settings.entry("journal").or_insert_with(|| toml::Table::new().into());
+    journal.as_table_mut().unwrap().insert("captures_mib".to_owned(), 16.into());
+    fs::write(bench.path("engine.toml"), settings.to_string()).unwrap();
+
+    let _nodes = deployment.start_nodes();
+    let good = |kind: Kind| kind == Kind::HttpOk;
+    let bad = |kind: Kind| kind.outcome().verdict == Verdict::Fail && kind.pace() != Pace::Slow;
+    let one = |so: &dyn Fn(Kind) -> bool| bench.scenarios().find(|scenario| so(scenario.kind)).unwrap();
+    let scenarios = [one(&good), one(&bad)];
+    by_bulk(&deployment, "kept", &scenarios, &["--config", "engine.toml", "--journal", "kept"]);
+    let (records, _) = support::journal(&bench.path("kept"));
+    for record in records {
+        let answered = record.perspectives.iter().filter(|one| one.observation.is_some());
+        let mut expected: Vec<String> = match record.permits() {
+            true => Vec::new(),
+            false => answered.map(|one| format!("{}-{}.pcap", record.attempt, one.perspective)).collect(),
+        };
+        expected.sort();
+        let found = parallax_engine::captures::of(&bench.path("kept"), record.attempt);
+        let names: Vec<_> = found.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
+        assert_eq!(names, expected, "{record:?}");
+        assert_eq!(expected.is_empty(), record.permits());
+        let shown = deployment.run(&["explain", record.request.id.as_str(), "--journal", "kept"]);
+        let shown = shown.expect(0, &[]);
+        for path in &found {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            assert!(shown.out.contains(&format!("packets  kept/captures/{name}")), "{}", shown.out);
+            let file = fs::File::open(path).unwrap();
+            let output = Command::new("tcpdump").args(["-nn", "-r", "-"]).stdin(file).output().expect("tcpdump");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            assert!(String::from_utf8_lossy(&output.stdout).lines().count() >= 2, "a question and more");
+        }
+    }
+    deployment.run(&["journal", "verify", "kept"]).expect(0, &[]);
+}
+
 #[test]
 fn ok_a_whole_deployment_answers_a_bulk_file_the_same_way_by_each_interface() {
     let Some(deployment) = Deployment::make(World::new(80, 5_000)) else { return };

@@ -175,7 +175,7 @@ fn keep_days_is_kept_to_at_opening_and_at_rotation() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("j");
     let mut maker = journal(&path);
-    let settings = JournalSection { directory: path.clone(), segment_mib: 1, keep_days: 0 };
+    let settings = JournalSection { directory: path.clone(), segment_mib: 1, keep_days: 0, captures_mib: 0 };
     drop(upkeep::open(&path, &settings).unwrap());
     assert_eq!(segments(&path).unwrap().0, 1, "0 keeps for ever");
 
@@ -214,7 +214,7 @@ fn nothing_is_removed_by_a_clock_that_may_be_wrong() {
         let file = fs::File::options().write(true).open(path.join(format!("{number:010}.journal"))).unwrap();
         file.set_modified(std::time::SystemTime::now() - year).unwrap();
     }
-    let settings = JournalSection { directory: path.clone(), segment_mib: 1, keep_days: 1130 };
+    let settings = JournalSection { directory: path.clone(), segment_mib: 1, keep_days: 1130, captures_mib: 0 };
     drop(upkeep::open(&path, &settings).unwrap());
     assert_eq!(segments(&path).unwrap().0, 1);
     // It was written to now, so the next run believes the clock.
@@ -231,7 +231,7 @@ fn what_upkeep_cannot_do_does_not_stop_the_writer() {
     let mut maker = journal(&path);
     // No index can be made.
     fs::create_dir(path.join("index.lock")).unwrap();
-    let settings = JournalSection { directory: path.clone(), segment_mib: 1, keep_days: 0 };
+    let settings = JournalSection { directory: path.clone(), segment_mib: 1, keep_days: 0, captures_mib: 0 };
     let (mut writer, _) = upkeep::open(&path, &settings).unwrap();
     let last = writer.segments().1;
     run(&mut writer, &mut maker, &rules(), 4);

@@ -3,7 +3,9 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 use ipnet::IpNet;
@@ -17,6 +19,8 @@ use parallax_validation::{
 };
 use serde::Deserialize;
 use thiserror::Error;
+
+use crate::captures::CaptureSettings;
 
 /// Who validates DNSSEC for a perspective (req B1, B6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -99,6 +103,62 @@ pub struct RawTransport {
     /// Frames in the memory shared with the kernel, two kibibytes each; a power of two.
     #[serde(default = "frames")]
     pub frames: u32,
+    /// Octets of memory for the last frames of all checks, so that those of one that failed can be looked at; 0: none
+    /// are kept.
+    #[serde(default)]
+    pub kept_octets: usize,
+    /// The directory in which the packets of checks that failed are kept, as captures; none: they are not. A capture
+    /// holds what was on the wire, tokens and names among it.
+    #[serde(default)]
+    pub captures: Option<PathBuf>,
+    /// Octets of all captures together; the oldest go first.
+    #[serde(default = "captures_octets_max")]
+    pub captures_octets_max: u64,
+    /// How long a capture stays.
+    #[serde(default = "captures_keep_days")]
+    pub captures_keep_days: u32,
+}
+
+impl Default for RawTransport {
+    /// Everything that has a default; the interface has none.
+    fn default() -> Self {
+        Self {
+            interface: String::new(),
+            method: xdp(),
+            networks: Vec::new(),
+            gateway_ipv4: None,
+            gateway_ipv6: None,
+            frames: frames(),
+            kept_octets: 0,
+            captures: None,
+            captures_octets_max: captures_octets_max(),
+            captures_keep_days: captures_keep_days(),
+        }
+    }
+}
+
+/// The least memory in which frames can be kept to any use.
+const KEPT_OCTETS_MIN: u64 = 64 * 1024;
+/// The most: a gibibyte.
+const KEPT_OCTETS_MAX: u64 = 1 << 30;
+/// The least that captures may take: a few of the longest.
+const CAPTURES_OCTETS_MIN: u64 = 1 << 20;
+/// The most: a tebibyte.
+const CAPTURES_OCTETS_MAX: u64 = 1 << 40;
+/// The longest that a capture may stay: ten years.
+const CAPTURES_DAYS_MAX: u64 = 3650;
+const DAY_S: u64 = 86_400;
+/// The least memory that tasks may have, octets: one that validates DNSSEC and a few beside it.
+const MEMORY_MIN: u64 = 64 * 1024;
+/// The most: four pebibytes.
+const MEMORY_MAX: u64 = (u32::MAX as u64) << 20;
+
+fn captures_octets_max() -> u64 {
+    64 << 20
+}
+
+fn captures_keep_days() -> u32 {
+    7
 }
 
 fn xdp() -> FrameMethod {
@@ -136,6 +196,8 @@ pub struct NodeConfig {
     pub source_ports: u16,
     /// Tasks each worker carries out at a time.
     pub tasks_in_flight_max: u32,
+    /// Octets that all tasks together are reckoned to hold at most (`memory`); beyond, none is begun. None: no bound.
+    pub memory_max: Option<u64>,
     /// Who validates DNSSEC.
     pub dnssec: Dnssec,
     /// For laboratories.
@@ -182,12 +244,39 @@ pub enum ConfigError {
     /// The way out of a node with addresses of its own.
     #[error("transport: {0}")]
     Raw(RawConfigError),
+    /// A node with addresses of its own that has none.
+    #[error(
+        "source_ipv4, source_ipv6: neither is set; with the raw transport they are the node's own addresses, and it \
+         needs at least one"
+    )]
+    RawWithoutSource,
+    /// A source address or gateway that no host can have.
+    #[error("{key}: {address} cannot be the address of a host")]
+    RawNoHost {
+        /// The key.
+        key: &'static str,
+        /// As given.
+        address: IpAddr,
+    },
+    /// A gateway or network of a family without a source address.
+    #[error("{key}: {address} is of no use without {source_key}")]
+    RawFamily {
+        /// The key.
+        key: &'static str,
+        /// As given.
+        address: IpAddr,
+        /// `source_ipv4` or `source_ipv6`.
+        source_key: &'static str,
+    },
     /// No way from the raw interface to the resolver.
     #[error(
         "resolver: {0} is not reached over transport.interface; with the raw transport the resolver is a neighbour \
          or behind a gateway, and an address of this host is neither, unless it is at the other end of a virtual wire"
     )]
     ResolverNotReached(SocketAddr),
+    /// Captures of frames that are not kept.
+    #[error("transport.captures: of no use without transport.kept_octets, the memory that frames are kept in")]
+    CapturesOfNothing,
     /// Several threads on one interface.
     #[error("workers: {0}, and with the raw transport there is one, since there is one interface")]
     RawWorkers(u16),
@@ -209,6 +298,26 @@ pub enum ConfigError {
     },
 }
 
+/// What is wrong with a raw transport, by the keys of the settings: those of the ring below are others.
+fn by_key(error: RawConfigError) -> ConfigError {
+    let of_family = |address: IpAddr, [v4, v6]: [&'static str; 2]| if address.is_ipv4() { v4 } else { v6 };
+    let sources = ["source_ipv4", "source_ipv6"];
+    let key_of = |key, address| match key {
+        "addresses" => of_family(address, sources),
+        "gateways" => of_family(address, ["transport.gateway_ipv4", "transport.gateway_ipv6"]),
+        _ => "transport.networks",
+    };
+    match error {
+        RawConfigError::NoAddress => ConfigError::RawWithoutSource,
+        RawConfigError::NoHost { key, address } => ConfigError::RawNoHost { key: key_of(key, address), address },
+        RawConfigError::Family { key, address } => {
+            ConfigError::RawFamily { key: key_of(key, address), address, source_key: of_family(address, sources) }
+        }
+        // A second address of a family cannot be written here; the other keys are the same.
+        other => ConfigError::Raw(other),
+    }
+}
+
 impl NodeConfig {
     /// Checks ranges and relations.
     ///
@@ -221,6 +330,19 @@ impl NodeConfig {
         range("workers", self.workers.into(), 1, 64)?;
         range("source_ports", self.source_ports.into(), 1, 4096)?;
         range("tasks_in_flight_max", self.tasks_in_flight_max.into(), 1, 1_000_000)?;
+        if let Some(memory_max) = self.memory_max {
+            range("memory_max", memory_max, MEMORY_MIN, MEMORY_MAX)?;
+        }
+        if let Transport::Raw(raw) = &self.transport {
+            if raw.kept_octets != 0 {
+                range("transport.kept_octets", raw.kept_octets as u64, KEPT_OCTETS_MIN, KEPT_OCTETS_MAX)?;
+            } else if raw.captures.is_some() {
+                return Err(ConfigError::CapturesOfNothing);
+            }
+            let octets_max = raw.captures_octets_max;
+            range("transport.captures_octets_max", octets_max, CAPTURES_OCTETS_MIN, CAPTURES_OCTETS_MAX)?;
+            range("transport.captures_keep_days", raw.captures_keep_days.into(), 1, CAPTURES_DAYS_MAX)?;
+        }
         if self.resolver.ip().is_unspecified() || self.resolver.ip().is_multicast() || self.resolver.port() == 0 {
             return Err(ConfigError::Resolver(self.resolver));
         }
@@ -229,7 +351,7 @@ impl NodeConfig {
             return Err(ConfigError::Cores { cores: self.cores.len(), workers: self.workers });
         }
         if let Some(raw) = self.raw() {
-            raw.check().map_err(ConfigError::Raw)?;
+            raw.check().map_err(by_key)?;
             let resolver = self.resolver.ip();
             // A loopback address is on a wire only where the settings say so; no gateway leads to one.
             let hop = raw.next_hop(resolver).filter(|hop| !resolver.is_loopback() || *hop == resolver);
@@ -263,7 +385,43 @@ impl NodeConfig {
             networks: raw.networks.iter().map(|network| (network.network(), network.prefix_len())).collect(),
             gateways: gateways.into_iter().flatten().collect(),
             frames: raw.frames,
+            kept_octets: raw.kept_octets,
         })
+    }
+
+    /// Octets of frames that are kept.
+    fn kept_octets(&self) -> usize {
+        match &self.transport {
+            Transport::Raw(raw) => raw.kept_octets,
+            Transport::Kernel => 0,
+        }
+    }
+
+    /// Whether the packets of a task can be asked for.
+    #[must_use]
+    pub fn keeps_packets(&self) -> bool {
+        self.kept_octets() > 0
+    }
+
+    /// Octets of captures that wait for somebody who may ask for them.
+    pub(crate) fn waiting_captures_octets_max(&self) -> usize {
+        self.kept_octets() / 4
+    }
+
+    /// Where captures go, if they are kept.
+    pub(crate) fn captures(&self) -> Option<CaptureSettings> {
+        let Transport::Raw(raw) = &self.transport else { return None };
+        Some(CaptureSettings {
+            directory: raw.captures.clone()?,
+            octets_max: raw.captures_octets_max,
+            age_max: Duration::from_secs(u64::from(raw.captures_keep_days) * DAY_S),
+        })
+    }
+
+    /// The share of one worker in the memory that tasks may have.
+    pub(crate) fn memory_max_of_worker(&self) -> Option<usize> {
+        let share = self.memory_max? / u64::from(self.workers.max(1));
+        Some(usize::try_from(share).unwrap_or(usize::MAX))
     }
 
     /// The ring of a worker.

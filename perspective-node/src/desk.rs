@@ -23,11 +23,12 @@ use std::{
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 use parallax_protocol::{AttemptId, BATCH_ITEMS_MAX, Header, Report, Task};
 use parallax_validation::{base::perspective::PerspectiveId, observation::Observation, plan::Plan};
+use rand::RngExt as _;
 use slab::Slab;
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use crate::node::{Full, Node, NodeStats};
+use crate::node::{Full, Node, NodeStats, PacketKeeper, TakePackets};
 
 /// How soon tasks are offered again that a full node refused.
 const FULL_RETRY: Duration = Duration::from_millis(1);
@@ -65,7 +66,7 @@ impl Asker {
 
 /// A task that was taken: its number, which no other has, and who asked.
 struct Taken {
-    number: u64,
+    number: u32,
     asker: Asker,
 }
 
@@ -86,13 +87,24 @@ impl Shared {
         self.askers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A header of the desk's own for a task: its place in the table, and its number, so that an answer which comes
-    /// twice meets nobody else.
+    /// A header of the desk's own for a task: the asker's attempt, which captures are named after, and a nonce of its
+    /// place in the table and its number, so that an answer which comes twice meets nobody else.
     fn take(&self, askers: &mut Slab<Taken>, asker: Asker, setup: Arc<str>) -> Header {
-        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        let nonce = askers.insert(Taken { number, asker }) as u64;
-        Header { attempt: AttemptId(number.into()), nonce, setup }
+        // They begin again after 2^32: by then an answer is long overdue.
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed) as u32;
+        let attempt = match &asker {
+            // Nobody can guess it, and ask for the packets of others.
+            Asker::One(..) => AttemptId(rand::rng().random()),
+            Asker::Many(header, _) => header.attempt,
+        };
+        let key = askers.insert(Taken { number, asker });
+        Header { attempt, nonce: u64::from(number) << 32 | key as u64, setup }
     }
+}
+
+/// The place in the table that a nonce names; there are never 2^32 of them.
+fn key_of(nonce: u64) -> usize {
+    nonce as u32 as usize
 }
 
 /// The way to a node for callers in the same process.
@@ -103,6 +115,8 @@ pub struct Desk {
     /// Places of those who ask one thing at a time.
     places: Arc<Semaphore>,
     stats: Arc<NodeStats>,
+    /// If packets are kept.
+    packets: Option<PacketKeeper>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -120,6 +134,7 @@ impl Desk {
     ) -> std::io::Result<Self> {
         let (line, tasks) = crossbeam::channel::unbounded();
         let stats = Arc::clone(node.stats());
+        let packets = node.packet_keeper();
         let shared = Arc::new(Shared {
             askers: Mutex::default(),
             numbers: AtomicU64::new(1),
@@ -134,7 +149,7 @@ impl Desk {
             std::thread::Builder::new().name("delivery".to_owned()).spawn(move || deliver(&reports, &for_delivery))?,
         ];
         let places = Arc::new(Semaphore::new(in_flight_max.min(Semaphore::MAX_PERMITS)));
-        Ok(Self { perspective, line, shared, places, stats, threads })
+        Ok(Self { perspective, line, shared, places, stats, packets, threads })
     }
 
     /// Looks up what a plan says.
@@ -177,9 +192,17 @@ impl Desk {
         }
         let mut askers = self.shared.askers();
         for nonce in nonces {
-            askers.try_remove(nonce as usize);
+            askers.try_remove(key_of(nonce));
         }
         Err(LookError::Stopped)
+    }
+
+    /// Asks for the packets of a task of [`Desk::carry_out`] by its attempt, as [`PacketKeeper::ask`] does; nothing comes
+    /// if packets are not kept.
+    pub fn ask_for_packets(&self, attempt: AttemptId, take: &TakePackets) {
+        if let Some(packets) = &self.packets {
+            packets.ask(attempt, take);
+        }
     }
 
     /// Whether the node has ended by itself: its ring failed.
@@ -256,7 +279,7 @@ impl Pump {
         {
             let mut askers = self.shared.askers();
             self.waiting.retain(|task| {
-                let key = task.header.nonce as usize;
+                let key = key_of(task.header.nonce);
                 let gone = askers.get(key).is_none_or(|taken| taken.asker.is_gone());
                 if gone {
                     askers.try_remove(key);
@@ -284,8 +307,8 @@ fn deliver(reports: &Receiver<Vec<Report>>, shared: &Shared) {
         {
             let mut askers = shared.askers();
             for report in batch {
-                let key = report.header.nonce as usize;
-                let is_its_own = |taken: &Taken| AttemptId(taken.number.into()) == report.header.attempt;
+                let key = key_of(report.header.nonce);
+                let is_its_own = |taken: &Taken| u64::from(taken.number) == report.header.nonce >> 32;
                 if askers.get(key).is_some_and(is_its_own)
                     && let Some(taken) = askers.try_remove(key)
                 {

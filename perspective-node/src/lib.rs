@@ -5,9 +5,12 @@
 //! queue and leave as reports in batches; when the queue is full the node says so. The node never judges:
 //! rules live in `validation`, and a worker only carries bytes and time between its cores and the ring.
 
+pub mod captures;
 pub mod config;
 pub mod desk;
+mod ended;
 pub mod link;
+pub mod memory;
 pub mod node;
 mod pool;
 pub mod serve;
@@ -19,5 +22,5 @@ mod timers;
 mod worker;
 
 pub use config::{ConfigError, DnssecSetting, Laboratory, NodeConfig, RawTransport, Transport};
-pub use node::{Full, Node, NodeError, NodeStats};
+pub use node::{FrameCounters, FrameDrop, Full, Node, NodeError, NodeStats, PacketKeeper, TakePackets};
 pub use parallax_ring::{Driver, FrameMethod};

@@ -10,8 +10,10 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use parallax_protocol::{
-    BATCH_ITEMS_MAX, LINK_FORM, Report, Task,
-    wire::link::{self, FromEngine, FromNode, Goodbye, Hello, Reports, Tasks, Welcome, from_engine, from_node},
+    AttemptId, BATCH_ITEMS_MAX, LINK_FORM, Report, Task,
+    wire::link::{
+        self, FromEngine, FromNode, Goodbye, Hello, Keep, Packets, Reports, Tasks, Welcome, from_engine, from_node,
+    },
 };
 use parallax_validation::{
     base::perspective::Rir,
@@ -21,12 +23,19 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::desk::{Desk, LookError};
+use crate::{
+    desk::{Desk, LookError},
+    node::TakePackets,
+};
 
 /// How often a stream looks whether the node has ended.
 const TICK: Duration = Duration::from_secs(1);
 /// Reports in one message are cut off here, octets.
 const MESSAGE_BYTES: usize = 1 << 20;
+/// Captures that wait for the stream; what is more is dropped.
+const CAPTURES_QUEUED_MAX: usize = 64;
+/// Attempts whose packets are asked for in one message.
+pub const KEEP_ATTEMPTS_MAX: usize = 256;
 /// The longest report, octets: no more than an entry of a journal holds.
 pub const REPORT_BYTES_MAX: usize = 3 << 20;
 /// Messages that wait for the stream.
@@ -155,6 +164,11 @@ impl Session {
     /// dropped.
     async fn run(self, mut incoming: Streaming<FromEngine>) {
         let (reports_in, mut reports) = mpsc::unbounded_channel();
+        let (captures_in, mut captures) = mpsc::channel(CAPTURES_QUEUED_MAX);
+        let take: TakePackets = Arc::new(move |attempt, capture| {
+            // Nobody waits for them; an engine that reads too slowly gets fewer.
+            let _ = captures_in.try_send((attempt, capture));
+        });
         let mut in_flight = 0_usize;
         let (mut open, mut goodbye) = (true, false);
         let mut ends = self.ends.clone();
@@ -172,11 +186,17 @@ impl Session {
                     Ok(Some(FromEngine { what: Some(from_engine::What::Tasks(tasks)) })) => {
                         self.take(tasks, &mut in_flight, &reports_in)
                     }
+                    Ok(Some(FromEngine { what: Some(from_engine::What::Keep(keep)) })) => self.keep(&keep, &take),
                     Ok(Some(_)) => Err(Some(Status::invalid_argument("only tasks follow the greeting"))),
                     // It says that nothing more comes; what is under way is still reported.
                     Ok(None) => { open = false; Ok(()) }
                     Err(_) => Err(None),
                 },
+                // Its sender is held here.
+                Some((attempt, capture)) = captures.recv() => {
+                    let packets = Packets { attempt: attempt.0.to_be_bytes().into(), capture };
+                    self.out.send(Ok(message(from_node::What::Packets(packets)))).await.map_err(|_| None)
+                }
                 () = self.out.closed() => Err(None),
                 // Its sender lives as long as the program serves.
                 // The engine closes its half in turn; what it sent before is still carried out.
@@ -218,6 +238,18 @@ impl Session {
         }
         let gone = |error: LookError| Some(Status::unavailable(error.to_string()));
         self.desk.carry_out(tasks, reports).map_err(gone)
+    }
+
+    fn keep(&self, keep: &Keep, take: &TakePackets) -> Result<(), Option<Status>> {
+        if keep.attempt.len() > KEEP_ATTEMPTS_MAX {
+            return Err(Some(Status::invalid_argument("packets of too many attempts are asked for")));
+        }
+        for octets in &keep.attempt {
+            let octets = octets.as_slice().try_into();
+            let octets = octets.map_err(|_| Some(Status::invalid_argument("an attempt has sixteen octets")))?;
+            self.desk.ask_for_packets(AttemptId(u128::from_be_bytes(octets)), take);
+        }
+        Ok(())
     }
 
     fn read(&self, json: &[u8]) -> Result<Task, Status> {

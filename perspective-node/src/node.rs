@@ -10,19 +10,22 @@ use std::{
 };
 
 use crossbeam::{channel::Sender, queue::ArrayQueue};
-use parallax_protocol::{Report, Task};
-use parallax_ring::{RingError, Waker};
+use parallax_protocol::{AttemptId, Report, Task};
+use parallax_ring::{FramesStats, RawStats, RingError, Waker};
 use parallax_validation::lookup::tls::rustls;
 use rustix::thread::CpuSet;
 use thiserror::Error;
 
 use crate::{
+    captures::{self, CaptureError, CaptureOut, Writing},
     config::{ConfigError, NodeConfig},
     worker::Worker,
 };
 
 /// Batches waiting for a worker.
 const QUEUED_BATCHES_MAX: usize = 64;
+/// Attempts whose packets are asked for, waiting for a worker; what is more is not answered.
+const WANTED_MAX: usize = 1024;
 
 /// The node takes no more for now; the batch comes back.
 #[derive(Debug)]
@@ -80,6 +83,14 @@ pub enum NodeError {
         /// What the kernel said.
         error: io::Error,
     },
+    /// Captures cannot be kept.
+    #[error("perspective {perspective}: {error}")]
+    Captures {
+        /// Which node.
+        perspective: String,
+        /// What is wrong.
+        error: CaptureError,
+    },
     /// No thread.
     #[error("perspective {perspective}: no thread could be started: {error}")]
     Thread {
@@ -107,15 +118,132 @@ pub struct NodeStats {
     pub cpu_us: AtomicU64,
     /// System calls that entered the ring.
     pub ring_enters: AtomicU64,
+    /// Of the raw transport.
+    pub frames: FrameCounters,
+    /// Captures of checks that failed, written.
+    pub captures_written: AtomicU64,
+    /// Those that were dropped, since too many waited or the system did not take them.
+    pub captures_lost: AtomicU64,
+    /// Octets that tasks under way are reckoned to hold; 0 if there is no bound to it.
+    pub memory_octets: AtomicU64,
+    /// The bound; 0 if there is none.
+    pub memory_octets_max: AtomicU64,
+}
+
+/// What the raw transport moved and dropped; kept up to date about once a second and at the end. All zero over the
+/// kernel's sockets.
+#[derive(Debug, Default)]
+pub struct FrameCounters {
+    /// Frames that were taken in.
+    pub received: AtomicU64,
+    /// Frames that were handed to the interface.
+    pub transmitted: AtomicU64,
+    dropped: [AtomicU64; FrameDrop::ALL.len()],
+}
+
+impl FrameCounters {
+    /// Frames that were dropped for a reason.
+    #[must_use]
+    pub fn dropped(&self, reason: FrameDrop) -> u64 {
+        self.dropped[reason as usize].load(Ordering::Relaxed)
+    }
+
+    /// Takes over what a ring has counted since it was made. There is one ring with frames in a node.
+    pub(crate) fn set(&self, (stack, frames): &(RawStats, FramesStats)) {
+        self.received.store(frames.received, Ordering::Relaxed);
+        self.transmitted.store(frames.transmitted, Ordering::Relaxed);
+        for reason in FrameDrop::ALL {
+            let count = match reason {
+                FrameDrop::Malformed => stack.malformed + frames.malformed,
+                FrameDrop::Checksum => stack.checksums,
+                FrameDrop::Fragment => stack.fragments,
+                FrameDrop::Stranger => stack.strangers,
+                FrameDrop::Unknown => stack.unknown,
+                FrameDrop::NoRoom => stack.no_room,
+                FrameDrop::Kernel => frames.kernel_drops,
+            };
+            self.dropped[reason as usize].store(count, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Why the raw transport dropped a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameDrop {
+    /// It was cut short, or contradicted itself.
+    Malformed,
+    /// A checksum was wrong. Many of them on a virtual wire mean that its other end leaves checksums to hardware that
+    /// is not there.
+    Checksum,
+    /// It was a fragment.
+    Fragment,
+    /// It was for no query and no connection of the node's: late, stray or forged.
+    Stranger,
+    /// It was of a protocol that the node does not speak.
+    Unknown,
+    /// It was to leave, and found no room.
+    NoRoom,
+    /// The kernel had no room for it on its way in.
+    Kernel,
+}
+
+impl FrameDrop {
+    /// Every reason.
+    pub const ALL: [Self; 7] =
+        [Self::Malformed, Self::Checksum, Self::Fragment, Self::Stranger, Self::Unknown, Self::NoRoom, Self::Kernel];
+
+    /// In a word, for figures.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Checksum => "checksum",
+            Self::Fragment => "fragment",
+            Self::Stranger => "stranger",
+            Self::Unknown => "unknown",
+            Self::NoRoom => "no_room",
+            Self::Kernel => "kernel",
+        }
+    }
 }
 
 /// What a worker shares with the outside.
 pub(crate) struct Shared {
     pub(crate) queue: ArrayQueue<Vec<Task>>,
+    /// Whose packets are asked for.
+    pub(crate) wanted: ArrayQueue<(AttemptId, TakePackets)>,
     pub(crate) stop: AtomicBool,
     /// The worker has left its loop and takes nothing any more.
     pub(crate) ended: AtomicBool,
     pub(crate) stats: Arc<NodeStats>,
+}
+
+/// Who takes the packets of an attempt, as a capture file. It is called on a worker, so it does not wait for anything.
+pub type TakePackets = Arc<dyn Fn(AttemptId, Vec<u8>) + Send + Sync>;
+
+/// By which the packets of a node's tasks are asked for, from any thread.
+#[derive(Clone)]
+pub struct PacketKeeper {
+    workers: Vec<(Arc<Shared>, Waker)>,
+}
+
+impl PacketKeeper {
+    /// Asks for the packets of an attempt that this node has answered. They come soon, once, if the node still has them;
+    /// otherwise nothing does.
+    pub fn ask(&self, attempt: AttemptId, take: &TakePackets) {
+        for (shared, waker) in &self.workers {
+            if shared.wanted.push((attempt, Arc::clone(take))).is_ok() {
+                waker.wake();
+            }
+        }
+    }
+}
+
+/// Where what a worker has done goes.
+pub(crate) struct Out {
+    pub(crate) reports: Sender<Vec<Report>>,
+    /// If captures are kept.
+    pub(crate) captures: Option<CaptureOut>,
 }
 
 struct Handle {
@@ -127,8 +255,11 @@ struct Handle {
 /// A running node. Dropping it stops the workers; unfinished tasks are not reported.
 pub struct Node {
     workers: Vec<Handle>,
+    /// After the workers, which hold it up.
+    _writing: Option<Writing>,
     next: usize,
     stats: Arc<NodeStats>,
+    keeps_packets: bool,
 }
 
 impl Node {
@@ -140,17 +271,33 @@ impl Node {
         let perspective = config.perspective.to_string();
         config.check().map_err(|error| NodeError::Config { perspective: perspective.clone(), error })?;
         let stats = Arc::new(NodeStats::default());
+        stats.memory_octets_max.store(config.memory_max.unwrap_or(0), Ordering::Relaxed);
+        let captures = config.captures().map(|settings| captures::start(&settings, &config.perspective, &stats));
+        let captures = captures.transpose().map_err(|error| NodeError::Captures { perspective, error })?;
+        let (out, writing) = captures.unzip();
         // On an error its drop stops the workers that have started.
-        let mut node = Self { workers: Vec::new(), next: 0, stats: Arc::clone(&stats) };
+        let mut node = Self {
+            workers: Vec::new(),
+            _writing: writing,
+            next: 0,
+            stats: Arc::clone(&stats),
+            keeps_packets: config.keeps_packets(),
+        };
         for index in 0..config.workers {
             let queue = ArrayQueue::new(QUEUED_BATCHES_MAX);
             let shared = Arc::new(Shared {
                 queue,
+                wanted: ArrayQueue::new(WANTED_MAX),
                 stop: AtomicBool::new(false),
                 ended: AtomicBool::new(false),
                 stats: Arc::clone(&stats),
             });
-            node.workers.push(start_worker(config, index, shared, reports.clone())?);
+            node.workers.push(start_worker(
+                config,
+                index,
+                shared,
+                Out { reports: reports.clone(), captures: out.clone() },
+            )?);
         }
         Ok(node)
     }
@@ -177,6 +324,13 @@ impl Node {
             }
         }
         Err(Full(batch))
+    }
+
+    /// By which packets can be asked for, if they are kept.
+    #[must_use]
+    pub fn packet_keeper(&self) -> Option<PacketKeeper> {
+        let workers = || self.workers.iter().map(|worker| (Arc::clone(&worker.shared), worker.waker.clone())).collect();
+        self.keeps_packets.then(|| PacketKeeper { workers: workers() })
     }
 
     /// Whether a worker has left its loop, because its ring failed or it panicked.
@@ -224,12 +378,7 @@ fn bind(config: &NodeConfig, worker: u16) -> Result<(), NodeError> {
 }
 
 /// The ring belongs to the thread that made it, so the thread makes it and tells how that went.
-fn start_worker(
-    config: &NodeConfig,
-    index: u16,
-    shared: Arc<Shared>,
-    reports: Sender<Vec<Report>>,
-) -> Result<Handle, NodeError> {
+fn start_worker(config: &NodeConfig, index: u16, shared: Arc<Shared>, out: Out) -> Result<Handle, NodeError> {
     let (started, outcome) = crossbeam::channel::bounded(1);
     let for_thread = (config.clone(), Arc::clone(&shared));
     let perspective = config.perspective.to_string();
@@ -237,7 +386,7 @@ fn start_worker(
         .name(format!("{perspective}/{index}"))
         .spawn(move || {
             let (config, shared) = for_thread;
-            match bind(&config, index).and_then(|()| Worker::open(config, shared, reports)) {
+            match bind(&config, index).and_then(|()| Worker::open(config, shared, out)) {
                 Ok(mut worker) => {
                     if started.send(Ok(worker.waker())).is_ok() {
                         worker.run();

@@ -219,6 +219,7 @@ fn welcome(settings: &Settings, driver: &str) -> Welcome {
         tasks_in_flight_max: settings.node.tasks_in_flight_max,
         driver: driver.to_owned(),
         laboratory: settings.node.laboratory != Laboratory::default(),
+        keeps_packets: settings.node.keeps_packets(),
     }
 }
 

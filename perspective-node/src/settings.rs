@@ -24,7 +24,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use crate::{
-    config::{ConfigError, DnssecSetting, Laboratory, NodeConfig, Transport},
+    config::{ConfigError, DnssecSetting, Laboratory, NodeConfig, RawTransport, Transport},
     services::OpenMpicSection,
 };
 
@@ -58,6 +58,8 @@ struct File {
     source_ports: u16,
     #[serde(default = "many")]
     tasks_in_flight_max: u32,
+    #[serde(default)]
+    memory_max_mib: Option<u32>,
     serve: ServeSection,
     tls: TlsFiles,
     #[serde(default)]
@@ -231,6 +233,13 @@ impl Checker<'_> {
         self.path.parent().unwrap_or(Path::new(".")).join(file)
     }
 
+    /// With its directory beside the file.
+    fn transport(&self, transport: Transport) -> Transport {
+        let Transport::Raw(raw) = transport else { return transport };
+        let captures = raw.captures.as_deref().map(|captures| self.beside(captures));
+        Transport::Raw(RawTransport { captures, ..raw })
+    }
+
     fn check(&self, file: File) -> Result<Settings, SettingsError> {
         let anchors = Arc::new(self.trust_anchors(&file)?);
         let node = NodeConfig {
@@ -243,11 +252,15 @@ impl Checker<'_> {
             cores: file.cores.clone(),
             source_ports: file.source_ports,
             tasks_in_flight_max: file.tasks_in_flight_max,
+            memory_max: file.memory_max_mib.map(|mebibytes| u64::from(mebibytes) << 20),
             dnssec: file.dnssec.with(&anchors),
             driver: file.driver,
-            transport: file.transport.clone(),
+            transport: self.transport(file.transport.clone()),
             laboratory: file.laboratory.clone().unwrap_or_default(),
         };
+        if file.memory_max_mib == Some(0) {
+            return Err(self.value("memory_max_mib", "0; leave it out for no bound"));
+        }
         node.check().map_err(|error| SettingsError::Node { path: self.path.to_owned(), error })?;
         if (node.tasks_in_flight_max as usize) < 2 * BATCH_ITEMS_MAX {
             let problem = format!("below {}, which are two batches of an engine's", 2 * BATCH_ITEMS_MAX);
@@ -290,6 +303,11 @@ impl Checker<'_> {
         }
         if node.carrier() == Driver::Epoll.name() {
             warnings.push("driver = \"epoll\", which is slower than io-uring".to_owned());
+        }
+        if node.captures().is_some() {
+            let text =
+                "transport.captures: packets of failed checks are written to files; tokens and names are in them";
+            warnings.push(text.to_owned());
         }
         if !node.has_source() {
             warnings
@@ -362,6 +380,45 @@ mod tests {
         assert!(refused(&alone, "203.0.113.53:53").contains("is not reached"));
         assert!(refused(&section.replace("eth1\"", "eth1\"\nmethod = \"dpdk\""), "198.51.100.53:53").contains("xdp"));
         assert!(refused(&section.replace("100.1", "101.1"), "198.51.100.53:53").contains("gateways: 198.51.101.1"));
+        let gateway = section.replace("198.51.100.1\"", "0.0.0.0\"");
+        assert!(refused(&gateway, "198.51.100.53:53").contains("transport.gateway_ipv4: 0.0.0.0 cannot be"));
+        let networks = section.replace("[\"198.51.100.0/24\"]", "[\"198.51.100.0/24\", \"2001:db8::/64\"]");
+        let problem = "transport.networks: 2001:db8:: is of no use without source_ipv6";
+        assert!(refused(&networks, "198.51.100.53:53").contains(problem));
+    }
+
+    #[test]
+    fn a_raw_node_without_a_source_is_told_which_keys_to_set() {
+        let section = "[transport]\nkind = \"raw\"\ninterface = \"eth1\"\nnetworks = [\"198.51.100.0/24\"]\n";
+        let resolver = SAMPLE.replacen("127.0.0.1:53", "198.51.100.53:53", 1);
+        let raw = resolver.replacen("[serve]", &format!("{section}[serve]"), 1);
+        assert!(parse(&raw).is_ok());
+        let without = raw.replacen("source_ipv4 =", "# source_ipv4 =", 1);
+        let problem = parse(&without).expect_err("no settings").to_string();
+        assert!(problem.contains("source_ipv4, source_ipv6: neither is set"), "{problem}");
+        let nowhere = raw.replacen("source_ipv4 = \"198.51.100.10\"", "source_ipv4 = \"0.0.0.0\"", 1);
+        let problem = parse(&nowhere).expect_err("no settings").to_string();
+        assert!(problem.contains("source_ipv4: 0.0.0.0 cannot be the address of a host"), "{problem}");
+    }
+
+    #[test]
+    fn captures_need_frames_and_lie_beside_the_settings() {
+        let section = "[transport]\nkind = \"raw\"\ninterface = \"eth1\"\nnetworks = [\"198.51.100.0/24\"]\n";
+        let with = |more: &str| {
+            let text = SAMPLE.replacen("127.0.0.1:53", "198.51.100.53:53", 1);
+            parse(&text.replacen("[serve]", &format!("{section}{more}\n[serve]"), 1))
+        };
+        let settings = with("kept_octets = 16777216\ncaptures = \"captures\"").expect("a directory for frames");
+        let captures = settings.node.captures().expect("captures");
+        assert_eq!(captures.directory, Path::new("/etc/parallax/captures"));
+        assert_eq!((captures.octets_max, captures.age_max.as_secs()), (64 << 20, 7 * 86_400));
+        assert!(settings.warnings.iter().any(|warning| warning.contains("tokens")), "{:?}", settings.warnings);
+        assert!(with("kept_octets = 16777216").expect("frames alone").node.captures().is_none());
+        let refused = |more: &str| with(more).expect_err("no settings").to_string();
+        assert!(refused("captures = \"captures\"").contains("transport.captures: of no use"));
+        assert!(refused("kept_octets = 1000").contains("transport.kept_octets: 1000"));
+        assert!(refused("captures_octets_max = 1000").contains("transport.captures_octets_max: 1000"));
+        assert!(refused("captures_keep_days = 0").contains("transport.captures_keep_days: 0"));
     }
 
     #[test]
@@ -370,6 +427,7 @@ mod tests {
             ("resolver = \"127.0.0.1:53\"", "resolver = \"0.0.0.0:53\"", "resolver: 0.0.0.0:53 is no address"),
             ("# tasks_in_flight_max = 20000", "tasks_in_flight_max = 10", "tasks_in_flight_max: below 512"),
             ("listen = \"127.0.0.1:9465\"", "listen = \"0.0.0.0:9465\"", "metrics.listen: not a loopback"),
+            ("# memory_max_mib = 512", "memory_max_mib = 0", "memory_max_mib: 0"),
             ("# driver = \"io-uring\"", "driver = \"iocp\"", "not a driver"),
             ("rir = \"ARIN\"", "rir = \"MARS\"", "MARS"),
             ("[serve]", "colour = \"blue\"\n[serve]", "colour"),

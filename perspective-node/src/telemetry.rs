@@ -26,6 +26,7 @@ use serde::Serialize;
 
 use crate::{
     desk::Desk,
+    node::{FrameDrop, NodeStats},
     services::{AuditOut, BoulderServer},
 };
 
@@ -166,6 +167,7 @@ impl Telemetry {
         let (ready, boulder) = (Arc::new(AtomicBool::new(false)), Arc::default());
         registry.register_collector(Box::new(Figures {
             desk: Arc::clone(desk),
+            has_frames: driver.starts_with("raw-"),
             identity: Arc::clone(identity),
             ready: Arc::clone(&ready),
             boulder: Arc::clone(&boulder),
@@ -225,6 +227,8 @@ impl Events for Telemetry {
 /// Figures that are read where they are.
 struct Figures {
     desk: Arc<Desk>,
+    /// The transport is raw.
+    has_frames: bool,
     identity: Arc<Identity>,
     ready: Arc<AtomicBool>,
     boulder: Arc<OnceLock<(Arc<BoulderServer>, AuditOut)>>,
@@ -255,6 +259,19 @@ impl Collector for Figures {
         ] {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        if self.has_frames {
+            encode_frames(stats, &mut encoder)?;
+        }
+        let memory_max = read(&stats.memory_octets_max);
+        if memory_max > 0 {
+            for (name, help, value) in [
+                ("memory_octets", "Octets that tasks are reckoned to hold", read(&stats.memory_octets)),
+                ("memory_max_octets", "Octets beyond which no task is begun", memory_max),
+            ] {
+                let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+                gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+            }
         }
         if let Some(until) = self.identity.revocations_until() {
             let gauge = ConstGauge::new(until.as_second());
@@ -302,6 +319,27 @@ impl Collector for Figures {
     }
 }
 
+/// What the raw transport moved and dropped, and what was kept of it.
+fn encode_frames(stats: &NodeStats, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+    let frames = &stats.frames;
+    for (name, help, value) in [
+        ("frames_received", "Frames taken from the interface", &frames.received),
+        ("frames_transmitted", "Frames handed to the interface", &frames.transmitted),
+        ("captures_written", "Captures of failed checks written", &stats.captures_written),
+        ("captures_lost", "Captures that were not, since the system did not keep up", &stats.captures_lost),
+    ] {
+        let counter = ConstCounter::new(value.load(Ordering::Relaxed));
+        counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+    }
+    let help = "Frames dropped, by reason";
+    let mut dropped = encoder.encode_descriptor("frames_dropped", help, None, MetricType::Counter)?;
+    for reason in FrameDrop::ALL {
+        let count = ConstCounter::new(frames.dropped(reason));
+        count.encode(dropped.encode_family(&[("reason", reason.as_str())])?)?;
+    }
+    Ok(())
+}
+
 /// Of this process, from the system's own account.
 fn resident_bytes() -> Option<i64> {
     let text = std::fs::read_to_string("/proc/self/statm").ok()?;
@@ -311,7 +349,46 @@ fn resident_bytes() -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use parallax_ring::{FramesStats, RawStats};
+
     use super::*;
+
+    #[derive(Debug)]
+    struct FramesAlone(NodeStats);
+
+    impl Collector for FramesAlone {
+        fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+            encode_frames(&self.0, &mut encoder)
+        }
+    }
+
+    #[test]
+    fn what_the_raw_transport_dropped_is_told_by_reason() {
+        let stats = NodeStats::default();
+        let stack = RawStats { malformed: 1, checksums: 2, fragments: 3, strangers: 4, unknown: 5, no_room: 6 };
+        let frames = FramesStats { received: 10, transmitted: 20, kernel_drops: 7, malformed: 30, kicks: 40 };
+        stats.frames.set(&(stack, frames));
+        stats.captures_written.store(8, Ordering::Relaxed);
+        let mut registry = Registry::with_prefix("parallax_node");
+        registry.register_collector(Box::new(FramesAlone(stats)));
+        let mut text = String::new();
+        prometheus_text::encode(&mut text, &registry).expect("figures");
+        for line in [
+            "parallax_node_frames_received_total 10",
+            "parallax_node_frames_transmitted_total 20",
+            "parallax_node_captures_written_total 8",
+            "parallax_node_captures_lost_total 0",
+            "parallax_node_frames_dropped_total{reason=\"malformed\"} 31",
+            "parallax_node_frames_dropped_total{reason=\"checksum\"} 2",
+            "parallax_node_frames_dropped_total{reason=\"fragment\"} 3",
+            "parallax_node_frames_dropped_total{reason=\"stranger\"} 4",
+            "parallax_node_frames_dropped_total{reason=\"unknown\"} 5",
+            "parallax_node_frames_dropped_total{reason=\"no_room\"} 6",
+            "parallax_node_frames_dropped_total{reason=\"kernel\"} 7",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
+    }
 
     #[test]
     fn an_event_reads_as_a_sentence_and_as_json() {

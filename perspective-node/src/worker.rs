@@ -13,28 +13,31 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam::channel::Sender;
 use jiff::Timestamp;
 use parallax_protocol::{BATCH_ITEMS_MAX, Report, Task};
-use parallax_ring::{Close, DatagramId, Event, Ring, SendError, StreamId, Waker};
+use parallax_ring::{Close, DatagramId, Event, Flow, Ring, SendError, StreamId, Waker};
 use parallax_validation::{
     base::{
         Entropy, Micros,
         limits::{PARTING_BYTES_MAX, PARTING_MAX, PARTING_MS, QUERY_BYTES_MAX},
     },
     lookup::{
+        Dnssec,
         dnssec::chain::ZoneCache,
         task::{Command, Site, Stream, Task as Core, TaskSettings},
         tls::{TlsSettings, rustls},
     },
-    observation::NetworkError,
+    observation::{NetworkError, Observation},
 };
 use rand::{RngExt as _, rngs::StdRng};
 use smallvec::SmallVec;
 
 use crate::{
+    captures::{Capture, FRAMES_OCTETS_MAX, pcap},
     config::NodeConfig,
-    node::{NodeError, Shared},
+    ended::EndedTasks,
+    memory::{Memory, TLS_SESSION_OCTETS, octets_at_begin},
+    node::{NodeError, Out, Shared},
     pool::{Origin, PortPool},
     tasks::{TaskKey, Tasks},
     timers::Timers,
@@ -42,6 +45,10 @@ use crate::{
 
 /// How long the loop sleeps at most.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
+/// How often figures are taken over that the kernel has to be asked for.
+const FIGURES_EVERY_MS: u64 = 1000;
+/// Flows of a task whose frames are kept; later ones are left out.
+const FLOWS_MAX: usize = 64;
 
 /// Unpredictable bits from a generator seeded by the operating system.
 struct Bits(StdRng);
@@ -59,6 +66,13 @@ struct Running {
     origins: SmallVec<[(u16, Origin); 1]>,
     streams: Vec<(Stream, StreamId)>,
     touched: bool,
+    began: Micros,
+    /// Whom it has talked with, if frames are kept.
+    flows: Vec<Flow>,
+    /// Octets it is reckoned to have held when it began, those it was given since, and all that was counted last.
+    own: usize,
+    given: usize,
+    counted: usize,
 }
 
 /// Everything but the ring, so that events can be handled while the ring delivers them.
@@ -79,12 +93,16 @@ struct State {
     zones: ZoneCache,
     origin: Instant,
     stray: u64,
+    /// If there is a budget.
+    memory: Option<Memory>,
+    /// If frames are kept.
+    ended: Option<EndedTasks>,
 }
 
 pub(crate) struct Worker {
     config: NodeConfig,
     shared: Arc<Shared>,
-    reports: Sender<Vec<Report>>,
+    out: Out,
     ring: Ring,
     state: State,
     waiting: VecDeque<Task>,
@@ -94,14 +112,12 @@ pub(crate) struct Worker {
     /// The datagram that is being composed.
     packet: Vec<u8>,
     cpu: CpuClock,
+    /// When figures of the ring are due.
+    figures_due: Micros,
 }
 
 impl Worker {
-    pub(crate) fn open(
-        config: NodeConfig,
-        shared: Arc<Shared>,
-        reports: Sender<Vec<Report>>,
-    ) -> Result<Self, NodeError> {
+    pub(crate) fn open(config: NodeConfig, shared: Arc<Shared>, out: Out) -> Result<Self, NodeError> {
         let perspective = config.perspective.to_string();
         let mut ring =
             config.open_ring().map_err(|error| NodeError::Ring { perspective: perspective.clone(), error })?;
@@ -133,11 +149,13 @@ impl Worker {
             zones: ZoneCache::default(),
             origin: Instant::now(),
             stray: 0,
+            memory: config.memory_max_of_worker().map(Memory::new),
+            ended: ring.keeps_frames().then(|| EndedTasks::new(config.waiting_captures_octets_max())),
         };
         Ok(Self {
             config,
             shared,
-            reports,
+            out,
             ring,
             state,
             waiting: VecDeque::new(),
@@ -145,6 +163,7 @@ impl Worker {
             outgoing: Vec::new(),
             packet: Vec::with_capacity(QUERY_BYTES_MAX),
             cpu: CpuClock::default(),
+            figures_due: Micros(0),
         })
     }
 
@@ -160,7 +179,9 @@ impl Worker {
             self.settle();
             self.close_parted();
             self.flush();
+            self.give_packets();
             self.cpu.publish(&self.shared.stats.cpu_us);
+            self.publish_figures();
             let wait = self.next_wait();
             let state = &mut self.state;
             if let Err(error) = self.ring.wait(Some(wait), &mut |event| state.handle(event)) {
@@ -174,11 +195,25 @@ impl Worker {
         self.shared.ended.store(true, Ordering::Release);
         self.cpu.publish_now(&self.shared.stats.cpu_us);
         self.shared.stats.ring_enters.fetch_add(self.ring.stats().enters, Ordering::Relaxed);
+        self.figures_due = Micros(0);
+        self.publish_figures();
+    }
+
+    /// Takes over what the raw transport has counted, if that is due.
+    fn publish_figures(&mut self) {
+        let now = self.state.now();
+        if now < self.figures_due {
+            return;
+        }
+        self.figures_due = now.plus_ms(FIGURES_EVERY_MS);
+        if let Some(counted) = self.ring.raw_stats() {
+            self.shared.stats.frames.set(&counted);
+        }
     }
 
     fn next_wait(&self) -> Duration {
         // Room that tasks left by ending is used at once, not when the next event happens to come.
-        let room = self.state.tasks.len() < self.config.tasks_in_flight_max as usize;
+        let room = self.has_room();
         let wanted = !self.waiting.is_empty() || !self.shared.queue.is_empty();
         // What waits for a send slot is no reason: the ring ends the wait when one is free.
         if (room && wanted) || !self.state.touched.is_empty() {
@@ -190,11 +225,17 @@ impl Worker {
         next.map_or(IDLE_WAIT, |at| at.until(now).min(IDLE_WAIT))
     }
 
+    /// Whether the next task may be begun; if none is at hand, whether any may be.
+    fn has_room(&self) -> bool {
+        let next = self.waiting.front().map_or(0, |task| self.state.octets_at_begin(task));
+        self.state.tasks.len() < self.config.tasks_in_flight_max as usize
+            && self.state.memory.as_ref().is_none_or(|memory| memory.has_room(next))
+    }
+
     /// Takes tasks while there is room; the rest waits in the queue, where it holds the engine back.
     fn admit(&mut self) {
-        let room = self.config.tasks_in_flight_max as usize;
         let mut begun = 0;
-        while self.state.tasks.len() < room {
+        while self.has_room() {
             let Some(task) = self.waiting.pop_front() else {
                 match self.shared.queue.pop() {
                     Some(batch) => self.waiting.extend(batch),
@@ -206,6 +247,10 @@ impl Worker {
             begun += 1;
         }
         self.shared.stats.tasks.fetch_add(begun, Ordering::Relaxed);
+        if let Some(memory) = &mut self.state.memory {
+            // Wraps round where it shrinks.
+            self.shared.stats.memory_octets.fetch_add(memory.take_change(), Ordering::Relaxed);
+        }
     }
 
     fn expire(&mut self) {
@@ -262,6 +307,8 @@ impl Worker {
         if let Some(observation) = running.core.poll_observation(now) {
             return self.end(key, observation);
         }
+        self.state.count(key);
+        let Some(running) = self.state.get(key) else { return };
         let wakes = running.core.timeout();
         if wakes != running.wakes {
             running.wakes = wakes;
@@ -269,9 +316,13 @@ impl Worker {
         }
     }
 
-    fn end(&mut self, key: TaskKey, observation: parallax_validation::observation::Observation) {
+    fn end(&mut self, key: TaskKey, observation: Observation) {
+        self.keep_frames(key, &observation);
         let Some(running) = self.state.tasks.remove(key) else { return };
         self.state.timers.clear(key.index);
+        if let Some(memory) = &mut self.state.memory {
+            memory.change(running.counted, 0);
+        }
         let mismatched: u64 = observation.lookups().map(|lookup| u64::from(lookup.ignored_replies)).sum();
         self.shared.stats.mismatched_replies.fetch_add(mismatched, Ordering::Relaxed);
         for (_, origin) in running.origins {
@@ -292,12 +343,42 @@ impl Worker {
         }
     }
 
+    /// Remembers whom a task has talked with, before its connections are closed and forgotten. If it has failed, what it
+    /// said is taken out of the ring, and written if that is wanted.
+    fn keep_frames(&mut self, key: TaskKey, observation: &Observation) {
+        let (now, origin) = (self.state.now(), self.state.origin);
+        let State { tasks, ended: Some(ended), .. } = &mut self.state else { return };
+        let Some(running) = tasks.get(key) else { return };
+        let attempt = running.header.attempt;
+        let began = origin + Duration::from_micros(running.began.0);
+        let flows = std::mem::take(&mut running.flows);
+        let file = if observation.has_failure() { capture(&self.ring, &flows, began) } else { None };
+        if let (Some(out), Some(file)) = (&self.out.captures, &file)
+            && !out.is_full()
+        {
+            out.send(Capture { attempt, ended: Timestamp::now(), file: file.clone() });
+        }
+        ended.remember(now, attempt, (began, flows), file);
+    }
+
+    /// Gives the packets of attempts to those who ask for them.
+    fn give_packets(&mut self) {
+        let now = self.state.now();
+        while let Some((attempt, take)) = self.shared.wanted.pop() {
+            let Some(task) = self.state.ended.as_ref().and_then(|ended| ended.find(now, attempt)) else { continue };
+            let file = task.file.clone().or_else(|| capture(&self.ring, &task.flows, task.began));
+            if let Some(file) = file {
+                take(attempt, file);
+            }
+        }
+    }
+
     fn flush(&mut self) {
         if !self.outgoing.is_empty() {
             // Nobody listens any more: the engine is stopping.
             let size = self.outgoing.len();
             let batch = std::mem::replace(&mut self.outgoing, Vec::with_capacity(size));
-            let _ = self.reports.send(batch);
+            let _ = self.out.reports.send(batch);
         }
     }
 
@@ -320,6 +401,9 @@ impl Worker {
         match self.ring.send_datagram(socket, &self.packet) {
             Ok(()) => {
                 self.shared.stats.queries.fetch_add(1, Ordering::Relaxed);
+                if self.ring.keeps_frames() {
+                    running.note(self.ring.datagram_flow(socket, &self.packet));
+                }
             }
             Err(error @ (SendError::NoSlot | SendError::TooLong | SendError::Closed)) => {
                 self.state.fail_query(key, slot, &error.to_string());
@@ -373,6 +457,9 @@ impl Worker {
                 self.state.streams.insert(id, Owner::Task(key, stream));
                 if let Some(running) = self.state.get(key) {
                     running.streams.push((stream, id));
+                    if self.ring.keeps_frames() {
+                        running.note(self.ring.stream_flow(id));
+                    }
                 }
             }
             Err(error) => {
@@ -438,7 +525,40 @@ impl Worker {
     }
 }
 
+impl Running {
+    /// Whom it talks with, once for each.
+    fn note(&mut self, flow: Option<Flow>) {
+        if let Some(flow) = flow
+            && self.flows.len() < FLOWS_MAX
+            && !self.flows.contains(&flow)
+        {
+            self.flows.push(flow);
+        }
+    }
+}
+
+/// What is still kept of these flows since a time, as a file; none if nothing is.
+fn capture(ring: &Ring, flows: &[Flow], since: Instant) -> Option<Vec<u8>> {
+    let frames = ring.kept(flows, since, FRAMES_OCTETS_MAX);
+    (!frames.is_empty()).then(|| pcap::compose(&frames, Timestamp::now()))
+}
+
 impl State {
+    /// What a task is reckoned to hold when it begins.
+    fn octets_at_begin(&self, task: &Task) -> usize {
+        size_of::<Running>() + octets_at_begin(&task.plan, matches!(self.settings.dnssec, Dnssec::Local(_)))
+    }
+
+    /// Counts what a task holds now, if there is a budget.
+    fn count(&mut self, key: TaskKey) {
+        let Some(memory) = &mut self.memory else { return };
+        let Some(running) = self.tasks.get(key) else { return };
+        let session = if running.core.has_tls_session() { TLS_SESSION_OCTETS } else { 0 };
+        let holds = running.own + running.given + session;
+        memory.change(running.counted, holds);
+        running.counted = holds;
+    }
+
     fn now(&self) -> Micros {
         Micros(self.origin.elapsed().as_micros() as u64)
     }
@@ -454,6 +574,7 @@ impl State {
 
     fn begin(&mut self, task: Task) {
         let now = self.now();
+        let own = if self.memory.is_some() { self.octets_at_begin(&task) } else { 0 };
         let mut site = Site { settings: &self.settings, zones: &mut self.zones, entropy: &mut self.entropy };
         let core = Core::new(task.plan, &mut site, now, Timestamp::now());
         let key = self.tasks.insert(Running {
@@ -463,7 +584,13 @@ impl State {
             origins: SmallVec::new(),
             streams: Vec::new(),
             touched: true,
+            began: now,
+            flows: Vec::new(),
+            own,
+            given: 0,
+            counted: 0,
         });
+        self.count(key);
         self.touched.push(key);
     }
 
@@ -475,6 +602,15 @@ impl State {
         if !running.touched {
             running.touched = true;
             self.touched.push(key);
+        }
+    }
+
+    /// A task is given octets, which it may keep.
+    fn give(&mut self, key: TaskKey, octets: usize) {
+        if self.memory.is_some()
+            && let Some(running) = self.tasks.get(key)
+        {
+            running.given += octets;
         }
     }
 
@@ -503,6 +639,7 @@ impl State {
             Event::Received { id, bytes } => {
                 match self.streams.get(id) {
                     Some(Owner::Task(key, stream)) => {
+                        self.give(key, bytes.len());
                         self.with(key, |core, site| core.handle_stream(site, now, stream, bytes));
                     }
                     // Nobody reads it, so who goes on talking is cut off.
@@ -534,6 +671,7 @@ impl State {
         let owner = packet.first_chunk::<2>().and_then(|id| self.pool.find(socket, u16::from_be_bytes(*id)));
         match owner {
             Some((key, slot)) => {
+                self.give(key, packet.len());
                 self.with(key, |core, site| core.handle_datagram(site, now, slot, packet));
             }
             None => self.stray += 1,

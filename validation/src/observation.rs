@@ -4,6 +4,8 @@
 //! since the perspective began the task.
 
 mod survey;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use std::{
@@ -69,6 +71,18 @@ impl Observation {
             None => (&[][..], &[][..]),
         };
         hops.iter().flat_map(|hop| &hop.resolution).chain(own).chain(&self.derivation).chain(&self.caa)
+    }
+
+    /// Whether something that a judgement may rest on could not be seen: a lookup without an answer that could be used,
+    /// no connection, no TLS, no whole response, or no time left. An answer that shows nothing is none of these.
+    #[must_use]
+    pub fn has_failure(&self) -> bool {
+        let probe = match &self.control {
+            Some(ControlObservation::Http(fetch)) => matches!(fetch.outcome, HttpOutcome::Failed(_)),
+            Some(ControlObservation::Tls(probe)) => matches!(probe.outcome, TlsOutcome::Failed(_)),
+            Some(ControlObservation::Record(_) | ControlObservation::Climb(_)) | None => false,
+        };
+        probe || self.budget.is_some() || self.lookups().any(|lookup| matches!(lookup.outcome, DnsOutcome::Failed(_)))
     }
 }
 

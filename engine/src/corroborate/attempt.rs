@@ -107,6 +107,8 @@ pub(super) struct Settled {
     pub(super) ending: Ending,
     /// Its outcome is not released; the whole process starts afresh.
     pub(super) restarts: bool,
+    /// Places of perspectives whose packets deserve a look, a bit for each.
+    pub(super) packets_of: u64,
 }
 
 const _: () = assert!(TRIALS_MAX <= u16::BITS as usize, "a mask has a bit for every perspective on trial");

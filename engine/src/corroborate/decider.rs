@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     admission::Ending,
+    captures::worth_a_look,
     journal::{JournalError, Writer},
     log::{Event, Log},
     tally::Evidence,
@@ -129,6 +130,7 @@ impl Decider {
         for (record, attempt) in decided {
             settled.push(Settled {
                 ending: ending(&record),
+                packets_of: worth_a_look(record.permits(), record.perspectives.iter().map(|one| one.state)),
                 restarts: record.restarted,
                 attempt: Arc::clone(&attempt),
             });

@@ -37,6 +37,8 @@ use crate::{
 const TICK: Duration = Duration::from_millis(20);
 /// How soon it offers tasks again that a full way refused.
 const FULL_RETRY: Duration = Duration::from_millis(1);
+/// How long packets that were asked for are waited for at the end, when every verdict is released.
+const PACKETS_WAIT: Duration = Duration::from_millis(500);
 
 /// What came of one turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +104,8 @@ pub(super) struct Dispatcher {
     deadlines: VecDeque<(Instant, Arc<Attempt>, Range<usize>)>,
     /// Attempts whose perspectives on trial were asked, oldest first.
     trials: VecDeque<(Instant, Arc<Attempt>)>,
+    /// Until when packets may come that were asked for.
+    packets_until: Option<Instant>,
     random: StdRng,
     watch: Watch,
 }
@@ -133,6 +137,7 @@ impl Dispatcher {
             limits,
             deadlines: VecDeque::new(),
             trials: VecDeque::new(),
+            packets_until: None,
             random,
         }
     }
@@ -161,7 +166,7 @@ impl Dispatcher {
         }
         let waits = self.queue.waiting() + self.unplaced.len();
         self.shared.stats.waiting.store(waits as u64, Ordering::Relaxed);
-        if !self.more && self.held.is_empty() && waits == 0 && self.stragglers_done() {
+        if !self.more && self.held.is_empty() && waits == 0 && self.stragglers_done() && !self.awaits_packets() {
             return Turn::Ended;
         }
         let takes = self.more && self.unplaced.is_empty() && self.queue.waiting() < self.limits.waiting_max;
@@ -220,9 +225,24 @@ impl Dispatcher {
         self.deadlines.is_empty() && self.trials.is_empty()
     }
 
+    fn awaits_packets(&self) -> bool {
+        self.packets_until.is_some_and(|until| self.shared.clock.instant() < until)
+    }
+
+    /// Asks for the packets of perspectives, by their places in the attempt's cohort.
+    fn ask_for_packets(&mut self, attempt: &Attempt, places: u64, now: Instant) {
+        for (place, member) in attempt.members.iter().enumerate().take(u64::BITS as usize) {
+            let link = self.links.get_mut(usize::from(*member)).filter(|_| places & 1 << place != 0);
+            if link.is_some_and(|link| link.way.ask_for_packets(attempt.id)) {
+                self.packets_until = Some(now + PACKETS_WAIT);
+            }
+        }
+    }
+
     fn settle(&mut self, settled: Vec<Settled>) {
         let now = self.shared.clock.instant();
-        for Settled { attempt, ending, restarts } in settled {
+        for Settled { attempt, ending, restarts, packets_of } in settled {
+            self.ask_for_packets(&attempt, packets_of, now);
             if self.settings.fan_out == FanOut::Adaptive {
                 self.pass_rates.note(attempt.request.turn().as_deref(), attempt.tally.primary_confirmed());
             }

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use crossbeam::channel::Sender;
-use parallax_node::{Full, Node};
+use parallax_node::{Full, Node, PacketKeeper, TakePackets};
 use parallax_protocol::{AttemptId, BATCH_ITEMS_MAX, Task};
 use parallax_validation::{base::perspective::PerspectiveId, verdict::PerspectiveState};
 
@@ -25,6 +25,34 @@ pub trait Way: Send {
 
     /// Whether it has ended for good.
     fn has_ended(&self) -> bool;
+
+    /// Asks for the packets of an attempt that it has answered, for whoever takes them. False if it keeps none; true says
+    /// nothing about whether any come.
+    fn ask_for_packets(&mut self, _attempt: AttemptId) -> bool {
+        false
+    }
+}
+
+/// A node in this process that keeps packets, and who takes them.
+pub(super) struct KeepingNode {
+    pub(super) node: Node,
+    pub(super) packets: PacketKeeper,
+    pub(super) take: TakePackets,
+}
+
+impl Way for KeepingNode {
+    fn submit(&mut self, batch: Vec<Task>) -> Result<(), Full> {
+        self.node.submit(batch)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.node.has_ended()
+    }
+
+    fn ask_for_packets(&mut self, attempt: AttemptId) -> bool {
+        self.packets.ask(attempt, &self.take);
+        true
+    }
 }
 
 impl Way for Node {

@@ -37,7 +37,7 @@ use std::{
 };
 
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
-use parallax_node::{NodeConfig, NodeError, NodeStats};
+use parallax_node::{NodeConfig, NodeError, NodeStats, captures::CaptureError};
 use parallax_protocol::{
     Report,
     transport::{Identity, IdentityError},
@@ -64,6 +64,7 @@ pub use self::{
     remote::{Expectation, LinkStats},
 };
 use crate::{
+    captures::Captures,
     config::Config,
     journal::{JournalError, Writer},
     log::Log,
@@ -100,6 +101,9 @@ pub enum EngineError {
     /// Who this engine is to its nodes.
     #[error("tls: {0}")]
     Identity(#[from] IdentityError),
+    /// Where packets are to be kept.
+    #[error("journal.captures_mib: {0}")]
+    Captures(#[from] CaptureError),
     /// No policy row is in force, or the remotes cannot form a quorum under it.
     #[error("no quorum is possible under the policy row in force now")]
     NoQuorum,
@@ -186,8 +190,10 @@ pub struct Corroborator {
     shared: Shared,
     nodes: Vec<(PerspectiveId, &'static str, Arc<NodeStats>)>,
     links: Vec<(PerspectiveId, Arc<LinkStats>)>,
-    /// Carries the links; it goes last.
+    /// Carries the links.
     runtime: Option<tokio::runtime::Runtime>,
+    /// Waits for the links, so it goes last.
+    captures: Option<Captures>,
 }
 
 impl Corroborator {
@@ -205,12 +211,14 @@ impl Corroborator {
         stop: Arc<AtomicBool>,
     ) -> Result<(Self, Receiver<Vec<Released>>), EngineError> {
         write_setup(&config.rules, &mut journal).map_err(EngineError::Journal)?;
-        let mut opener = Opener::new(config, identity, Arc::clone(&log))?;
+        let captures = Captures::start(journal.directory(), &config.journal)?;
+        let mut opener = Opener::new(config, identity, Arc::clone(&log))?.with_captures(captures.as_ref());
         let (mut engine, released) =
             Self::start_with(config, Box::new(journal), Arc::new(SystemClock), (log, stop), |settings, reports| {
                 opener.open(settings, reports)
             })?;
         (engine.nodes, engine.links, engine.runtime) = (opener.nodes, opener.links, opener.runtime);
+        engine.captures = captures;
         Ok((engine, released))
     }
 
@@ -292,6 +300,7 @@ impl Corroborator {
             nodes: Vec::new(),
             links: Vec::new(),
             runtime: None,
+            captures: None,
         };
         Ok((engine, released_out))
     }

@@ -11,11 +11,11 @@ use parallax_validation::base::perspective::PerspectiveId;
 
 use super::{
     EngineError,
-    link::Way,
+    link::{KeepingNode, Way},
     links_runtime,
-    remote::{Expectation, LinkStats, Remote},
+    remote::{Expectation, LinkStats, Remote, Takers},
 };
-use crate::{config::Config, log::Log};
+use crate::{captures::Captures, config::Config, log::Log};
 
 /// A node in this process: how it does its input and output, and its counters.
 pub(super) type OpenNode = (PerspectiveId, &'static str, Arc<NodeStats>);
@@ -25,6 +25,8 @@ pub(crate) struct Opener<'a> {
     config: &'a Config,
     identity: Option<Arc<Identity>>,
     log: Arc<dyn Log>,
+    /// Where packets go that nodes have kept, if they are wanted.
+    captures: Option<&'a Captures>,
     /// Carries the links, if there are any. Ways end before it.
     pub(super) runtime: Option<tokio::runtime::Runtime>,
     pub(super) nodes: Vec<OpenNode>,
@@ -47,7 +49,14 @@ impl<'a> Opener<'a> {
             None => config.tls.as_ref().filter(|_| has_links).map(Identity::load).transpose()?.map(Arc::new),
         };
         let runtime = has_links.then(links_runtime).transpose().map_err(EngineError::Thread)?;
-        Ok(Self { config, identity, log, runtime, nodes: Vec::new(), links: Vec::new() })
+        Ok(Self { config, identity, log, captures: None, runtime, nodes: Vec::new(), links: Vec::new() })
+    }
+
+    /// Has ways ask for packets too.
+    #[must_use]
+    pub(super) fn with_captures(mut self, captures: Option<&'a Captures>) -> Self {
+        self.captures = captures;
+        self
     }
 
     /// The way to the perspective of these settings, which reports there.
@@ -61,16 +70,20 @@ impl<'a> Opener<'a> {
     ) -> Result<Box<dyn Way>, EngineError> {
         let place = self.config.nodes.iter().position(|other| other.perspective == settings.perspective);
         let peer = place.and_then(|place| self.config.peers[place].clone());
+        let packets = self.captures.map(|captures| captures.taker(&settings.perspective));
         let Some(peer) = peer else {
             let node = Node::start(settings, reports)?;
             self.nodes.push((settings.perspective.clone(), settings.carrier(), Arc::clone(node.stats())));
-            return Ok(Box::new(node));
+            return Ok(match (node.packet_keeper(), packets) {
+                (Some(packets), Some(take)) => Box::new(KeepingNode { node, packets, take }),
+                _ => Box::new(node),
+            });
         };
         // Settings with a peer and without an identity are refused when they are read.
         let (Some(identity), Some(runtime)) = (&self.identity, &self.runtime) else { return Err(EngineError::Stopped) };
         let expectation = Expectation::of(self.config, settings);
-        let (reports, log) = (reports.clone(), Arc::clone(&self.log));
-        let (way, stats) = Remote::open(runtime.handle(), Arc::clone(identity), peer, expectation, reports, log);
+        let (takers, log) = (Takers { reports: reports.clone(), packets }, Arc::clone(&self.log));
+        let (way, stats) = Remote::open(runtime.handle(), Arc::clone(identity), peer, expectation, takers, log);
         self.links.push((settings.perspective.clone(), stats));
         Ok(Box::new(way))
     }

@@ -16,11 +16,13 @@ use std::{
 };
 
 use crossbeam::channel::Sender;
-use parallax_node::{Full, Laboratory, NodeConfig};
+use parallax_node::{Full, Laboratory, NodeConfig, TakePackets, link::KEEP_ATTEMPTS_MAX};
 use parallax_protocol::{
-    BATCH_ITEMS_MAX, LINK_FORM, Report, Task,
+    AttemptId, BATCH_ITEMS_MAX, LINK_FORM, Report, Task,
     transport::{ConnectLimits, Identity, Peer, connect},
-    wire::link::{FromEngine, FromNode, Hello, Tasks, Welcome, from_engine, from_node, link_client::LinkClient},
+    wire::link::{
+        FromEngine, FromNode, Hello, Keep, Packets, Tasks, Welcome, from_engine, from_node, link_client::LinkClient,
+    },
 };
 use parallax_validation::{
     base::perspective::{PerspectiveId, Rir},
@@ -52,6 +54,8 @@ const MESSAGES_QUEUED_MAX: usize = 4;
 const FROM_NODE_BYTES_MAX: usize = 8 << 20;
 /// Batches of reports that wait for the collector.
 const REPORTS_QUEUED_MAX: usize = 64;
+/// Attempts whose packets are to be asked for, and those that were and have none yet; more are left out.
+const ASKS_MAX: usize = 1024;
 /// How long reports over a replaced link are waited for: longer than any task takes.
 const WIND_UP: Duration = Duration::from_secs(150);
 
@@ -154,9 +158,18 @@ struct Shared {
     stats: Arc<LinkStats>,
 }
 
+/// Who takes what a node says.
+pub(super) struct Takers {
+    pub(super) reports: Sender<Vec<Report>>,
+    /// If packets are wanted.
+    pub(super) packets: Option<TakePackets>,
+}
+
 /// The dispatcher's side.
 pub(super) struct Remote {
     tasks: mpsc::UnboundedSender<Vec<Task>>,
+    /// If packets are wanted.
+    asks: Option<mpsc::Sender<AttemptId>>,
     shared: Arc<Shared>,
     /// Dropped with it, which the link notices.
     _needed: watch::Sender<()>,
@@ -169,12 +182,14 @@ impl Remote {
         identity: Arc<Identity>,
         peer: Peer,
         expectation: Expectation,
-        reports: Sender<Vec<Report>>,
+        Takers { reports, packets }: Takers,
         log: Arc<dyn Log>,
     ) -> (Self, Arc<LinkStats>) {
         let stats = Arc::new(LinkStats { primary: expectation.primary, ..LinkStats::default() });
         let shared = Arc::new(Shared { room: AtomicUsize::new(0), stats: Arc::clone(&stats) });
         let (tasks_in, tasks_out) = mpsc::unbounded_channel();
+        let (asks_in, asks) = mpsc::channel(ASKS_MAX);
+        let asks_in = packets.is_some().then_some(asks_in);
         let (needed_in, needed) = watch::channel(());
         let line = Line {
             identity,
@@ -185,10 +200,11 @@ impl Remote {
             shared: Arc::clone(&shared),
             tasks: tasks_out,
             unsent: VecDeque::new(),
+            asking: Asking { take: packets, keeps: false, asks, to_ask: Vec::new(), asked: VecDeque::new() },
             needed,
         };
         runtime.spawn(line.run());
-        (Self { tasks: tasks_in, shared, _needed: needed_in }, stats)
+        (Self { tasks: tasks_in, asks: asks_in, shared, _needed: needed_in }, stats)
     }
 }
 
@@ -213,6 +229,50 @@ impl Way for Remote {
     fn has_ended(&self) -> bool {
         false
     }
+
+    /// If too many wait to be asked for, this one is not.
+    fn ask_for_packets(&mut self, attempt: AttemptId) -> bool {
+        self.asks.as_ref().is_some_and(|asks| asks.try_send(attempt).is_ok())
+    }
+}
+
+/// Packets that are to be asked for.
+struct Asking {
+    /// Who takes them; none if they are not wanted.
+    take: Option<TakePackets>,
+    /// Whether the node has any.
+    keeps: bool,
+    asks: mpsc::Receiver<AttemptId>,
+    to_ask: Vec<AttemptId>,
+    /// Those that were asked for, the first of them first.
+    asked: VecDeque<AttemptId>,
+}
+
+impl Asking {
+    /// Takes in what is to be asked for.
+    fn add(&mut self, attempt: AttemptId) {
+        if self.keeps {
+            self.to_ask.push(attempt);
+        }
+    }
+
+    /// The message that asks for them.
+    fn message(&mut self) -> FromEngine {
+        let attempt = self.to_ask.iter().map(|attempt| attempt.0.to_be_bytes().into()).collect();
+        self.asked.extend(self.to_ask.drain(..));
+        let beyond = self.asked.len().saturating_sub(ASKS_MAX);
+        self.asked.drain(..beyond);
+        FromEngine { what: Some(from_engine::What::Keep(Keep { attempt })) }
+    }
+
+    /// Passes packets on, once, if they are of an attempt that they were asked of.
+    fn take(&mut self, packets: Packets) {
+        let attempt = packets.attempt.as_slice().try_into().map(u128::from_be_bytes).map(AttemptId);
+        let at = attempt.ok().and_then(|attempt| self.asked.iter().position(|asked| *asked == attempt));
+        if let (Some(attempt), Some(take)) = (at.and_then(|at| self.asked.remove(at)), &self.take) {
+            take(attempt, packets.capture);
+        }
+    }
 }
 
 /// The link's own side.
@@ -226,6 +286,7 @@ struct Line {
     tasks: mpsc::UnboundedReceiver<Vec<Task>>,
     /// Batches that were handed over and not sent.
     unsent: VecDeque<Vec<Task>>,
+    asking: Asking,
     /// Changes when the dispatcher is gone.
     needed: watch::Receiver<()>,
 }
@@ -264,6 +325,7 @@ impl Line {
             let why = match made {
                 Ok((standing, welcome)) => {
                     (failures, told) = (0, None);
+                    self.asking.keeps = welcome.keeps_packets;
                     let perspective = &self.expectation.perspective;
                     self.log.tell(&Event::LinkUp { perspective, software: &welcome.software, driver: &welcome.driver });
                     match self.work(standing, welcome.tasks_in_flight_max as usize - BATCH_ITEMS_MAX, readings).await {
@@ -355,6 +417,14 @@ impl Line {
                         break Some(End::Broken("the node takes nothing more".to_owned()));
                     }
                 },
+                // Nothing more is asked for, or ever was; what ends a link is seen elsewhere.
+                Some(attempt) = self.asking.asks.recv(), if self.asking.to_ask.len() < KEEP_ATTEMPTS_MAX => {
+                    self.asking.add(attempt);
+                }
+                place = standing.out.reserve(), if self.unsent.is_empty() && !self.asking.to_ask.is_empty() => match place {
+                    Ok(place) => place.send(self.asking.message()),
+                    Err(_) => break Some(End::Broken("the node takes nothing more".to_owned())),
+                },
                 received = standing.incoming.message() => match take(received, &mut standing.under_way, &self.shared.stats) {
                     Ok(Heard::Reports(reports, count)) => {
                         self.shared.room.fetch_add(count, Ordering::AcqRel);
@@ -362,6 +432,7 @@ impl Line {
                             break Some(End::Done);
                         }
                     }
+                    Ok(Heard::Packets(packets)) => self.asking.take(packets),
                     Ok(Heard::Goodbye) => break None,
                     Ok(Heard::End) => break Some(End::Broken("the node ended the link".to_owned())),
                     Err(why) => break Some(End::Broken(why)),
@@ -381,6 +452,8 @@ impl Line {
 enum Heard {
     /// Reports that can be read, and how many came in all.
     Reports(Vec<Report>, usize),
+    /// Packets that it was asked for.
+    Packets(Packets),
     /// It wants another link.
     Goodbye,
     /// Nothing more.
@@ -395,6 +468,7 @@ fn take(
     match received.map_err(|status| said(&status))?.map(|message| message.what) {
         None => Ok(Heard::End),
         Some(Some(from_node::What::Goodbye(_))) => Ok(Heard::Goodbye),
+        Some(Some(from_node::What::Packets(packets))) => Ok(Heard::Packets(packets)),
         Some(Some(from_node::What::Reports(reports))) => {
             let count = reports.report.len();
             *under_way =
@@ -427,9 +501,15 @@ async fn wind_up(standing: Standing, reports: Sender<Vec<Report>>, stats: Arc<Li
     let rest = async {
         while under_way > 0 {
             let received = incoming.message().await;
-            let Ok(Heard::Reports(batch, _)) = take(received, &mut under_way, &stats) else { return };
-            if !pass_on(&reports, batch).await {
-                return;
+            match take(received, &mut under_way, &stats) {
+                Ok(Heard::Reports(batch, _)) => {
+                    if !pass_on(&reports, batch).await {
+                        return;
+                    }
+                }
+                // Asked for over a link that is no more.
+                Ok(Heard::Packets(_)) => {}
+                Ok(Heard::Goodbye | Heard::End) | Err(_) => return,
             }
         }
     };
@@ -463,7 +543,36 @@ fn tasks_message(batch: &[Task]) -> Option<FromEngine> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
+
+    #[test]
+    fn packets_are_taken_once_and_only_those_that_were_asked_for() {
+        let taken = Arc::new(Mutex::new(Vec::new()));
+        let into = Arc::clone(&taken);
+        let take: TakePackets = Arc::new(move |attempt, capture| into.lock().expect("alone").push((attempt, capture)));
+        let (_asks_in, asks) = mpsc::channel(1);
+        let mut asking = Asking { take: Some(take), keeps: true, asks, to_ask: Vec::new(), asked: VecDeque::new() };
+        let packets = |attempt: u128| Packets { attempt: attempt.to_be_bytes().into(), capture: vec![attempt as u8] };
+        asking.take(packets(1));
+        asking.add(AttemptId(1));
+        asking.take(packets(1));
+        let Some(from_engine::What::Keep(keep)) = asking.message().what else { panic!("no question") };
+        assert_eq!(keep.attempt, [1_u128.to_be_bytes()]);
+        for packets in [packets(2), Packets { attempt: vec![1], capture: vec![9] }, packets(1), packets(1)] {
+            asking.take(packets);
+        }
+        assert_eq!(*taken.lock().expect("alone"), [(AttemptId(1), vec![1])]);
+        for attempt in 0..2 * ASKS_MAX as u128 {
+            asking.add(AttemptId(attempt));
+            asking.message();
+        }
+        assert_eq!(asking.asked.len(), ASKS_MAX, "who never answers costs no more");
+        asking.keeps = false;
+        asking.add(AttemptId(3));
+        assert!(asking.to_ask.is_empty(), "a node that has none is not asked");
+    }
 
     #[test]
     fn a12_a_node_that_differs_in_anything_is_not_the_one_that_is_meant() {
@@ -488,6 +597,7 @@ mod tests {
             tasks_in_flight_max: 512,
             driver: "epoll".to_owned(),
             laboratory: false,
+            keeps_packets: false,
         };
         assert_eq!(expectation.check(&good), Ok(()));
         type Change = fn(&mut Welcome);

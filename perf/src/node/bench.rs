@@ -66,6 +66,7 @@ impl Bench {
             cores: Vec::new(),
             source_ports: common.source_ports,
             tasks_in_flight_max: u32::try_from(tasks_in_flight).unwrap_or(u32::MAX),
+            memory_max: common.memory_max_mib.map(|mebibytes| mebibytes << 20),
             dnssec: Dnssec::None,
             laboratory: Laboratory {
                 allow_addresses: loopback(),

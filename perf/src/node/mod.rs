@@ -11,6 +11,7 @@ pub mod work;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -85,6 +86,15 @@ pub struct Common {
     /// How frames are moved there: xdp or packet.
     #[arg(long, value_name = "METHOD", default_value_t = FrameMethod::Xdp)]
     method: FrameMethod,
+    /// Octets of memory in which the last frames are kept; 0: none are.
+    #[arg(long, value_name = "OCTETS", default_value_t = 0, requires = "interface")]
+    kept_octets: usize,
+    /// The directory that packets of failed checks are written to.
+    #[arg(long, value_name = "DIRECTORY", requires = "kept_octets")]
+    captures: Option<PathBuf>,
+    /// Mebibytes that tasks are reckoned to hold at most.
+    #[arg(long, value_name = "MIB")]
+    memory_max_mib: Option<u64>,
     /// The CPU that the whole process is bound to; all, if not given.
     #[arg(long, value_name = "CPU")]
     core: Option<usize>,
@@ -100,9 +110,10 @@ impl Common {
             interface,
             method: self.method,
             networks: loopback(),
-            gateway_ipv4: None,
-            gateway_ipv6: None,
             frames: FRAMES,
+            kept_octets: self.kept_octets,
+            captures: self.captures.clone(),
+            ..RawTransport::default()
         })
     }
 

@@ -279,7 +279,7 @@ pub enum ResultError {
 /// Reads and checks a file.
 ///
 /// # Errors
-/// It cannot be read, or is not what [`write`] writes.
+/// It cannot be read, or is not what [`write()`] writes.
 pub fn read(path: &Path) -> Result<OpenResult, ResultError> {
     let name = || path.display().to_string();
     let file = |error| ResultError::File { path: name(), error };

@@ -43,8 +43,8 @@ pub use crate::datagram::{DatagramId, SendError};
 pub use crate::driver::{Driver, UnknownDriver};
 pub use crate::error::{RingError, explain_setup_error};
 pub use crate::raw::{
-    FrameMethod, FrameSocket, FramesError, FramesStats, FramesStep, RawConfig, RawConfigError, RawStats,
-    UnknownFrameMethod,
+    Flow, FlowProtocol, FrameMethod, FrameSocket, FramesError, FramesStats, FramesStep, KeptFrame, RawConfig,
+    RawConfigError, RawStats, UnknownFrameMethod,
 };
 pub use crate::ring::{Ring, RingConfig, RingStats};
 pub use crate::stream::{Close, StreamId, StreamPhase};

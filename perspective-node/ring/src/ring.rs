@@ -8,11 +8,11 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::{
-    Close, DatagramId, Driver, Event, FramesStats, RawConfig, RawStats, RingError, SendError, StreamId, Waker, epoll,
-    raw, uring,
+    Close, DatagramId, Driver, Event, Flow, FramesStats, KeptFrame, RawConfig, RawStats, RingError, SendError,
+    StreamId, Waker, epoll, raw, uring,
 };
 
 /// A single sleep; the kernel's clock arithmetic overflows on absurd values.
@@ -134,6 +134,42 @@ impl Ring {
         match &self.inner {
             Inner::Raw(ring) => Some(ring.raw_stats()),
             Inner::Uring(_) | Inner::Epoll(_) => None,
+        }
+    }
+
+    /// Whether frames are kept, as only a raw ring does if it is told to
+    /// ([`RawConfig::kept_octets`]).
+    pub fn keeps_frames(&self) -> bool {
+        matches!(&self.inner, Inner::Raw(ring) if ring.keeps_frames())
+    }
+
+    /// The flow of a datagram with these octets, for [`Ring::kept`]; `None` for
+    /// a stale id, and of others than a raw ring.
+    pub fn datagram_flow(&self, id: DatagramId, bytes: &[u8]) -> Option<Flow> {
+        match &self.inner {
+            Inner::Raw(ring) => ring.datagram_flow(id, bytes),
+            Inner::Uring(_) | Inner::Epoll(_) => None,
+        }
+    }
+
+    /// The flow of a stream, for [`Ring::kept`]; `None` for a stale id, and of
+    /// others than a raw ring.
+    pub fn stream_flow(&self, id: StreamId) -> Option<Flow> {
+        match &self.inner {
+            Inner::Raw(ring) => ring.stream_flow(id),
+            Inner::Uring(_) | Inner::Epoll(_) => None,
+        }
+    }
+
+    /// What is still kept of these flows since a time, in the order it came and
+    /// left; the first frames, if all are more than so many octets.
+    ///
+    /// Of a frame its first octets are kept, of a flow its first frames, and
+    /// the newest frames of all flows push out the oldest.
+    pub fn kept(&self, flows: &[Flow], since: Instant, octets_max: usize) -> Vec<KeptFrame<'_>> {
+        match &self.inner {
+            Inner::Raw(ring) => ring.kept(flows, since, octets_max),
+            Inner::Uring(_) | Inner::Epoll(_) => Vec::new(),
         }
     }
 

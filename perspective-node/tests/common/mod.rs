@@ -5,6 +5,7 @@ use std::{
     collections::HashMap,
     io::Read as _,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -15,6 +16,11 @@ use parallax_node::{Driver, Full, Laboratory, Node, NodeConfig};
 use parallax_protocol::{AttemptId, BATCH_ITEMS_MAX, Header, Report, Task};
 use parallax_validation::{
     base::{address::AddressFilter, perspective::Rir},
+    lookup::tls::rustls::{
+        ServerConfig,
+        crypto::ring,
+        pki_types::{PrivateKeyDer, pem::PemObject as _},
+    },
     observation::{ControlObservation, DnsLookup, HttpObservation, Observation},
     plan::{Plan, PlanLimits},
     request::{CheckRequest, RawRequest},
@@ -68,6 +74,7 @@ pub(crate) fn config(resolver: SocketAddr) -> NodeConfig {
         cores: Vec::new(),
         source_ports: 8,
         tasks_in_flight_max: 20_000,
+        memory_max: None,
         dnssec: parallax_validation::lookup::Dnssec::None,
         laboratory: Laboratory { allow_addresses: loopback(), http_port: None, https_port: None },
     }
@@ -315,6 +322,22 @@ pub(crate) fn truncated(query: &[u8]) -> Vec<u8> {
 
 pub(crate) fn framed(message: &[u8]) -> Vec<u8> {
     [&(message.len() as u16).to_be_bytes(), message].concat()
+}
+
+/// A server of `www.customer.example` that speaks TLS with everybody who asks for tls-alpn-01.
+pub(crate) fn tls_server_settings() -> Arc<ServerConfig> {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let params = rcgen::CertificateParams::new(vec!["www.customer.example".to_owned()]).expect("a name");
+    let certificate = params.self_signed(&key).expect("a certificate");
+    let private = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).expect("a key");
+    let mut settings = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], private)
+        .expect("a pair");
+    settings.alpn_protocols = vec![b"acme-tls/1".to_vec()];
+    Arc::new(settings)
 }
 
 /// Resident memory and open descriptors of this process.

@@ -33,6 +33,13 @@ impl Probe {
         }
     }
 
+    pub(super) fn has_tls_session(&self) -> bool {
+        match self {
+            Self::Fetch(fetch) => fetch.has_tls_session(),
+            Self::Alpn(probe) => probe.has_tls_session(),
+        }
+    }
+
     pub(super) fn handle_resolution(
         &mut self,
         now: Micros,

@@ -844,6 +844,12 @@ impl Task {
         }
     }
 
+    /// Whether it has a TLS session, which is by far the largest thing that a task may hold.
+    #[must_use]
+    pub fn has_tls_session(&self) -> bool {
+        self.fetch.as_ref().is_some_and(Probe::has_tls_session)
+    }
+
     /// The observation, once everything has ended.
     pub fn poll_observation(&mut self, now: Micros) -> Option<Observation> {
         if !self.is_complete() {

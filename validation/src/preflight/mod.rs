@@ -2,7 +2,7 @@
 //!
 //! A pure function of what was asked, of the rules, and of what each perspective saw: its own lookups of CAA and of the
 //! challenge name, as a check makes them, and its survey of the zone's name servers. The [`Outlook`] counts by the rule
-//! that a verdict is made by ([`crate::verdict::decide`]); it is no verdict and authorizes nothing, and no attempt uses
+//! that a verdict is made by ([`crate::verdict::decide()`]); it is no verdict and authorizes nothing, and no attempt uses
 //! what was seen here.
 //!
 //! * `view`: who saw what, and putting servers together that show the same.

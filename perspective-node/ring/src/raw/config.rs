@@ -25,7 +25,12 @@ pub struct RawConfig {
     pub gateways: Vec<IpAddr>,
     /// Frames in the shared memory, two kibibytes each; a power of two.
     pub frames: u32,
+    /// Octets of memory for frames that are kept to be looked at; 0: none are.
+    pub kept_octets: usize,
 }
+
+/// The most that may be given to frames that are kept: a gibibyte.
+pub(super) const KEPT_OCTETS_MAX: usize = 1 << 30;
 
 /// Settings that make no transport.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,6 +71,9 @@ pub enum RawConfigError {
     /// A number of frames.
     #[error("frames: {0} is not a power of two between 256 and 1048576")]
     Frames(u32),
+    /// More memory than is sensible for frames that are kept.
+    #[error("kept_octets: {0} is more than a gibibyte")]
+    Kept(usize),
 }
 
 impl RawConfig {
@@ -105,6 +113,9 @@ impl RawConfig {
         }
         if !self.frames.is_power_of_two() || !(256..=1 << 20).contains(&self.frames) {
             return Err(RawConfigError::Frames(self.frames));
+        }
+        if self.kept_octets > KEPT_OCTETS_MAX {
+            return Err(RawConfigError::Kept(self.kept_octets));
         }
         Ok(())
     }
@@ -159,6 +170,7 @@ mod tests {
             networks: vec![("192.0.2.0".parse().unwrap(), 24), ("2001:db8::".parse().unwrap(), 64)],
             gateways: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
             frames: 4096,
+            kept_octets: 0,
         }
     }
 
@@ -197,5 +209,6 @@ mod tests {
         for frames in [0, 255, 300, 1 << 21] {
             assert!(refused(&|c| c.frames = frames).contains("power of two"));
         }
+        assert!(refused(&|c| c.kept_octets = KEPT_OCTETS_MAX + 1).contains("kept_octets"));
     }
 }

@@ -76,6 +76,11 @@ impl Datagrams {
         Some(self.slots.get_ref(id.0)?.local)
     }
 
+    /// Our port and the peer.
+    pub(super) fn ends(&self, id: DatagramId) -> Option<(u16, SocketAddr)> {
+        self.slots.get_ref(id.0).map(|datagram| (datagram.local.port(), datagram.peer))
+    }
+
     pub(super) fn receive_bytes(&self) -> usize {
         self.receive_bytes
     }

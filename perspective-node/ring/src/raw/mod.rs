@@ -18,6 +18,7 @@ mod config;
 mod datagram;
 mod frames;
 mod hops;
+mod kept;
 mod memory;
 #[cfg(test)]
 mod namespace;
@@ -42,6 +43,8 @@ use self::clock::Micros;
 pub use self::config::{RawConfig, RawConfigError};
 pub use self::frames::{FrameMethod, FrameSocket, FramesError, FramesStats, FramesStep, UnknownFrameMethod};
 use self::frames::{Frames, FramesConfig};
+use self::kept::Kept;
+pub use self::kept::{Flow, FlowProtocol, KeptFrame};
 use self::output::{ETHERNET_HEADER, Outbox};
 pub use self::stack::RawStats;
 use self::stack::{Stack, Turn};
@@ -59,6 +62,8 @@ pub(crate) struct Ring {
     frames: Frames,
     stack: Stack,
     outbox: Outbox,
+    /// Frames that are kept, if any are.
+    kept: Option<Box<Kept>>,
     waker: Waker,
     random: StdRng,
     origin: Instant,
@@ -96,6 +101,7 @@ impl Ring {
             stack: Stack::new(raw.clone(), hardware, mtu, slots, bytes),
             frames,
             outbox: Outbox::new(mtu + ETHERNET_HEADER),
+            kept: (raw.kept_octets > 0).then(|| Box::new(Kept::new(raw.kept_octets))),
             waker: Waker::new().map_err(setup_error)?,
             random: rand::make_rng(),
             origin: Instant::now(),
@@ -156,14 +162,25 @@ impl Ring {
     /// times; true if an event was delivered.
     fn turn(&mut self, sink: Sink<'_>) -> io::Result<bool> {
         let now = self.now();
-        let Ring { frames, stack, outbox, .. } = self;
+        let Ring { frames, stack, outbox, kept, .. } = self;
         let mut turn = Turn { now, out: outbox, sink, visible: false };
         stack.turn_streams(&mut turn);
-        let received = frames.receive(FRAMES_A_TURN, &mut |frame, checksum| stack.input(frame, checksum, &mut turn));
+        let received = frames.receive(FRAMES_A_TURN, &mut |frame, checksum| {
+            if let Some(kept) = kept {
+                kept.keep(now, frame, false);
+            }
+            stack.input(frame, checksum, &mut turn);
+        });
         unless_down(received.map(drop))?;
         stack.expire(&mut turn);
         let visible = turn.visible;
-        outbox.drain(|frame| frames.transmit(frame.len(), |room| room.copy_from_slice(frame)));
+        outbox.drain(|frame| {
+            let taken = frames.transmit(frame.len(), |room| room.copy_from_slice(frame));
+            if let Some(kept) = kept.as_mut().filter(|_| taken) {
+                kept.keep(now, frame, true);
+            }
+            taken
+        });
         unless_down(frames.flush())?;
         Ok(visible)
     }
@@ -260,6 +277,26 @@ impl Ring {
 
     pub(crate) fn streams_open(&self) -> usize {
         self.stack.streams.len()
+    }
+
+    pub(crate) fn keeps_frames(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    pub(crate) fn datagram_flow(&self, id: DatagramId, bytes: &[u8]) -> Option<Flow> {
+        let (port, peer) = self.stack.datagrams.ends(id)?;
+        let tag = bytes.first_chunk().map_or(0, |tag| u16::from_be_bytes(*tag));
+        Some(Flow { protocol: FlowProtocol::Udp, port, peer, tag })
+    }
+
+    pub(crate) fn stream_flow(&self, id: StreamId) -> Option<Flow> {
+        let (port, peer) = self.stack.streams.ends(id)?;
+        Some(Flow { protocol: FlowProtocol::Tcp, port, peer, tag: 0 })
+    }
+
+    pub(crate) fn kept(&self, flows: &[Flow], since: Instant, octets_max: usize) -> Vec<KeptFrame<'_>> {
+        let since = Micros(since.saturating_duration_since(self.origin).as_micros() as u64);
+        self.kept.as_ref().map(|kept| kept.of(flows, since, self.now(), octets_max)).unwrap_or_default()
     }
 }
 

@@ -254,6 +254,11 @@ impl Streams {
         self.slots.len()
     }
 
+    /// Our port and the peer.
+    pub(super) fn ends(&self, id: StreamId) -> Option<Flow> {
+        self.slots.get_ref(id.0).map(|stream| (stream.local.port(), stream.peer))
+    }
+
     /// Pairs of a local port and a peer that are taken; as many as streams.
     pub(super) fn flows_len(&self) -> usize {
         self.flows.len()

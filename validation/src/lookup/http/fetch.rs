@@ -163,6 +163,12 @@ impl Fetch {
         }
     }
 
+    /// Whether it speaks TLS just now.
+    #[must_use]
+    pub fn has_tls_session(&self) -> bool {
+        matches!(self.state, State::Handshaking { .. } | State::Awaiting { client: Some(_), .. })
+    }
+
     /// The lookups of this hop's host.
     pub fn handle_resolution(
         &mut self,

@@ -152,6 +152,12 @@ impl Probe {
         FetchStep::Connect(address)
     }
 
+    /// Whether it speaks TLS just now.
+    #[must_use]
+    pub fn has_tls_session(&self) -> bool {
+        matches!(self.state, State::Handshaking { .. })
+    }
+
     /// The connection stands.
     pub fn handle_connected(&mut self, now: Micros) -> FetchStep {
         let State::Connecting { since, .. } = self.state else { return FetchStep::Wait };

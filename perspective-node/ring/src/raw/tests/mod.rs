@@ -8,6 +8,7 @@ mod datagrams;
 mod handshake;
 mod hostile;
 mod hosts;
+mod kept;
 mod neighbours;
 mod peer;
 mod room;

@@ -110,6 +110,7 @@ impl World {
             networks: vec![(ip("192.0.2.0"), 24), (ip("2001:db8::"), 64)],
             gateways: vec![ip("192.0.2.1"), ip("2001:db8::1")],
             frames: 4096,
+            kept_octets: 0,
         };
         config.check().unwrap();
         World {

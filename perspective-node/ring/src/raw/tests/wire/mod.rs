@@ -83,6 +83,7 @@ fn raw_config(method: FrameMethod) -> RawConfig {
         networks: vec![([10, 77, 0, 0].into(), 24), ([0xfd77, 0, 0, 0, 0, 0, 0, 0].into(), 64)],
         gateways: Vec::new(),
         frames: 2048,
+        kept_octets: 0,
     }
 }
 
