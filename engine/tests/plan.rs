@@ -43,13 +43,17 @@ fn plan(directory: &Path, arguments: &[&str]) -> Run {
 #[test]
 fn ok_the_sample_is_planned_as_text_json_and_page() {
     let bench = bench();
-    let asked = ["demand.toml", "--measured", "open.json", "--html", "plan.html"];
+    let asked = ["demand.toml", "--measured", "open.json", "--html", "plan.html", "--pictures", "pictures"];
     let shown = plan(bench.path(), &asked);
     assert_eq!((shown.status, shown.err.as_str()), (0, ""));
     for part in ["λ × W = L", "Mass re-issue", "What if", "Assumed", "measured", "demand", "rule", "model"] {
         assert!(shown.out.contains(part), "{part}: {}", shown.out);
     }
     let page = fs::read_to_string(bench.path().join("plan.html")).unwrap();
+    for name in ["rate", "in-flight", "cores", "disk"] {
+        let picture = fs::read_to_string(bench.path().join(format!("pictures/plan-{name}.svg"))).unwrap();
+        assert!(picture.starts_with("<svg ") && picture.contains("<style>:root{"), "{name}");
+    }
     assert!(page.starts_with("<!doctype html>") && page.contains("<svg") && page.contains("prefers-color-scheme"));
     let asked = ["demand.toml", "--measured", "open.json", "--json", "--at", "2029-03-15"];
     let json = plan(bench.path(), &asked).json();

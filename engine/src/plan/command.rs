@@ -57,6 +57,9 @@ pub struct PlanCommand {
     /// Write the plan there too, as a page that needs nothing else.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    /// Write its curves to this directory, as files of their own.
+    #[arg(long, value_name = "DIRECTORY")]
+    pictures: Option<PathBuf>,
     #[command(flatten)]
     instead: Instead,
 }
@@ -221,6 +224,13 @@ pub fn run(command: &PlanCommand, now: Timestamp) -> Result<String, PlanError> {
     let answer = answer(demand, times, today, command.at)?;
     if let Some(path) = &command.html {
         fs::write(path, html::page(&answer)).map_err(|error| PlanError::Write { path: path.clone(), error })?;
+    }
+    if let Some(directory) = &command.pictures {
+        fs::create_dir_all(directory).map_err(|error| PlanError::Write { path: directory.clone(), error })?;
+        for (name, svg) in html::files(&answer) {
+            let path = directory.join(name);
+            fs::write(&path, svg).map_err(|error| PlanError::Write { path, error })?;
+        }
     }
     if command.json { json_line(&answer) } else { Ok(text::plan(&answer)) }
 }

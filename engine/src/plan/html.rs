@@ -60,7 +60,8 @@ fn remarks_html(answer: &Answer) -> String {
     text
 }
 
-fn pictures(answer: &Answer) -> String {
+/// The curves over the dates: a name for a file, what it shows, and the picture.
+fn curves(answer: &Answer) -> [(&'static str, &'static str, String); 4] {
     let first = answer.rules.first().map(|rules| rules.date);
     let line = |title: &str, unit: &str, figure: fn(&super::model::StepPlan) -> f64| {
         let points: Vec<_> = answer
@@ -72,13 +73,32 @@ fn pictures(answer: &Answer) -> String {
                 (days, step.date.clone(), figure(step))
             })
             .collect();
-        format!("<figure>{}<figcaption>{}</figcaption></figure>\n", svg::steps(title, unit, &points), escape(title))
+        svg::steps(title, unit, &points)
     };
+    let curve = |name, title, unit, figure| (name, title, line(title, unit, figure));
+    [
+        curve("rate", "Attempts a second in the peak hour", "/s", |step| step.peak.attempts_per_second),
+        curve("in-flight", "Attempts in flight in the peak hour", "attempts", |step| step.peak.engine.in_flight),
+        curve("cores", "Cores, resolvers' among them", "cores", |step| step.fleet.cores),
+        curve("disk", "Disk of the journal in the end", "TiB", |step| step.journal.disk_octets / super::model::TIB),
+    ]
+}
+
+/// The curves as files of their own: names and what they hold.
+pub(super) fn files(answer: &Answer) -> Vec<(String, String)> {
+    let file = |(name, _, svg): (&str, &str, String)| {
+        let (opening, rest) = svg.split_once('>').unwrap_or((&svg, ""));
+        (format!("plan-{name}.svg"), format!("{opening}><style>{STYLE}</style>{rest}\n"))
+    };
+    curves(answer).into_iter().map(file).collect()
+}
+
+fn pictures(answer: &Answer) -> String {
     let mut text = String::from("<h2>Growth over the dates</h2>\n<div class=\"pictures\">\n");
-    text += &line("Attempts a second in the peak hour", "/s", |step| step.peak.attempts_per_second);
-    text += &line("Attempts in flight in the peak hour", "attempts", |step| step.peak.engine.in_flight);
-    text += &line("Cores, resolvers' among them", "cores", |step| step.fleet.cores);
-    text += &line("Disk of the journal in the end", "TiB", |step| step.journal.disk_octets / super::model::TIB);
+    for (_, title, svg) in curves(answer) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "<figure>{svg}<figcaption>{}</figcaption></figure>", escape(title));
+    }
     text + "</div>\n"
 }
 

@@ -204,6 +204,15 @@ impl Frame {
     }
 }
 
+/// An `<svg>` element as a file of its own, with the colors that a page would give it.
+#[must_use]
+pub fn standing_alone(svg: &str) -> String {
+    match svg.split_once('>') {
+        Some((opening, rest)) => format!("{opening}><style>{STYLE}</style>{rest}\n"),
+        None => svg.to_owned(),
+    }
+}
+
 fn opening(title: &str) -> String {
     let title = escaped(title);
     format!(

@@ -18,7 +18,7 @@ use clap::Args;
 use thiserror::Error;
 
 pub use self::{
-    page::page,
+    page::{page, pictures},
     words::{Words, slope, words},
 };
 use crate::open::result::{self, ResultError};
@@ -35,6 +35,10 @@ pub struct Report {
     /// The page.
     #[arg(long, value_name = "FILE.html")]
     out: PathBuf,
+    /// A directory for the charts as files of their own, MIX-CHART.svg; those of a later file take the place of others of
+    /// the same mix.
+    #[arg(long, value_name = "DIRECTORY")]
+    pictures: Option<PathBuf>,
 }
 
 /// Why there is no page.
@@ -76,8 +80,17 @@ pub fn run(report: &Report) -> Result<ExitCode, ReportError> {
         let name = path.file_name().map_or_else(|| path.to_string_lossy(), |name| name.to_string_lossy());
         results.push((name.into_owned(), read));
     }
-    let written = fs::write(&report.out, page(&results));
-    written.map_err(|error| ReportError::Write { path: report.out.clone(), error })?;
+    let write = |path: PathBuf, text: String| match fs::write(&path, text) {
+        Ok(()) => Ok(()),
+        Err(error) => Err(ReportError::Write { path, error }),
+    };
+    write(report.out.clone(), page(&results))?;
+    if let Some(directory) = &report.pictures {
+        fs::create_dir_all(directory).map_err(|error| ReportError::Write { path: directory.clone(), error })?;
+        for (name, svg) in pictures(&results) {
+            write(directory.join(name), svg)?;
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -91,15 +104,20 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let (file, out) = (directory.path().join("a.json"), directory.path().join("a.html"));
         result::write(&file, &result(vec![one_run()])).expect("written");
-        run(&Report { results: vec![file], out: out.clone() }).expect("a page");
+        let pictures = directory.path().join("pictures");
+        run(&Report { results: vec![file], out: out.clone(), pictures: Some(pictures.clone()) }).expect("a page");
         assert!(fs::read_to_string(out).expect("the page").contains("<h2>dns-01</h2>"));
+        let picture = fs::read_to_string(pictures.join("dns-01-latency.svg")).expect("a chart");
+        assert!(picture.starts_with("<svg ") && picture.contains("prefers-color-scheme"), "{picture}");
     }
 
     #[test]
     fn err_each_file_that_has_nothing_to_show_is_named() {
         let directory = tempfile::tempdir().expect("a directory");
         let (file, out) = (directory.path().join("a.json"), directory.path().join("a.html"));
-        let run = |results: Vec<PathBuf>| run(&Report { results, out: out.clone() }).map(|_| ()).expect_err("no page");
+        let run = |results: Vec<PathBuf>| {
+            run(&Report { results, out: out.clone(), pictures: None }).map(|_| ()).expect_err("no page")
+        };
         assert!(run(vec![file.clone()]).to_string().contains("a.json: "));
         result::write(&file, &result(Vec::new())).expect("written");
         assert!(run(vec![file.clone()]).to_string().ends_with("a.json: it has no runs"));

@@ -8,7 +8,7 @@ use crate::{
         knee::{beyond, knee},
         result::{OpenResult, Run},
     },
-    plot::{STYLE, Unit, escaped, written},
+    plot::{STYLE, Unit, escaped, standing_alone, written},
 };
 
 const CSS: &str = "\
@@ -55,6 +55,24 @@ pub fn page(results: &[(String, OpenResult)]) -> String {
         }
     }
     html + "</main></body></html>\n"
+}
+
+/// The charts that tell most, each as a file of its own: its name and what it holds.
+#[must_use]
+pub fn pictures(results: &[(String, OpenResult)]) -> Vec<(String, String)> {
+    let mut pictures = Vec::new();
+    for (mix, runs) in results.iter().flat_map(|(_, result)| by_mix(result)) {
+        // A mix may be called as somebody likes; a file may not.
+        let stem: String = mix.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        for (chart, svg) in [
+            ("latency", charts::latency_by_rate(&runs).to_svg()),
+            ("cpu", charts::cpu_by_role(&runs).to_svg()),
+            ("memory", charts::memory_by_in_flight(&runs).to_svg()),
+        ] {
+            pictures.push((format!("{stem}-{chart}.svg"), standing_alone(&svg)));
+        }
+    }
+    pictures
 }
 
 /// Runs of each mix by rate; mixes in the order in which they come.
