@@ -439,9 +439,22 @@ fn faketime() -> Option<PathBuf> {
     let directories = std::fs::read_dir("/usr/lib").unwrap().flatten();
     let library = |directory: std::fs::DirEntry| directory.path().join("faketime/libfaketime.so.1");
     let found = directories.map(library).find(|library| library.exists());
+    tested(found, netns::required())
+}
+
+/// What was found, or none, which is told; where the tests must run it is an error.
+fn tested(found: Option<PathBuf>, required: bool) -> Option<PathBuf> {
     if found.is_none() {
+        assert!(!required, "these tests must run here, but the package faketime is not installed");
         // Not through the test's captured output: who reads the run's must see it.
         let _ = std::io::stderr().write_all(b"\nNOT TESTED, the package faketime is not installed\n\n");
     }
     found
+}
+
+#[test]
+#[should_panic(expected = "faketime is not installed")]
+fn err_the_clock_test_is_not_left_out_where_it_must_run() {
+    assert_eq!(tested(None, false), None);
+    tested(None, true);
 }

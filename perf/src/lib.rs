@@ -16,5 +16,6 @@ pub mod open;
 pub mod peers;
 pub mod plot;
 pub mod report;
+pub mod signals;
 pub mod soak;
 pub mod validate_plan;

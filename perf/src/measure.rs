@@ -2,7 +2,7 @@
 //!
 //! Everything comes from the kernel's own account. What a kernel does not tell is none, never 0.
 
-use std::{fs, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
@@ -196,6 +196,27 @@ pub fn raise_descriptor_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
+/// A word of a command for a file of results: of a whole path the last part alone, for how somebody's machine is laid out is
+/// nobody else's business.
+#[must_use]
+pub fn without_directory(word: String) -> String {
+    let last = |path: &str| {
+        let path = Path::new(path);
+        path.file_name().filter(|_| path.is_absolute()).map(|name| name.to_string_lossy().into_owned())
+    };
+    match word.split_once('=') {
+        Some((option, value)) => last(value).map_or_else(|| word.clone(), |value| format!("{option}={value}")),
+        None => last(&word).unwrap_or(word),
+    }
+}
+
+/// What was typed, for a file of results: our own name first, whatever it was called by.
+#[must_use]
+pub fn command_line(words: impl Iterator<Item = String>) -> String {
+    let words = words.skip(1).map(without_directory);
+    std::iter::once("parallax-perf".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,6 +236,15 @@ mod tests {
                     UDPLITE: inuse 0\nRAW: inuse 0\nFRAG: inuse 0 memory 9\n";
         assert_eq!(sockstat_pages(text), 18);
         assert_eq!(sockstat_pages(""), 0);
+    }
+
+    #[test]
+    fn ok_a_command_line_has_our_name_and_no_paths_of_the_machine() {
+        let words = ["/home/a/target/release/parallax-perf", "open", "--rates", "1,2", "--out", "/home/a/out.json"];
+        let more = ["--bin-dir=/home/a/bin", "--mix", "mixes/mine.json", "/", "--x="];
+        let line = command_line(words.iter().chain(&more).map(|word| (*word).to_owned()));
+        assert_eq!(line, "parallax-perf open --rates 1,2 --out out.json --bin-dir=bin --mix mixes/mine.json / --x=");
+        assert_eq!(command_line(std::iter::empty()), "parallax-perf");
     }
 
     #[test]

@@ -12,6 +12,8 @@ use std::{
     os::fd::{AsFd as _, BorrowedFd},
     path::{Path, PathBuf},
     process::Command,
+    thread,
+    time::Duration,
 };
 
 use rustix::{
@@ -33,6 +35,9 @@ const SETTINGS: [(&str, &str); 8] = [
 ];
 /// Where `ip` keeps them.
 const NAMES: &str = "/run/netns";
+/// How often what runs in a namespace is listed and killed, and how long that is waited for each time.
+const KILL_ROUNDS_MAX: u32 = 100;
+const KILL_POLL: Duration = Duration::from_millis(5);
 
 /// Why something could not be done to a namespace.
 #[derive(Debug, thiserror::Error)]
@@ -128,7 +133,7 @@ impl Namespace {
             enter(self.handle()).map_err(|error| NetnsError::Enter { name: self.name.clone(), error })?;
             Ok(act())
         };
-        let ended = std::thread::scope(|scope| scope.spawn(moved).join());
+        let ended = thread::scope(|scope| scope.spawn(moved).join());
         ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
@@ -229,9 +234,50 @@ pub fn clear_left_over(prefix: &str) {
 
 /// Ends what runs in a namespace.
 fn kill_all(name: &str) {
-    for pid in run("ip", &format!("netns pids {name}")).unwrap_or_default().lines() {
-        if let Some(pid) = pid.trim().parse().ok().and_then(Pid::from_raw) {
-            let _ = kill_process(pid, Signal::KILL);
+    let pids = || {
+        let listed = run("ip", &format!("netns pids {name}")).unwrap_or_default();
+        listed.lines().filter_map(|pid| Pid::from_raw(pid.trim().parse().ok()?)).collect()
+    };
+    kill_until_none(pids, |pid| {
+        // It may have ended this moment.
+        let _ = kill_process(pid, Signal::KILL);
+    });
+}
+
+/// Kills what is listed until nothing is: what is killed may have started something after it was listed. At most
+/// [`KILL_ROUNDS_MAX`] times, for a process that the kernel holds does not end.
+fn kill_until_none(mut pids: impl FnMut() -> Vec<Pid>, mut kill: impl FnMut(Pid)) {
+    for _ in 0..KILL_ROUNDS_MAX {
+        let listed = pids();
+        if listed.is_empty() {
+            return;
         }
+        listed.into_iter().for_each(&mut kill);
+        thread::sleep(KILL_POLL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pid(number: usize) -> Pid {
+        Pid::from_raw(i32::try_from(number).expect("small")).expect("not 0")
+    }
+
+    #[test]
+    fn ok_what_starts_while_others_are_killed_is_killed_too() {
+        let mut lists = vec![vec![], vec![pid(4)], vec![pid(3)], vec![pid(1), pid(2)]];
+        let mut killed = Vec::new();
+        kill_until_none(|| lists.pop().unwrap_or_default(), |pid| killed.push(pid));
+        assert_eq!(killed, [pid(1), pid(2), pid(3), pid(4)]);
+        assert!(lists.is_empty());
+    }
+
+    #[test]
+    fn ok_what_cannot_be_killed_is_given_up_some_time() {
+        let mut times = 0;
+        kill_until_none(|| vec![pid(1)], |_| times += 1);
+        assert_eq!(times, KILL_ROUNDS_MAX);
     }
 }

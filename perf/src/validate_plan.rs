@@ -151,17 +151,27 @@ pub fn run(command: &ValidatePlan) -> Result<ExitCode, ValidateError> {
     run_by(command, |mix, per_second, seconds| {
         let result = open::measure(&Open::at(mix, per_second, seconds))?;
         let run = result.runs.first().ok_or("no run was made")?;
-        if let Some(why) = &run.failed {
-            return Err(why.clone().into());
-        }
-        if run.overloaded || run.wrong + run.wrong_in_warm_up > 0 {
-            return Err(format!("overloaded: {}, wrong answers: {}", run.overloaded, run.wrong).into());
-        }
-        Ok(RunFigures {
-            cpu_us_per_request: run.cpu_us_per_request.process,
-            rss_kib: run.rss_kib.mean as f64,
-            in_flight: run.in_flight.mean,
-        })
+        figures_of(run)
+    })
+}
+
+/// The figures of a run that may be compared: one that was whole and right.
+fn figures_of(run: &open::result::Run) -> Result<RunFigures, Box<dyn Error + Send + Sync>> {
+    if let Some(why) = &run.failed {
+        return Err(why.to_string().into());
+    }
+    let (overloaded, wrong, errors, unexpected) = (run.overloaded, run.wrong_in_all(), run.errors, run.unexpected);
+    if overloaded || wrong > 0 || errors > 0 || unexpected > 0 {
+        let why = format!(
+            "overloaded: {overloaded}, wrong answers: {wrong}, requests without an answer: {errors}, answers that \
+             nothing waited for: {unexpected}"
+        );
+        return Err(why.into());
+    }
+    Ok(RunFigures {
+        cpu_us_per_request: run.cpu_us_per_request.process,
+        rss_kib: run.rss_kib.mean as f64,
+        in_flight: run.in_flight.mean,
     })
 }
 
@@ -307,6 +317,23 @@ mod tests {
         // A rate is off the other way, and by another share.
         assert_eq!(which(figures(118.0, 50_000.0, 20.0)), [false, false, true, true]);
         assert_eq!(which(figures(100.0, 40_000.0, 24.0)), [true, true, false, false]);
+    }
+
+    #[test]
+    fn err_a_run_that_was_not_whole_and_right_is_not_compared() {
+        use crate::open::{failure::Failure, result::Run};
+        assert!(figures_of(&Run::default()).is_ok());
+        let table = [
+            (Run { errors: 3, ..Run::default() }, "without an answer: 3"),
+            (Run { unexpected: 2, ..Run::default() }, "waited for: 2"),
+            (Run { wrong_in_warm_up: 1, ..Run::default() }, "wrong answers: 1"),
+            (Run { overloaded: true, ..Run::default() }, "overloaded: true"),
+            (Run { failed: Some(Failure::Stream("gone".to_owned())), ..Run::default() }, "the stream ended: gone"),
+        ];
+        for (run, why) in table {
+            let error = figures_of(&run).expect_err(why).to_string();
+            assert!(error.contains(why), "{error}");
+        }
     }
 
     #[test]

@@ -163,6 +163,15 @@ fn a3_hijacks_end_as_they_must_and_status_says_where_packets_go() {
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("owner-http-01-plain: attempt 1: syd1 saw Nothing (TimedOut), must see Owner"), "{text}");
     assert!(!lab.run(&["up"]).status.success(), "one is up already");
+    // By its name alone nobody takes it down, or brings up another, from elsewhere.
+    for word in ["down", "up"] {
+        let mut elsewhere = Command::new(env!("CARGO_BIN_EXE_parallax-perf"));
+        elsewhere.args(["internet", word, "--name", &std::process::id().to_string()]).arg("--bin").arg(programs());
+        let output = elsewhere.arg("--dir").arg(lab.directory.path().join("elsewhere")).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(lab.files().to_str().unwrap()), "{word}: {said}");
+        assert_eq!(lab.namespaces(), 20, "{word}");
+    }
     lab.must(&["down"]);
     assert_eq!(lab.namespaces(), 0);
     lab.must(&["down"]);

@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use super::{
     basis::{self, Assumption, Formula},
-    demand::{Demand, DemandError, Form, SAMPLE},
+    demand::{Demand, DemandError, FIGURE_MAX, Form, SAMPLE},
     expect::{self, ExpectError, Mix},
     html,
     lifetimes::{LifetimeError, Step, steps_from},
@@ -21,6 +21,7 @@ use super::{
     model::{self, StepPlan},
     text,
     times::{ServiceTimes, TimesError},
+    traffic::Traffic,
     what_if::{self, WhatIf},
 };
 
@@ -184,6 +185,16 @@ pub enum PlanError {
     /// A date.
     #[error(transparent)]
     Date(#[from] LifetimeError),
+    /// Growth that leads to more certificates than a demand may have.
+    #[error("{date}: growth of {growth} a year makes {active:.3e} certificates of it; {FIGURE_MAX:e} are the most")]
+    Growth {
+        /// The step's.
+        date: Date,
+        /// As the demand has it.
+        growth: f64,
+        /// Certificates in use then.
+        active: f64,
+    },
     /// The mix to say something of.
     #[error("{path}: {error}")]
     Expect {
@@ -242,6 +253,12 @@ pub(super) fn answer(demand: Demand, times: ServiceTimes, today: Date, at: Optio
         Some(date) => vec![Step::at(date, today)?],
         None => steps_from(today)?,
     };
+    for step in &rules {
+        let active = Traffic::at(&demand, &first, step).active;
+        if !(active.is_finite() && active <= FIGURE_MAX) {
+            return Err(PlanError::Growth { date: step.date, growth: demand.certificates.growth_per_year, active });
+        }
+    }
     let steps = model::plan(&demand, &times, &first, &rules)?;
     let (mut formulae, mut what_if) = (Vec::new(), Vec::new());
     if let (Some(step), Some(plan)) = (rules.last(), steps.last()) {

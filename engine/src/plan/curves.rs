@@ -91,11 +91,11 @@ impl Curve {
 }
 
 /// Every mix, and every kind of the laboratory in a pure mix, with its curve by name; and the memory that an attempt in
-/// flight adds.
+/// flight adds. `set_aside` names the runs that are not among `runs`, for the error.
 ///
 /// # Errors
 /// Memory cannot be told.
-pub(super) fn of_runs(runs: &[Run]) -> Result<(BTreeMap<String, Curve>, f64), TimesError> {
+pub(super) fn of_runs(runs: &[Run], set_aside: &[String]) -> Result<(BTreeMap<String, Curve>, f64), TimesError> {
     let mut names: BTreeMap<String, Vec<(Point, &str)>> = BTreeMap::new();
     let alone = |kind: &str| runs.iter().any(|run| run.shares.len() == 1 && run.shares.contains_key(kind));
     for run in runs {
@@ -110,7 +110,7 @@ pub(super) fn of_runs(runs: &[Run]) -> Result<(BTreeMap<String, Curve>, f64), Ti
             names.entry(kind.clone()).or_default().push((point(latency_us), &run.mix));
         }
     }
-    let memory = Memory::of(runs)?;
+    let memory = Memory::of(runs, set_aside)?;
     let curves = names.into_iter().map(|(name, told)| {
         let bases = told.iter().filter_map(|(_, mix)| memory.base_kib.get(*mix));
         let base_kib = bases.copied().fold(0.0, f64::max);
@@ -126,7 +126,7 @@ struct Memory<'a> {
 }
 
 impl<'a> Memory<'a> {
-    fn of(runs: &'a [Run]) -> Result<Self, TimesError> {
+    fn of(runs: &'a [Run], set_aside: &[String]) -> Result<Self, TimesError> {
         let mut mixes: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();
         for run in runs {
             mixes.entry(&run.mix).or_default().push((run.in_flight.mean, run.rss_kib.mean));
@@ -137,7 +137,7 @@ impl<'a> Memory<'a> {
         };
         let most = mixes.values().map(|points| spread_of(points)).fold(0.0, f64::max);
         if most < IN_FLIGHT_SPREAD_MIN {
-            return Err(TimesError::NoSlope { most });
+            return Err(TimesError::NoSlope { most, set_aside: set_aside.to_vec() });
         }
         let (mut along, mut spread) = (0.0, 0.0);
         for points in mixes.values() {
@@ -207,7 +207,7 @@ mod tests {
             value["runs"][run]["rss_kib"]["mean"] = (mean + 10_000.0).into();
         }
         let measured = Measured::parse(&value.to_string()).expect("a measurement");
-        let (curves, octets_per_in_flight) = of_runs(&measured.runs).expect("curves");
+        let (curves, octets_per_in_flight) = of_runs(&measured.runs, &[]).expect("curves");
         near(octets_per_in_flight, 8.0 * 1024.0);
         near(curves["caa"].base_rss_octets, 40_000.0 * 1024.0);
         near(curves["caa-none"].base_rss_octets, 40_000.0 * 1024.0);
@@ -224,6 +224,8 @@ mod tests {
             place % 2 == 0
         });
         let measured = Measured::parse(&value.to_string()).expect("a measurement");
-        assert!(matches!(of_runs(&measured.runs), Err(TimesError::NoSlope { .. })));
+        let aside = ["slow at 9/s: overloaded".to_owned()];
+        let error = of_runs(&measured.runs, &aside).expect_err("no slope").to_string();
+        assert!(error.ends_with("would do (set aside: slow at 9/s: overloaded)"), "{error}");
     }
 }

@@ -15,7 +15,7 @@ use crate::retention::KEEP_DAYS_MIN;
 pub const SAMPLE: &str = include_str!("sample.toml");
 
 /// The most certificates, attempts, names or octets a figure may be.
-const FIGURE_MAX: f64 = 1e12;
+pub(super) const FIGURE_MAX: f64 = 1e12;
 /// Times of a task are at most this, microseconds or milliseconds alike.
 const TIME_MAX: f64 = 1e7;
 /// How far a sum of shares may be from 1.

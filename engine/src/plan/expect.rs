@@ -1,9 +1,12 @@
 //! What one engine in the laboratory, primary and remotes in its process, should show at one rate of a mix.
 //!
-//! It is the planner's arithmetic at a point that can be measured: `parallax-perf validate-plan` compares the two. A kind
-//! that would come alone at `r(u)` requests a second to keep `u` cores busy has, at a share `s` of `R` requests a second,
-//! the part `s R / r(u)` of the load; `u` is where the parts of all kinds make a whole. So each kind's CPU time is that at
-//! the load of the whole mix, and what a process does without requests is counted once.
+//! `parallax-perf validate-plan` compares it with a measurement. Compared are the measured points that a plan begins from,
+//! and how kinds are put together; not what the plan makes of them for a fleet (`needs`), which splits CPU time by role and
+//! perspective, adds network and held time, and has no engine to be measured on.
+//!
+//! A kind that would come alone at `r(u)` requests a second to keep `u` cores busy has, at a share `s` of `R` requests a
+//! second, the part `s R / r(u)` of the load; `u` is where the parts of all kinds make a whole. So each kind's CPU time is
+//! that at the load of the whole mix, and what a process does without requests is counted once.
 
 use std::collections::BTreeMap;
 
@@ -67,6 +70,12 @@ pub enum ExpectError {
     /// No kind has a share.
     #[error("kinds: none has a share above 0")]
     Empty,
+    /// The shares are too large to be added up.
+    #[error("kinds: the shares add up to {0}")]
+    Sum(f64),
+    /// No load carries the rate.
+    #[error("rate: at no load do the measured curves carry {0} a second of this mix")]
+    NoLoad(f64),
     /// A rate that is none.
     #[error("rate: {0} is not above 0")]
     Rate(f64),
@@ -89,6 +98,9 @@ impl Mix {
         if sum <= 0.0 {
             return Err(ExpectError::Empty);
         }
+        if !sum.is_finite() {
+            return Err(ExpectError::Sum(sum));
+        }
         mix.kinds.retain(|_, share| *share > 0.0);
         mix.kinds.values_mut().for_each(|share| *share /= sum);
         Ok(mix)
@@ -98,14 +110,14 @@ impl Mix {
 /// What an engine should show with `mix` at `per_second`.
 ///
 /// # Errors
-/// The rate is none, or a kind was not measured.
+/// The rate is none or more than any load carries, or a kind was not measured.
 pub fn expect(mix: &Mix, per_second: f64, times: &ServiceTimes) -> Result<Expected, ExpectError> {
     if !(per_second.is_finite() && per_second > 0.0) {
         return Err(ExpectError::Rate(per_second));
     }
     let curves: Vec<(f64, &Curve)> =
         mix.kinds.iter().map(|(kind, share)| Ok((*share, times.curve(kind)?))).collect::<Result<_, TimesError>>()?;
-    let busy = load(per_second, &curves);
+    let busy = load(per_second, &curves).ok_or(ExpectError::NoLoad(per_second))?;
     let cpu_us_per_request = busy * 1e6 / per_second;
     let latency_us: f64 = curves.iter().map(|(share, curve)| share * curve.latency_us_at(busy)).sum();
     let in_flight = per_second * latency_us / 1e6;
@@ -120,8 +132,8 @@ pub fn expect(mix: &Mix, per_second: f64, times: &ServiceTimes) -> Result<Expect
     })
 }
 
-/// The load at which the parts of all kinds make a whole; 0 if no kind makes any load.
-fn load(per_second: f64, curves: &[(f64, &Curve)]) -> f64 {
+/// The load at which the parts of all kinds make a whole; none if there is none.
+fn load(per_second: f64, curves: &[(f64, &Curve)]) -> Option<f64> {
     let carries_all = |busy: f64| {
         let parts = curves.iter().map(|(share, curve)| {
             let alone = curve.per_second_at(busy);
@@ -137,14 +149,14 @@ fn load(per_second: f64, curves: &[(f64, &Curve)]) -> f64 {
         most *= 2.0;
     }
     if !carries_all(most) {
-        return 0.0;
+        return None;
     }
     let mut least = 0.0;
     for _ in 0..HALVINGS {
         let middle = f64::midpoint(least, most);
         if carries_all(middle) { most = middle } else { least = middle }
     }
-    most
+    Some(most)
 }
 
 #[cfg(test)]
@@ -179,9 +191,9 @@ mod tests {
         let (light, heavy) = (line(1.0, 5.0), line(3.0, 7.0));
         for per_second in [1.0, 20.0, 60.0, 300.0] {
             let busy = load(per_second, &[(0.75, &light), (0.25, &heavy)]);
-            near(busy, 0.05 + per_second * (0.75 * 1.0 + 0.25 * 3.0) / 1e3);
+            near(busy.expect("a load"), 0.05 + per_second * (0.75 * 1.0 + 0.25 * 3.0) / 1e3);
         }
-        assert_eq!(load(1.0, &[(1.0, &Curve::default())]), 0.0);
+        assert_eq!(load(1.0, &[(1.0, &Curve::default())]), None);
     }
 
     #[test]
@@ -206,6 +218,9 @@ mod tests {
         let times = fixture::times();
         let unknown = expect(&mix(r#"{"name":"m","kinds":{"adn-alias":1}}"#), 1.0, &times).expect_err("not measured");
         assert_eq!(unknown.to_string(), "no usable run measured adn-alias");
+        assert_eq!(error(r#"{"name":"m","kinds":{"dns-ok":1e308,"caa":1e308}}"#), "kinds: the shares add up to inf");
+        let much = expect(&mix(r#"{"name":"m","kinds":{"dns-ok":1}}"#), 1e300, &times).expect_err("no load");
+        assert!(much.to_string().starts_with("rate: at no load"), "{much}");
         let idle = expect(&mix(r#"{"name":"m","kinds":{"dns-ok":1}}"#), 0.0, &times).expect_err("no rate");
         assert_eq!(idle.to_string(), "rate: 0 is not above 0");
     }

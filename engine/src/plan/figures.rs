@@ -88,8 +88,9 @@ pub(super) fn table(steps: &[StepPlan]) -> Vec<Section> {
 pub(super) fn remarks(steps: &[StepPlan]) -> Vec<(Weight, String)> {
     let mut remarks = Vec::new();
     for step in steps.iter().filter(|step| step.too_few_remotes) {
+        let since = step.remotes_since.as_ref().map_or_else(String::new, |date| format!(" since {date}"));
         let text = format!(
-            "{}: {} remotes are fewer than the {} that the rules want from then on (TLS BR 3.2.2.9)",
+            "{}: {} remotes are fewer than the {} that the rules want{since} (TLS BR 3.2.2.9)",
             step.date, step.peak.remotes, step.remotes_min
         );
         remarks.push((Weight::Warning, text));

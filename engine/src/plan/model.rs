@@ -33,6 +33,9 @@ pub struct StepPlan {
     pub date: String,
     /// Remotes that the rules want at least.
     pub remotes_min: u8,
+    /// Since when they do; none if that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remotes_since: Option<String>,
     /// Whether the demand has fewer.
     pub too_few_remotes: bool,
     /// What a day brings.
@@ -175,6 +178,7 @@ impl StepPlan {
         Ok(Self {
             date: step.date.to_string(),
             remotes_min: step.remotes_min,
+            remotes_since: step.remotes_since.map(|date| date.to_string()),
             too_few_remotes: demand.perspectives.remotes < step.remotes_min,
             carries: carries(&peak, demand.load.utilisation),
             cost: demand.prices.as_ref().map(|prices| Cost::of(prices, &traffic, &mean, &fleet, &journal)),

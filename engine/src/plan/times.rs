@@ -111,7 +111,7 @@ pub struct ServiceTimes {
 #[derive(Debug, Error, PartialEq)]
 pub enum TimesError {
     /// Nothing measured a kind.
-    #[error("no usable run measured {kind}{}", if set_aside.is_empty() { String::new() } else { format!(" (set aside: {})", set_aside.join("; ")) })]
+    #[error("no usable run measured {kind}{}", told(set_aside))]
     NotMeasured {
         /// The kind of attempt or of the laboratory.
         kind: String,
@@ -135,12 +135,20 @@ pub enum TimesError {
     /// Memory cannot be told.
     #[error(
         "rss_kib: no mix has two runs whose attempts in flight differ by 1 or more ({most:.1} at most), so that memory for \
-         each cannot be told; slow at two rates would do"
+         each cannot be told; slow at two rates would do{}",
+        told(set_aside)
     )]
     NoSlope {
         /// How far runs of a mix differ, at most.
         most: f64,
+        /// Runs that were no figures.
+        set_aside: Vec<String>,
     },
+}
+
+/// Runs that were set aside, for the end of a sentence.
+fn told(set_aside: &[String]) -> String {
+    if set_aside.is_empty() { String::new() } else { format!(" (set aside: {})", set_aside.join("; ")) }
 }
 
 impl ServiceTimes {
@@ -150,7 +158,7 @@ impl ServiceTimes {
     /// A mix is not what its name says, or memory cannot be told. Kinds that nobody measured are an error only once
     /// they are asked for.
     pub fn derive(measured: &Measured) -> Result<Self, TimesError> {
-        let (curves, octets_per_in_flight) = curves::of_runs(&measured.runs)?;
+        let (curves, octets_per_in_flight) = curves::of_runs(&measured.runs, &measured.set_aside)?;
         let base_rss_octets = curves.values().map(|curve| curve.base_rss_octets).fold(0.0, f64::max);
         let mut times = Self {
             kinds: BTreeMap::new(),

@@ -15,6 +15,8 @@ use super::{
     times::Kind,
 };
 
+/// A number of renewals this little below a whole one is that: a share of a lifetime is seldom exact in binary.
+const ROUNDING: f64 = 1e-9;
 /// Seconds of a day.
 pub const SECONDS_OF_DAY: f64 = 86_400.0;
 
@@ -121,7 +123,7 @@ fn lifetime_days(demand: &Demand, step: &Step) -> f64 {
 /// further one within its reuse (TLS BR 2.3.1 §4.2.1).
 #[must_use]
 pub fn fresh_share(renewal_days: f64, reuse_days: f64) -> f64 {
-    1.0 / ((reuse_days / renewal_days).floor() + 1.0)
+    1.0 / ((reuse_days / renewal_days + ROUNDING).floor() + 1.0)
 }
 
 impl Traffic {

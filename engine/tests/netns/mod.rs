@@ -41,6 +41,12 @@ use crate::{
 
 /// Set where these tests must run: then it is an error if they cannot.
 const REQUIRED: &str = "PARALLAX_REQUIRE_NETNS";
+
+/// Whether these tests must run.
+pub(crate) fn required() -> bool {
+    std::env::var_os(REQUIRED).is_some_and(|value| !value.is_empty())
+}
+
 const PREFIX: &str = "parallax";
 const POLL: Duration = Duration::from_millis(10);
 /// The good web server over IPv6: ::1 would be each namespace's own.
@@ -188,8 +194,7 @@ impl Deployment {
         let world_namespace = match Namespace::make(format!("{stem}-world")) {
             Ok(namespace) => namespace,
             Err(error) => {
-                let required = std::env::var_os(REQUIRED).is_some_and(|value| !value.is_empty());
-                assert!(!required, "{REQUIRED} is set, but: {error}");
+                assert!(!required(), "{REQUIRED} is set, but: {error}");
                 // Not through the test's captured output: who reads the run's must see it.
                 let text = format!("\nNOT TESTED, no network namespaces can be made here: {error}\n\n");
                 let _ = std::io::stderr().write_all(text.as_bytes());

@@ -5,11 +5,10 @@ use std::{
     io::{IsTerminal as _, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::{Arc, atomic::AtomicBool},
+    sync::atomic::AtomicBool,
 };
 
 use clap::{Args, Subcommand};
-use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::{
     attack::{Form, Hijack, Routing, Target},
@@ -23,6 +22,10 @@ use super::{
     topology,
     up::{self, down, route},
 };
+use crate::signals;
+
+/// What a laboratory is called that nobody called otherwise.
+const NAME: &str = "lab";
 
 /// What to do with the small Internet.
 #[derive(Debug, Subcommand)]
@@ -81,10 +84,11 @@ pub struct Place {
     /// Where its files are.
     #[arg(long, default_value = "lab-out")]
     pub dir: PathBuf,
-    /// What its namespaces' names hold, so that two can be up at a time. A number is taken for that of the process that
-    /// made it, and the next test clears it up when there is no such process.
-    #[arg(long, default_value = "lab", value_parser = plain_name)]
-    pub name: String,
+    /// What its namespaces' names hold, so that two can be up at a time; that of the laboratory in the directory, or
+    /// lab, if not given. A number is that of the process that has it made, and of no other: the next test clears it up
+    /// when there is no such process.
+    #[arg(long, value_parser = plain_name)]
+    pub name: Option<String>,
     /// Where `parallax` and `parallax-node` are; beside this program if not given.
     #[arg(long, value_name = "DIRECTORY")]
     pub bin: Option<PathBuf>,
@@ -118,8 +122,54 @@ pub struct Attack {
 
 /// Short enough for a namespace's name, and of nothing but letters and digits.
 fn plain_name(text: &str) -> Result<String, String> {
+    // Whoever has a laboratory made starts this program.
+    let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().cast_unsigned());
+    name_by(text, [Some(std::process::id()), parent])
+}
+
+/// The same, for processes that may have one of their number.
+fn name_by(text: &str, processes: [Option<u32>; 2]) -> Result<String, String> {
     let is_plain = (1..=16).contains(&text.len()) && text.bytes().all(|octet| octet.is_ascii_alphanumeric());
-    if is_plain { Ok(text.to_owned()) } else { Err("1 to 16 letters and digits".to_owned()) }
+    if !is_plain {
+        return Err("1 to 16 letters and digits".to_owned());
+    }
+    let is_number = text.bytes().all(|octet| octet.is_ascii_digit());
+    if is_number && !processes.into_iter().flatten().any(|process| process.to_string() == text) {
+        return Err(
+            "a number alone is the name of that process's laboratory, which tests clear up: add a letter".to_owned()
+        );
+    }
+    Ok(text.to_owned())
+}
+
+impl Place {
+    /// What a new laboratory is called.
+    fn new_name(&self) -> &str {
+        self.name.as_deref().unwrap_or(NAME)
+    }
+
+    /// What the one in the directory is called; what was given, if there is none.
+    ///
+    /// # Errors
+    /// It has another name than was given, or the directory is not that of a laboratory.
+    fn name_of_laboratory(&self) -> Result<String, InternetError> {
+        let state = match State::read(&self.dir) {
+            Ok(state) => state,
+            Err(InternetError::NotUp(_)) => return Ok(self.new_name().to_owned()),
+            Err(error) => return Err(error),
+        };
+        let is_plain = !state.name.is_empty() && state.name.bytes().all(|octet| octet.is_ascii_alphanumeric());
+        if !(is_plain && state.is_of(&self.dir)) {
+            return Err(InternetError::NotOurs(self.dir.clone()));
+        }
+        match &self.name {
+            Some(given) if *given != state.name => {
+                let (directory, given) = (self.dir.clone(), given.clone());
+                Err(InternetError::OtherName { directory, is: state.name, given })
+            }
+            _ => Ok(state.name),
+        }
+    }
 }
 
 /// Does it.
@@ -132,7 +182,7 @@ pub fn execute(command: InternetCommand) -> Result<ExitCode, InternetError> {
         return Ok(ExitCode::SUCCESS);
     }
     up::require_root()?;
-    let stop = stop_flag()?;
+    let stop = signals::end_flag().map_err(InternetError::file("signals"))?;
     match command {
         InternetCommand::Up(place) => {
             let state = bring_up(&place, &stop)?;
@@ -167,7 +217,7 @@ fn bring_up(place: &Place, stop: &AtomicBool) -> Result<State, InternetError> {
     let beside = std::env::current_exe().ok().and_then(|path| path.parent().map(Path::to_owned));
     let programs = place.bin.clone().or(beside).unwrap_or_default();
     let programs = programs.canonicalize().map_err(InternetError::file(&programs))?;
-    up::up(&place.name, &place.dir, &programs, stop, &tell())
+    up::up(place.new_name(), &place.dir, &programs, stop, &tell())
 }
 
 /// One line for each step, with the time since the beginning.
@@ -194,10 +244,11 @@ fn all_scripts() -> Vec<Script> {
 }
 
 fn take_down(place: &Place) -> Result<usize, InternetError> {
-    let ended = down(&place.name)?;
+    let name = place.name_of_laboratory()?;
+    let ended = down(&name, &place.dir)?;
     // What is gone is not to be taken for what is up.
     if let Ok(state) = State::read(&place.dir)
-        && state.name == place.name
+        && state.name == name
     {
         State { is_up: false, programs: Vec::new(), ..state }.write()?;
     }
@@ -255,6 +306,7 @@ fn reroute(place: &Place, routing: &Routing, stop: &AtomicBool) -> Result<(), In
 /// The state of a laboratory that is up.
 fn up_state(place: &Place) -> Result<State, InternetError> {
     let state = State::read(&place.dir)?;
+    place.name_of_laboratory()?;
     if state.is_up { Ok(state) } else { Err(InternetError::NotUp(place.dir.clone())) }
 }
 
@@ -299,14 +351,6 @@ fn status_picture(status: &status::Status) -> String {
     draw(&Scene { title, subtitle: &subtitle, routing: &status.routing, target, ways: &ways, notes: &notes })
 }
 
-fn stop_flag() -> Result<Arc<AtomicBool>, InternetError> {
-    let flag = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&flag)).map_err(InternetError::file("signals"))?;
-    }
-    Ok(flag)
-}
-
 impl Attack {
     fn routing(&self) -> Result<Routing, InternetError> {
         if let Some(unknown) = self.near.iter().find(|id| topology::perspective(id).is_none()) {
@@ -323,5 +367,44 @@ impl Attack {
         let target = if self.nameserver { Target::NameServers } else { Target::Web };
         let filtering: BTreeSet<u32> = self.filtering.iter().copied().collect();
         Ok(Routing { hijack: Some(Hijack { target, form, near: self.near.clone() }), filtering })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(dir: &Path, name: Option<&str>) -> Place {
+        Place { dir: dir.to_owned(), name: name.map(str::to_owned), bin: None }
+    }
+
+    #[test]
+    fn a_number_is_the_name_of_a_process_s_own_laboratory_alone() {
+        let by = |text: &str| name_by(text, [Some(71), Some(70)]);
+        for good in ["lab", "a1", "1a", "70", "71", "0123456789abcdef"] {
+            assert_eq!(by(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "a-b", "../x", "0123456789abcdefg", "72", "071", "1"] {
+            assert!(by(bad).is_err(), "{bad}");
+        }
+        assert!(plain_name(&std::process::id().to_string()).is_ok());
+    }
+
+    #[test]
+    fn the_name_is_that_of_the_laboratory_in_the_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let dir = directory.path().canonicalize().unwrap();
+        let name = |given| place(&dir, given).name_of_laboratory();
+        assert_eq!(name(None).unwrap(), NAME);
+        assert_eq!(name(Some("other")).unwrap(), "other");
+        crate::internet::state::planned("mine", &dir, Path::new("/bin")).write().unwrap();
+        assert_eq!(name(None).unwrap(), "mine");
+        assert_eq!(name(Some("mine")).unwrap(), "mine");
+        let error = name(Some("lab")).unwrap_err();
+        assert!(matches!(error, InternetError::OtherName { .. }), "{error}");
+        let elsewhere = State { directory: "/somewhere/else".into(), ..State::read(&dir).unwrap() };
+        let text = serde_json::to_string(&elsewhere).unwrap();
+        std::fs::write(dir.join(crate::internet::state::FILE), text).unwrap();
+        assert!(matches!(name(None), Err(InternetError::NotOurs(_))));
     }
 }

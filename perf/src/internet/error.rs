@@ -49,6 +49,42 @@ pub enum InternetError {
     /// There is one already.
     #[error("a laboratory is up already: end it with `down`")]
     IsUp,
+    /// A directory that holds something else.
+    #[error(
+        "{} holds something else than a laboratory that was made there: remove it yourself, or choose another with --dir",
+        .0.display()
+    )]
+    NotOurs(PathBuf),
+    /// The laboratory of the directory has another name.
+    #[error("the laboratory in {} is {is:?} and not {given:?}: leave --name away, or choose another with --dir", directory.display())]
+    OtherName {
+        /// Where its files are.
+        directory: PathBuf,
+        /// What it is called.
+        is: String,
+        /// What was given.
+        given: String,
+    },
+    /// The namespaces of a name are another laboratory's.
+    #[error(
+        "the namespaces of {name:?} are {}: choose another with --name or --dir",
+        owner.as_ref().map_or_else(
+            || "of a laboratory of which nothing is written down".to_owned(),
+            |owner| format!("of the laboratory in {}", owner.display()),
+        )
+    )]
+    Anothers {
+        /// The name.
+        name: String,
+        /// Where its files are; none if that is not known.
+        owner: Option<PathBuf>,
+    },
+    /// Another command brings it up or takes it down just now.
+    #[error("another command brings the laboratory {name:?} up or takes it down: wait for its end")]
+    Held {
+        /// The name.
+        name: String,
+    },
     /// A directory whose sockets would have names the kernel does not take.
     #[error("{}: the path is too long for the routers' sockets; choose a shorter one with --dir", .0.display())]
     LongPath(PathBuf),

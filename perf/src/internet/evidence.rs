@@ -94,10 +94,26 @@ pub fn contradictions(parallax: &Path, journal: &Path) -> Result<Vec<Contradicti
 fn read(record: &Record) -> Attempt {
     let perspectives = record.perspectives.iter().map(|part| View {
         perspective: part.perspective.to_string(),
-        seen: part.observation.as_ref().map_or(Seen::Nothing, seen),
+        seen: part.observation.as_ref().map_or(Seen::Nothing, seen_or_bogus),
         state: part.state,
     });
     Attempt { restarted: record.restarted, perspectives: perspectives.collect() }
+}
+
+/// Whose answer it is; where it is nobody's, whether that is since an answer was forged.
+fn seen_or_bogus(observation: &Observation) -> Seen {
+    match seen(observation) {
+        Seen::Nothing if observation.lookups().any(is_bogus) => Seen::Bogus,
+        seen => seen,
+    }
+}
+
+/// Whether signatures show the answer to be forged: the last one, or the first if no other came when the resolver was
+/// asked again.
+fn is_bogus(lookup: &DnsLookup) -> bool {
+    let has_failed = matches!(lookup.outcome, DnsOutcome::Failed(_));
+    let validation = lookup.validation.as_ref();
+    validation.is_some_and(|of| of.status == SecurityStatus::Bogus || (has_failed && of.first_fault.is_some()))
 }
 
 /// Whose answer it is.
@@ -115,9 +131,8 @@ fn seen(observation: &Observation) -> Seen {
 }
 
 fn record(lookup: &DnsLookup) -> Seen {
-    let is_bogus = lookup.validation.as_ref().is_some_and(|validation| validation.status == SecurityStatus::Bogus);
     let DnsOutcome::Answer(set) = &lookup.outcome else { return Seen::Nothing };
-    if is_bogus {
+    if is_bogus(lookup) {
         return Seen::Nothing;
     }
     let rdata = set.rdata.iter().flat_map(|rdata| rdata.as_slice()).copied().collect::<Vec<u8>>();
@@ -136,7 +151,55 @@ fn whose(octets: &[u8], marks: impl Fn(Actor) -> Vec<Vec<u8>>) -> Seen {
 
 #[cfg(test)]
 mod tests {
+    use parallax_validation::observation::{DnsFailure, DnsTransport, DnssecFault, RecordType, Validation};
+
     use super::*;
+
+    /// A TXT lookup with this end.
+    fn lookup(status: SecurityStatus, first_fault: bool, failure: DnsFailure) -> DnsLookup {
+        let fault = || DnssecFault::NoSignature { owner: "a".into(), rtype: "TXT".into(), zone: "a".into() };
+        let validation = Validation {
+            status,
+            anchor: None,
+            signers: Vec::new(),
+            insecure: None,
+            fault: (status == SecurityStatus::Bogus).then(fault),
+            first_fault: first_fault.then(fault),
+            links: Vec::new(),
+            message: None,
+        };
+        DnsLookup {
+            name: "a".to_owned(),
+            rtype: RecordType::Txt,
+            resolver: "192.0.2.1:53".parse().unwrap(),
+            transport: DnsTransport::Udp,
+            transmissions: 1,
+            tcp_because: None,
+            ignored_replies: 0,
+            elapsed_us: 1,
+            authenticated: false,
+            extended_errors: Vec::new(),
+            validation: Some(Box::new(validation)),
+            repeat: None,
+            outcome: DnsOutcome::Failed(failure),
+        }
+    }
+
+    #[test]
+    fn forged_answers_and_silence_are_told_apart() {
+        let seen_of = |lookup: DnsLookup| {
+            let text = r#"{"started":"2026-11-27T00:00:00Z","elapsed_us":1}"#;
+            let observation: Observation = serde_json::from_str(text).unwrap();
+            let control = Some(ControlObservation::Record(lookup.clone()));
+            // Whether it is the record of the challenge or one of the lookups beside it.
+            let beside = Observation { caa: vec![lookup], ..observation.clone() };
+            [seen_or_bogus(&Observation { control, ..observation }), seen_or_bogus(&beside)]
+        };
+        let (bogus, unknown) = (SecurityStatus::Bogus, SecurityStatus::Indeterminate);
+        assert_eq!(seen_of(lookup(bogus, false, DnsFailure::Malformed(String::new()))), [Seen::Bogus; 2]);
+        assert_eq!(seen_of(lookup(unknown, true, DnsFailure::Timeout)), [Seen::Bogus; 2]);
+        assert_eq!(seen_of(lookup(unknown, false, DnsFailure::Timeout)), [Seen::Nothing; 2]);
+    }
 
     #[test]
     fn marks_of_each_actor_are_told_apart() {

@@ -5,7 +5,7 @@
 //! * [`attack`], [`predict`]: what is announced, and where packets ought to go then.
 //! * [`bird`], [`routes`]: the routers' settings, and where packets go.
 //! * [`zones`], [`services`], [`settings`], [`programs`]: what runs.
-//! * [`state`], [`up`]: brings it up, changes it, takes it down; the file that says what is up.
+//! * [`state`], [`up`], `owner`: brings it up, changes it, takes it down; the file that says what is up, and whose it is.
 //! * [`scenario`], [`script`], [`verdict`], [`run`], [`requests`], [`evidence`], [`summary`]: runs with a known right outcome.
 //! * [`status`], [`picture`]: how it stands.
 //!
@@ -16,6 +16,7 @@ pub mod bird;
 pub mod command;
 pub mod error;
 pub mod evidence;
+mod owner;
 pub mod picture;
 pub mod predict;
 pub mod programs;

@@ -29,7 +29,7 @@ use super::{
     verdict::{Asks, Fooled, Seen},
     zones::{Actor, Domain, Method},
 };
-use crate::netns::Namespace;
+use crate::{lab::world::Perspective, netns::Namespace};
 
 /// How long all requests of a run may take.
 const REQUESTS_MAX: Duration = Duration::from_secs(90);
@@ -180,6 +180,10 @@ impl Asking<'_> {
         };
         if lines.len() != fed as usize {
             differences.push(format!("{fed} requests were made midway, and {} have results", lines.len()));
+        }
+        let parts = ours().filter(|attempt| attempt.perspectives.len() != Perspective::ALL.len()).count();
+        if parts > 0 {
+            differences.push(format!("{parts} attempts midway lack views of perspectives"));
         }
         if midway.permitted > 0 {
             differences.push(format!("{} requests of the attacker were permitted midway", midway.permitted));

@@ -42,12 +42,19 @@ const CERTIFICATE_DAYS: u32 = 30;
 pub(super) struct Rising<'a> {
     pub(super) state: State,
     running: Vec<Started>,
+    /// Namespaces that were made, by name.
+    made: Vec<String>,
     stop: &'a AtomicBool,
 }
 
 impl<'a> Rising<'a> {
     pub(super) fn of(state: State, stop: &'a AtomicBool) -> Self {
-        Self { state, running: Vec::new(), stop }
+        Self { state, running: Vec::new(), made: Vec::new(), stop }
+    }
+
+    /// Names of the namespaces that were made until now.
+    pub(super) fn made(&self) -> &[String] {
+        &self.made
     }
 
     pub(super) fn rise(&mut self, tell: Tell<'_>) -> Result<(), InternetError> {
@@ -74,12 +81,13 @@ impl<'a> Rising<'a> {
         self.save()
     }
 
-    fn namespaces(&self) -> Result<(), InternetError> {
+    fn namespaces(&mut self) -> Result<(), InternetError> {
         let mut made: BTreeMap<u32, Namespace> = BTreeMap::new();
         for system in systems() {
             let folder = self.state.folder(system.number);
             fs::create_dir_all(&folder).map_err(InternetError::file(&folder))?;
             let namespace = Namespace::make(self.state.namespace(system.number))?.lasting();
+            self.made.push(namespace.name().to_owned());
             namespace.set(&[("ipv4/ip_forward", "1")])?;
             for address in system.addresses() {
                 namespace.ip(&format!("addr add {address}/32 dev lo"))?;

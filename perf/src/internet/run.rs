@@ -134,11 +134,21 @@ fn requests_differ(script: &Script, request: &RequestOutcome, fooled: &Fooled) -
         all.push(format!("{id}: {} attempts, must be {}", request.attempts.len(), restarts + 1));
     }
     for (number, attempt) in (1..).zip(&request.attempts) {
+        let views = attempt.perspectives.len();
+        if views != Perspective::ALL.len() {
+            all.push(format!("{id}: attempt {number}: {views} views, must be {}", Perspective::ALL.len()));
+        }
         for (perspective, view) in Perspective::ALL.into_iter().zip(&attempt.perspectives) {
             let right = verdict::sees(perspective, asks, fooled);
             if view.perspective != site_id(perspective) || view.seen != right {
                 let (who, saw) = (&view.perspective, view.seen);
                 all.push(format!("{id}: attempt {number}: {who} saw {saw:?} ({:?}), must see {right:?}", view.state));
+                continue;
+            }
+            let right = verdict::concludes(perspective, asks, fooled);
+            if view.state != right {
+                let (who, saw, state) = (&view.perspective, view.seen, view.state);
+                all.push(format!("{id}: attempt {number}: {who} saw {saw:?} and is {state:?}, must be {right:?}"));
             }
         }
     }
@@ -184,7 +194,7 @@ mod tests {
         let view = |perspective| View {
             perspective: site_id(perspective).to_owned(),
             seen: verdict::sees(perspective, asks, fooled),
-            state: PerspectiveState::Confirmed,
+            state: verdict::concludes(perspective, asks, fooled),
         };
         let attempt = |restarted| Attempt { restarted, perspectives: Perspective::ALL.map(view).into() };
         let attempts = if restarts { vec![attempt(true), attempt(false)] } else { vec![attempt(false)] };
@@ -233,11 +243,28 @@ mod tests {
         let released = differ(&|request| request.attempts[0].restarted = false);
         assert_eq!(released.len(), 1, "{released:?}");
         let seen = differ(&|request| request.attempts[1].perspectives[2].seen = Seen::Attacker);
-        assert_eq!(seen, ["attacker-http-01-plain: attempt 2: waw1 saw Attacker (Confirmed), must see Owner"]);
+        assert_eq!(seen, ["attacker-http-01-plain: attempt 2: waw1 saw Attacker (Contradicted), must see Owner"]);
+        let fewer = differ(&|request| drop(request.attempts[1].perspectives.pop()));
+        assert_eq!(fewer, ["attacker-http-01-plain: attempt 2: 5 views, must be 6"]);
+        let none = differ(&|request| request.attempts[1].perspectives.clear());
+        assert_eq!(none, ["attacker-http-01-plain: attempt 2: 0 views, must be 6"]);
+        let state = differ(&|request| request.attempts[0].perspectives[3].state = PerspectiveState::TimedOut);
+        assert_eq!(state, ["attacker-http-01-plain: attempt 1: syd1 saw Owner and is TimedOut, must be Contradicted"]);
         let table = differ(&|request| (request.right, request.permitted) = (true, true));
         assert_eq!(table, ["attacker-http-01-plain: the table of primary and the computed verdict differ"]);
         let nobody = fooled_differ(script, &Fooled::default());
         assert!(nobody[0].contains("web nobody") && nobody[0].contains("web ams1"), "{nobody:?}");
+    }
+
+    #[test]
+    fn silence_is_not_taken_for_a_forged_answer() {
+        let script = &Script::of(named("dns-primary").unwrap());
+        let asks = Asks { actor: Actor::Attacker, method: Method::Dns01, domain: Domain::Signed };
+        let mut request = right(script, asks);
+        assert_eq!(request.attempts[0].perspectives[0].seen, Seen::Bogus);
+        request.attempts[0].perspectives[0].seen = Seen::Nothing;
+        let told = requests_differ(script, &request, &script.fooled);
+        assert_eq!(told, ["attacker-dns-01-signed: attempt 1: ams1 saw Nothing (Failed), must see Bogus"]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     attack::Routing,
     error::InternetError,
-    settings,
+    owner, settings,
     topology::{AUTHORITY, links, site, site_id, systems},
 };
 use crate::lab::world::Perspective;
@@ -129,6 +129,12 @@ impl State {
             Err(error) => return Err(InternetError::File { path, error }),
         };
         serde_json::from_slice(&text).map_err(|error| InternetError::Unreadable { path, error })
+    }
+
+    /// Whether it is that of this directory, and was not brought there from elsewhere.
+    #[must_use]
+    pub fn is_of(&self, directory: &Path) -> bool {
+        self.directory == owner::full(directory)
     }
 
     /// Writes it.

@@ -128,7 +128,8 @@ fn saw(request: &RequestOutcome) -> String {
         let ids = last.perspectives.iter().filter(|view| view.seen == wanted).map(|view| view.perspective.as_str());
         ids.collect::<Vec<_>>().join(", ")
     };
-    let parts = [(Seen::Owner, "owner's"), (Seen::Attacker, "attacker's"), (Seen::Nothing, "nothing to believe")];
+    let parts =
+        [(Seen::Owner, "owner's"), (Seen::Attacker, "attacker's"), (Seen::Bogus, "forged"), (Seen::Nothing, "nothing")];
     let said = parts.map(|(seen, word)| (of(seen), word)).into_iter().filter(|(ids, _)| !ids.is_empty());
     said.map(|(ids, word)| format!("{word} seen by {ids}")).collect::<Vec<_>>().join("; ")
 }

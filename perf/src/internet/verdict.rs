@@ -1,10 +1,11 @@
 //! What the right answer to a request is, given which sites are led to the attacker: a function of its own, which shares
 //! nothing with the rules it checks.
 //!
-//! Each perspective sees one of three things: the owner's servers, the attacker's, or nothing it may believe, which is so
+//! Each perspective sees one of three things: the owner's servers, the attacker's, or what it may not believe, which is so
 //! for a signed domain whose name servers are the attacker's. The primary must agree, at most one of five remotes may
 //! not, and those that agree must be of two RIR regions (TLS BR 2.3.1 §3.2.2.9).
 
+use parallax_validation::verdict::PerspectiveState;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -46,7 +47,9 @@ pub enum Seen {
     Owner,
     /// The attacker's.
     Attacker,
-    /// Nothing that could be believed or had.
+    /// Records that its signatures show to be forged.
+    Bogus,
+    /// Nothing that could be had, which is never right: nobody is silent here.
     Nothing,
 }
 
@@ -71,7 +74,7 @@ impl Asks {
 #[must_use]
 pub fn sees(perspective: Perspective, asks: Asks, fooled: &Fooled) -> Seen {
     match (fooled.dns.contains(&perspective), asks.domain.is_signed(), asks.method) {
-        (true, true, _) => Seen::Nothing,
+        (true, true, _) => Seen::Bogus,
         (true, false, _) => Seen::Attacker,
         (false, _, Method::Http01) if fooled.web.contains(&perspective) => Seen::Attacker,
         (false, ..) => Seen::Owner,
@@ -93,7 +96,19 @@ pub fn agrees(perspective: Perspective, asks: Asks, fooled: &Fooled) -> bool {
 /// What cannot be believed is no contradiction.
 #[must_use]
 pub fn contradicts(perspective: Perspective, asks: Asks, fooled: &Fooled) -> bool {
-    !agrees(perspective, asks, fooled) && sees(perspective, asks, fooled) != Seen::Nothing
+    !agrees(perspective, asks, fooled) && matches!(sees(perspective, asks, fooled), Seen::Owner | Seen::Attacker)
+}
+
+/// What the programs must make of what one perspective sees.
+#[must_use]
+pub fn concludes(perspective: Perspective, asks: Asks, fooled: &Fooled) -> PerspectiveState {
+    if agrees(perspective, asks, fooled) {
+        PerspectiveState::Confirmed
+    } else if contradicts(perspective, asks, fooled) {
+        PerspectiveState::Contradicted
+    } else {
+        PerspectiveState::Failed
+    }
 }
 
 /// Whether the process must start afresh before anything is released: some agree and others say the contrary (req H8).

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{
     drive::Driven,
+    failure::Failure,
     latency::{encode, summary},
     mix::Mix,
     result::{CpuPerRequest, Loopback, OfKind, Others, Run},
@@ -48,9 +49,9 @@ pub(super) fn assemble(driven: Driven, facts: Facts<'_>) -> Run {
     let histogram = encode(&all).unwrap_or_default();
     let late = (!tally.lateness.keeps_up()).then(|| {
         let (late, sent) = (tally.lateness.late, tally.lateness.sent);
-        format!("{late} of {sent} requests left more than 5 ms late: the generator did not keep up")
+        Failure::Late { late, sent }
     });
-    let ended = facts.engine_ended.or_else(|| fault.map(|fault| format!("the stream ended: {fault}")));
+    let ended = facts.engine_ended.map(Failure::EngineEnded).or_else(|| fault.map(Failure::Stream));
     Run {
         mix: facts.mix.name.clone(),
         shares: facts.mix.shares(),
@@ -87,6 +88,7 @@ pub(super) fn assemble(driven: Driven, facts: Facts<'_>) -> Run {
             machine_busy: facts.seen.machine_busy,
         },
         wrong_in_warm_up: tally.wrong_in_warm_up,
+        unexpected: tally.unexpected,
         repeats: 0,
         wrong_examples: tally.wrong_examples,
         error_examples,
@@ -174,17 +176,19 @@ mod tests {
         let mix = Mix::load("dns-01").expect("a mix");
         let run = assemble(driven(&mix, 6), facts(&mix));
         assert_eq!(run.late_sends, 3);
-        assert!(run.failed.is_some_and(|why| why.contains("3 of 3 requests left more than 5 ms late")));
+        assert_eq!(run.failed, Some(Failure::Late { late: 3, sent: 3 }));
     }
 
     #[test]
     fn err_an_engine_that_ended_is_no_figure() {
         let mix = Mix::load("dns-01").expect("a mix");
         let run = assemble(driven(&mix, 0), Facts { engine_ended: Some("it ended".to_owned()), ..facts(&mix) });
-        assert_eq!(run.failed.as_deref(), Some("it ended"));
+        assert_eq!(run.failed, Some(Failure::EngineEnded("it ended".to_owned())));
         let broken = Driven { fault: Some("Unavailable".to_owned()), ..driven(&mix, 0) };
         let run = assemble(broken, facts(&mix));
-        assert_eq!(run.failed.as_deref(), Some("the stream ended: Unavailable"));
+        assert_eq!(run.failed, Some(Failure::Stream("Unavailable".to_owned())));
+        let late = Facts { engine_ended: Some("it ended".to_owned()), ..facts(&mix) };
+        assert!(!assemble(driven(&mix, 6), late).failed.expect("no figure").is_late(), "the end is what matters");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::{
     OpenError,
     assemble::{Facts, assemble},
     drive::{Drive, drive},
+    failure::Failure,
     knee::{Beyond, Sweep, knee},
     mix::Mix,
     prepare::{Offer, prepare},
@@ -24,7 +25,7 @@ use super::{
     schedule::Spacing,
     watch::watch,
 };
-use crate::{measure, peers, plot};
+use crate::{measure, peers, plot, signals};
 
 /// The warm-up of a mix that waits for nothing, seconds.
 const WARM_UP_QUICK: f64 = 2.0;
@@ -32,7 +33,7 @@ const WARM_UP_QUICK: f64 = 2.0;
 const WARM_UP_SLOW: f64 = 12.0;
 /// Remotes of the laboratory's settings.
 const REMOTES: usize = 5;
-/// How often a run that came to no figure is repeated.
+/// How often a run in which the generator was late is repeated.
 const REPEATS_MAX: u64 = 2;
 /// Seeds of repeated runs lie so far from those of others.
 const REPEAT_SEEDS: u64 = 1_000;
@@ -132,14 +133,30 @@ impl Open {
     }
 }
 
-/// Measures, tells and writes. The status is a failure if an answer was wrong, or if a run is no figure.
+/// Measures, tells and writes. The status is a failure if a run is not sound (see [`is_sound`]).
 ///
 /// # Errors
 /// Nothing could be measured.
 pub fn run(open: &Open) -> Result<ExitCode, OpenError> {
     let result = measure(open)?;
-    let is_sound = |run: &Run| run.wrong + run.wrong_in_warm_up == 0 && (run.failed.is_none() || open.sweep);
-    Ok(if result.runs.iter().all(is_sound) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let sound = result.runs.iter().all(|run| is_sound(run, open.sweep));
+    Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whether nothing went wrong in a run. A sweep goes on until the engine or the generator does not keep up, so that is
+/// nothing wrong there, nor are requests that an overloaded engine did not come to; that the engine or its stream ended is.
+fn is_sound(run: &Run, in_sweep: bool) -> bool {
+    let has_ended = run.failed.as_ref().is_some_and(|why| !why.is_late());
+    let kept_up = !run.overloaded && run.failed.is_none();
+    let answered = run.errors == 0 || (in_sweep && run.overloaded);
+    run.wrong_in_all() == 0 && run.unexpected == 0 && answered && !has_ended && (kept_up || in_sweep)
+}
+
+/// Whether a run may be made again in place of this one: only if the generator was late and nothing else was amiss. What
+/// an engine did wrong is not asked again until it does it right.
+fn may_repeat(run: &Run) -> bool {
+    let is_late = run.failed.as_ref().is_some_and(Failure::is_late);
+    is_late && !run.overloaded && run.wrong_in_all() == 0 && run.errors == 0 && run.unexpected == 0
 }
 
 /// Measures, tells and writes.
@@ -148,10 +165,7 @@ pub fn run(open: &Open) -> Result<ExitCode, OpenError> {
 /// Nothing could be measured.
 pub fn measure(open: &Open) -> Result<OpenResult, OpenError> {
     let mixes: Vec<Mix> = open.mix.iter().map(|name| Mix::load(name)).collect::<Result<_, _>>()?;
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
-        signal_hook::flag::register(signal, Arc::clone(&interrupted)).map_err(OpenError::System)?;
-    }
+    let interrupted = signals::end_flag().map_err(OpenError::System)?;
     let bench = Bench::new(open, &interrupted)?;
     let mut result = bench.header();
     for mix in &mixes {
@@ -209,7 +223,7 @@ impl<'a> Bench<'a> {
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             cpu: peers::cpu_model(),
             cpus: thread::available_parallelism().map_or(1, usize::from),
-            command: std::env::args().collect::<Vec<_>>().join(" "),
+            command: measure::command_line(std::env::args()),
             engine: EngineSetup {
                 remotes: REMOTES,
                 workers: usize::from(self.setup.workers),
@@ -238,16 +252,16 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// One run, repeated a few times if it came to no figure: the machine may have had something else to do.
+    /// One run, repeated a few times if the generator was late: the machine may have had something else to do.
     fn run_until_figure(&self, mix: &Mix, per_second: f64, number: u64) -> Result<Run, OpenError> {
         let mut repeats = 0;
         loop {
             let run = Run { repeats, ..self.run(mix, per_second, number + repeats * REPEAT_SEEDS)? };
             tell(&run);
-            if run.failed.is_none() || run.overloaded || repeats >= REPEATS_MAX {
+            if !may_repeat(&run) || repeats >= REPEATS_MAX {
                 return Ok(run);
             }
-            eprintln!("    repeated, for it is no figure");
+            eprintln!("    repeated, for the generator was late");
             repeats += 1;
         }
     }
@@ -300,7 +314,7 @@ fn tell(run: &Run) {
     let told = |us: u64| plot::written(plot::Unit::Micros, us as f64);
     eprintln!(
         "{:<20} {:>7.0}/s offered {:>7.0}/s carried  p50 {:>8}  p99 {:>8}  of quick ones {:>8}  CPU {:>5.0} µs  \
-         in flight {:>6.0}  {:>4} MiB  wrong {}  errors {}{}",
+         in flight {:>6.0}  {:>4} MiB  wrong {}  errors {}  unexpected {}{}",
         run.mix,
         run.offered_per_second,
         run.carried_per_second(),
@@ -312,6 +326,7 @@ fn tell(run: &Run) {
         run.rss_kib.max / 1024,
         run.wrong + run.wrong_in_warm_up,
         run.errors,
+        run.unexpected,
         if run.overloaded { "  OVERLOADED" } else { "" },
     );
     for line in run.failed.iter().map(|why| format!("NO FIGURE: {why}")).chain(run.wrong_examples.iter().cloned()) {
@@ -352,6 +367,59 @@ mod tests {
 
     fn parse(words: &[&str]) -> Result<Open, clap::Error> {
         Line::try_parse_from([&["open"], words].concat()).map(|line| line.open)
+    }
+
+    type Change = fn(&mut Run);
+
+    fn of(change: impl Fn(&mut Run)) -> Run {
+        let mut run = Run::default();
+        change(&mut run);
+        run
+    }
+
+    fn late(run: &mut Run) {
+        run.failed = Some(Failure::Late { late: 9, sent: 10 });
+    }
+
+    #[test]
+    fn err_a_run_in_which_anything_but_the_generator_failed_is_not_made_again() {
+        assert!(may_repeat(&of(late)) && !may_repeat(&Run::default()));
+        let others: [Change; 7] = [
+            |run| run.wrong = 1,
+            |run| run.wrong_in_warm_up = 1,
+            |run| run.errors = 1,
+            |run| run.unexpected = 1,
+            |run| run.overloaded = true,
+            |run| run.failed = Some(Failure::EngineEnded("signal: 9".to_owned())),
+            |run| run.failed = Some(Failure::Stream("Unavailable".to_owned())),
+        ];
+        for (place, change) in others.iter().enumerate() {
+            let run = of(|run| {
+                late(run);
+                change(run);
+            });
+            assert!(!may_repeat(&run), "{place}");
+        }
+    }
+
+    #[test]
+    fn err_what_makes_a_run_unsound_by_itself_and_in_a_sweep() {
+        let table: [(Change, bool, bool); 10] = [
+            (|_| {}, true, true),
+            (late, false, true),
+            (|run| run.overloaded = true, false, true),
+            (|run| (run.overloaded, run.errors) = (true, 5), false, true),
+            (|run| run.errors = 1, false, false),
+            (|run| run.unexpected = 1, false, false),
+            (|run| run.wrong = 1, false, false),
+            (|run| run.wrong_in_warm_up = 1, false, false),
+            (|run| run.failed = Some(Failure::EngineEnded(String::new())), false, false),
+            (|run| run.failed = Some(Failure::Stream(String::new())), false, false),
+        ];
+        for (place, (change, alone, in_sweep)) in table.into_iter().enumerate() {
+            let run = of(change);
+            assert_eq!((is_sound(&run, false), is_sound(&run, true)), (alone, in_sweep), "{place}");
+        }
     }
 
     #[test]

@@ -252,10 +252,11 @@ impl<'a> Generator<'a> {
     fn receive(&mut self, received: Answers) {
         let now = self.now();
         for answer in received.answer {
-            if let Err(error) = self.receive_one(now, &answer.result)
-                && self.error_examples.len() < EXAMPLES_MAX
-            {
-                self.error_examples.push(error.to_string());
+            if let Err(error) = self.receive_one(now, &answer.result) {
+                self.tally.unexpected += 1;
+                if self.error_examples.len() < EXAMPLES_MAX {
+                    self.error_examples.push(error.to_string());
+                }
             }
         }
     }
@@ -387,6 +388,31 @@ fn due_until(due: &[Duration], next: usize, now: Duration) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn err_answers_that_come_twice_or_were_not_waited_for_are_counted() {
+        let mix = Mix::load("dns-01").expect("a mix");
+        let window = Duration::ZERO..Duration::from_secs(1);
+        let prepared = vec![Prepared { due: Duration::ZERO, place: 0, index: 7, octets: Vec::new() }];
+        let mut generator = Generator {
+            mix: &mix,
+            waiting: HashMap::new(),
+            prepared,
+            tally: Tally::new(mix.kinds.iter().map(|(kind, _)| *kind), window),
+            begun: Instant::now(),
+            error_examples: Vec::new(),
+        };
+        generator.send(0..1, None);
+        let answer = |id: &str| {
+            let text = format!(r#"{{"id":"{id}","verdict":"pass","decided_by":"quorum"}}"#);
+            parallax_protocol::wire::api::Answer { result: text.into_bytes(), ..Default::default() }
+        };
+        let mut unreadable = answer("r7");
+        unreadable.result = b"{".to_vec();
+        generator.receive(Answers { answer: vec![answer("r7"), answer("r7"), answer("r8"), unreadable] });
+        assert_eq!((generator.tally.answered_in_all, generator.tally.unexpected), (1, 3));
+        assert_eq!(generator.error_examples.len(), 3);
+    }
 
     #[test]
     fn ok_what_is_due_leaves_and_no_more_than_a_message_holds() {

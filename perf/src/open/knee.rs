@@ -128,6 +128,8 @@ pub enum Limit {
         /// The share of the engine's time that was this role's.
         of_engine: f64,
     },
+    /// The run broke off: it shows no limit.
+    Broken,
     /// A thread of the laboratory does.
     Laboratory {
         /// The share of one CPU it used.
@@ -175,8 +177,10 @@ pub fn foreign_cpus(run: &Run, cpus: usize) -> Option<f64> {
 /// What the engine lacked in a run, on a machine with so many CPUs.
 #[must_use]
 pub fn limit(run: &Run, setup: &EngineSetup, cpus: usize) -> Limit {
-    if run.failed.is_some() {
-        return Limit::Generator;
+    match &run.failed {
+        Some(why) if why.is_late() => return Limit::Generator,
+        Some(_) => return Limit::Broken,
+        None => {}
     }
     let seconds = run.seconds.max(1e-9);
     let (role, of_engine) = busiest_role(run);
@@ -221,7 +225,10 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::{super::latency::Latency, *};
-    use crate::open::result::{CpuPerRequest, InFlight};
+    use crate::open::{
+        failure::Failure,
+        result::{CpuPerRequest, InFlight},
+    };
 
     /// A run of ten seconds that carried `carried` a second.
     fn run(offered: f64, carried: f64, p99: u64) -> Run {
@@ -255,7 +262,7 @@ mod tests {
             (run(2_000.0, 1_900.0, 1_000), None),
             (run(2_000.0, 1_899.0, 1_000), Some(Beyond::Behind(0.9495))),
             (Run { overloaded: true, ..run(200.0, 10.0, 1) }, Some(Beyond::Overloaded)),
-            (Run { failed: Some("late".to_owned()), ..run(200.0, 200.0, 1) }, Some(Beyond::NoFigure)),
+            (Run { failed: Some(Failure::Late { late: 9, sent: 9 }), ..run(200.0, 200.0, 1) }, Some(Beyond::NoFigure)),
         ];
         for (run, right) in table {
             assert_eq!(beyond(&run, &lowest), right, "{} {}", run.offered_per_second, run.latency_us.p99);
@@ -328,8 +335,10 @@ mod tests {
         assert_eq!(limit(&one, &bound, 2), Limit::Laboratory { share: 0.95 });
         one.busiest_by_role = BTreeMap::from([("decider".to_owned(), 0.99), ("node".to_owned(), 0.5)]);
         assert_eq!(limit(&one, &bound, 2), Limit::Thread { role: "decider".to_owned(), share: 0.99 });
-        one.failed = Some("late".to_owned());
+        one.failed = Some(Failure::Late { late: 9, sent: 9 });
         assert_eq!(limit(&one, &bound, 2), Limit::Generator);
+        one.failed = Some(Failure::EngineEnded("signal: 9".to_owned()));
+        assert_eq!(limit(&one, &bound, 2), Limit::Broken);
         assert_eq!(limit(&run(1.0, 1.0, 1), &EngineSetup::default(), 2), Limit::Unknown);
     }
 }

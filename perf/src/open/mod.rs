@@ -8,7 +8,7 @@
 //! mix schedule prepare   what is asked and when                 pure
 //! answer tally           answers, held against the right ones   pure
 //! knee                   where it ends, and for lack of what    pure
-//! result check latency   the file
+//! result check latency   the file; failure: why a run is no figure
 //! programs process watch laboratory and engine, and what they use
 //! drive                  the generator
 //! ```
@@ -22,6 +22,7 @@ mod assemble;
 pub mod check;
 mod command;
 pub mod drive;
+pub mod failure;
 pub mod knee;
 pub mod latency;
 pub mod mix;

@@ -218,7 +218,7 @@ pub struct Programs {
 /// What is known once both have ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remains {
-    /// How the engine ended, if it did so by itself.
+    /// With which status the engine ended and what it said last, if it did so by itself.
     pub engine_ended: Option<String>,
     /// Octets of the engine's journal.
     pub journal_octets: u64,
@@ -291,8 +291,7 @@ impl Programs {
     #[must_use]
     pub fn finish(mut self) -> Remains {
         let ended = self.engine.ended();
-        let engine_ended =
-            ended.map(|status| format!("the engine ended with {status} and said: {}", self.engine.last_words()));
+        let engine_ended = ended.map(|status| format!("{status} and said: {}", self.engine.last_words()));
         self.engine.stop();
         self.laboratory.stop();
         let (journal_octets, laboratory) = (self.journal_octets(), self.laboratory.last_words());

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{check::RunFault, latency::Latency};
+use super::{check::RunFault, failure::Failure, latency::Latency};
 
 /// The form's name.
 pub const FORM: &str = "parallax-open-1";
@@ -113,7 +113,7 @@ pub struct Run {
 
     /// Why the run is no figure: the generator did not keep up, or the engine ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failed: Option<String>,
+    pub failed: Option<Failure>,
     /// Answers in this time, to whichever request, each second. With a warm-up longer than the latency it is the rate that
     /// was carried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -136,6 +136,9 @@ pub struct Run {
     /// Answers to requests of the warm-up that were not the right ones.
     #[serde(default)]
     pub wrong_in_warm_up: u64,
+    /// Answers that nothing waited for, warm-up included: not asked for, answered before, or not to be read.
+    #[serde(default)]
+    pub unexpected: u64,
     /// The first few wrong answers, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub wrong_examples: Vec<String>,
@@ -327,6 +330,12 @@ impl Run {
     #[must_use]
     pub fn carried_per_second(&self) -> f64 {
         self.completed_per_second.unwrap_or_else(|| self.completed as f64 / self.seconds.max(1e-9))
+    }
+
+    /// Answers that were not the right ones, those of the warm-up too.
+    #[must_use]
+    pub fn wrong_in_all(&self) -> u64 {
+        self.wrong.saturating_add(self.wrong_in_warm_up)
     }
 
     /// The 99th percentile of what waits for nothing, or of all where that was not told.

@@ -60,6 +60,8 @@ pub struct Tally {
     pub answered_in_window: u64,
     /// Answers of the warm-up's requests that are wrong.
     pub wrong_in_warm_up: u64,
+    /// Answers that nothing waited for, or that cannot be read.
+    pub unexpected: u64,
     /// The first few wrong answers, in words.
     pub wrong_examples: Vec<String>,
     outstanding: u64,
@@ -82,6 +84,7 @@ impl Tally {
             answered_in_all: 0,
             answered_in_window: 0,
             wrong_in_warm_up: 0,
+            unexpected: 0,
             wrong_examples: Vec::new(),
             outstanding: 0,
             outstanding_max: 0,

@@ -33,14 +33,14 @@ pub(super) fn find(name: &str, directories: &[PathBuf]) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// A command as one would type it.
+/// A command as one would type it, without where files are on this machine.
 pub(super) fn typed(program: &Path, arguments: &[String]) -> String {
     let quoted = |word: &str| {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@".contains(c);
         if !word.is_empty() && word.chars().all(is_plain) { word.to_owned() } else { format!("'{word}'") }
     };
     let words = std::iter::once(program.to_string_lossy().into_owned()).chain(arguments.iter().cloned());
-    words.map(|word| quoted(&word)).collect::<Vec<_>>().join(" ")
+    words.map(|word| quoted(&measure::without_directory(word))).collect::<Vec<_>>().join(" ")
 }
 
 /// Where a process runs.
@@ -269,5 +269,7 @@ mod tests {
     fn ok_a_command_is_shown_as_it_would_be_typed() {
         let words = ["-H", "Connection: close", "http://127.0.0.1:80/a"].map(str::to_owned);
         assert_eq!(typed(Path::new("wrk"), &words), "wrk -H 'Connection: close' http://127.0.0.1:80/a");
+        let words = ["-d", "/home/a/names"].map(str::to_owned);
+        assert_eq!(typed(Path::new("/usr/bin/dnsperf"), &words), "dnsperf -d names");
     }
 }

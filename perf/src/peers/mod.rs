@@ -272,7 +272,7 @@ fn compare(peers: &Peers, has_ours: bool) -> Result<Comparison, PeerError> {
     }
     Ok(Comparison {
         date: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%MZ").to_string(),
-        command: std::env::args().collect::<Vec<_>>().join(" "),
+        command: crate::measure::command_line(std::env::args()),
         commit: commit(),
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
         cpu: cpu_model(),

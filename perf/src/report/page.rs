@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::{charts, words::Words, words::words};
 use crate::{
     open::{
+        failure::Failure,
         knee::{beyond, knee},
         result::{OpenResult, Run},
     },
@@ -238,7 +239,7 @@ fn figures(runs: &[&Run]) -> String {
             (format!("{} B", number(run.journal_octets_per_request)), ""),
             (each(run.loopback.udp_out), ""),
             (each(run.loopback.tcp_opened), ""),
-            (run.late_sends.to_string(), if run.failed.is_some() { "alarm" } else { "" }),
+            (run.late_sends.to_string(), if run.failed.as_ref().is_some_and(Failure::is_late) { "alarm" } else { "" }),
             (run.errors.to_string(), if run.errors > 0 { "alarm" } else { "" }),
             (wrong.to_string(), if wrong > 0 { "alarm" } else { "" }),
             (note.to_owned(), "alarm"),

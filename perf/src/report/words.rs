@@ -91,7 +91,13 @@ fn limited(run: &Run, limit: &Limit) -> String {
     let share = |share: f64| written(Unit::Share, share);
     match limit {
         Limit::Generator => {
-            format!("{at} is not the engine: {}.", run.failed.as_deref().unwrap_or("the run came to no figure"))
+            let why =
+                run.failed.as_ref().map_or_else(|| "the generator did not keep up".to_owned(), ToString::to_string);
+            format!("{at} is not the engine: {why}.")
+        }
+        Limit::Broken => {
+            let why = run.failed.as_ref().map_or_else(|| "the run broke off".to_owned(), ToString::to_string);
+            format!("{at} cannot be told: {why}.")
         }
         Limit::Thread { role, share: used } => {
             format!("{at} is one thread of the engine, of the role {role}: it used {} of a CPU.", share(*used))
@@ -197,6 +203,9 @@ fn doubts(runs: &[&Run], cpus: usize) -> Vec<String> {
             let example = run.wrong_examples.first().map_or_else(String::new, |text| format!(", such as {text}"));
             doubts.push(format!("Wrong answers at {rate}: {wrong}{example}."));
         }
+        if run.unexpected > 0 {
+            doubts.push(format!("Answers that nothing waited for at {rate}: {}.", run.unexpected));
+        }
         if run.errors > 0 {
             doubts.push(format!("Requests without an answer that could be read at {rate}: {}.", run.errors));
         }
@@ -225,6 +234,7 @@ mod tests {
 
     use super::*;
     use crate::open::{
+        failure::Failure,
         latency::Latency,
         result::{CpuPerRequest, InFlight, Level, Others},
     };
@@ -318,13 +328,18 @@ mod tests {
 
     #[test]
     fn ok_what_is_doubtful_is_told_and_is_no_figure() {
-        let late = Run { failed: Some("9 of 9 requests left late".to_owned()), ..run(400.0, 400.0, 9_999.0, 5) };
+        let failed = Some(Failure::Late { late: 9, sent: 9 });
+        let late = Run { failed, ..run(400.0, 400.0, 9_999.0, 5) };
         let wrong =
             Run { wrong: 2, wrong_examples: vec!["r1 <b>".to_owned()], errors: 3, ..run(100.0, 100.0, 80.0, 5) };
         let told = said(&[wrong, late]);
         assert_eq!(told.doubts.len(), 3, "{:?}", told.doubts);
         assert!(told.doubts[0].contains("Wrong answers at 100/s: 2, such as r1 <b>"));
-        assert!(told.limit.contains("is not the engine: 9 of 9 requests left late"), "{}", told.limit);
+        assert!(told.limit.contains("is not the engine: 9 of 9 requests left"), "{}", told.limit);
+        let ended = Run { failed: Some(Failure::Stream("Unavailable".to_owned())), ..run(400.0, 400.0, 80.0, 5) };
+        let told = said(&[run(100.0, 100.0, 80.0, 5), Run { unexpected: 2, ..ended }]);
+        assert!(told.limit.contains("cannot be told: the stream ended: Unavailable"), "{}", told.limit);
+        assert!(told.doubts.iter().any(|doubt| doubt.contains("nothing waited for at 400/s: 2")), "{:?}", told.doubts);
         assert!(told.cpu.contains("80 µs") && !told.cpu.contains("9.9"), "{}", told.cpu);
     }
 

@@ -29,6 +29,8 @@ const POLL: Duration = Duration::from_millis(20);
 const CERTIFICATE_DAYS: u32 = 30;
 /// Ports of the laboratory behind the first one.
 const LAB_PORTS: u16 = 30;
+/// Ports that all programs use from the first one on, at most.
+pub(super) const PORTS: u16 = 40;
 /// What an engine takes of its one caller at a time.
 pub(super) const IN_FLIGHT_MAX: usize = 10_000;
 /// The name of the caller in its certificate.
@@ -109,7 +111,7 @@ pub(super) struct Site<'a> {
     pub(super) directory: &'a Path,
     /// Of `parallax` and `parallax-node`.
     pub(super) binaries: &'a Path,
-    /// The first of forty.
+    /// The first of [`PORTS`].
     pub(super) port: u16,
     /// The longest that the laboratory may be needed.
     pub(super) seconds: u64,

@@ -36,7 +36,6 @@ use parallax_protocol::{
     transport::{ConnectError, Identity, IdentityError, Peer},
 };
 use serde::Serialize;
-use signal_hook::consts::{SIGINT, SIGTERM};
 
 use self::{
     deploy::{Deployment, Site},
@@ -44,7 +43,10 @@ use self::{
     sample::{Curves, Measure, ProcessSample, directory_octets},
     summary::Summary,
 };
-use crate::lab::{error::LabError, kinds::SLOW_SHARE, world::World};
+use crate::{
+    lab::{error::LabError, kinds::SLOW_SHARE, world::World},
+    signals,
+};
 
 pub use load::Counts;
 
@@ -60,6 +62,8 @@ const SLACK_SECONDS: u64 = 600;
 const MINUTES_MAX: f64 = 13.0 * 24.0 * 60.0;
 /// More is a matter for `load`.
 const RATE_MAX: f64 = 2000.0;
+/// The last port that all others have room behind.
+const PORT_MAX: u16 = u16::MAX - (deploy::PORTS - 1);
 
 /// A long run at a steady rate.
 #[derive(Debug, Args)]
@@ -176,11 +180,8 @@ pub enum SoakError {
 /// It could not be begun, or its files cannot be written.
 pub fn run(soak: &Soak) -> Result<ExitCode, SoakError> {
     check(soak)?;
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        let failed = |error| SoakError::Start { program: "signal handling".to_owned(), error };
-        signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(failed)?;
-    }
+    let failed = |error| SoakError::Start { program: "signal handling".to_owned(), error };
+    let stop = signals::end_flag().map_err(failed)?;
     let directory = make_directory(&soak.dir)?;
     let mut record = Record::create(&directory.join("soak.jsonl"))?;
     let length = Duration::from_secs_f64(soak.minutes * 60.0);
@@ -222,7 +223,8 @@ fn check(soak: &Soak) -> Result<(), SoakError> {
         if value > 0.0 && value <= most { Ok(()) } else { Err(SoakError::Range { option, value, most }) }
     };
     in_range("minutes", soak.minutes, MINUTES_MAX)?;
-    in_range("rate", soak.rate, RATE_MAX)
+    in_range("rate", soak.rate, RATE_MAX)?;
+    in_range("port", f64::from(soak.port), f64::from(PORT_MAX))
 }
 
 /// An empty directory, which only what looks like an earlier run makes room for.
@@ -397,5 +399,28 @@ impl Record {
         let line = serde_json::to_string(entry).unwrap_or_default();
         let written = writeln!(self.file, "{line}").and_then(|()| self.file.flush());
         written.map_err(|error| SoakError::File { path: self.path.clone(), error })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        soak: Soak,
+    }
+
+    #[test]
+    fn err_ports_that_do_not_fit_behind_the_first() {
+        let check = |port: u16| check(&Line::parse_from(["soak", "--port", &port.to_string()]).soak);
+        assert!(check(27_000).is_ok() && check(65_496).is_ok());
+        for port in [0, 65_497, 65_535] {
+            let error = check(port).expect_err("no room").to_string();
+            assert!(error.starts_with(&format!("--port {port} is out of range")), "{error}");
+        }
     }
 }
