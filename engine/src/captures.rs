@@ -22,7 +22,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use jiff::Timestamp;
 use parallax_node::{
     TakePackets,
-    captures::{CAPTURE_OCTETS_MAX, CAPTURE_SUFFIX, CaptureError, CaptureSettings, Directory},
+    captures::{CAPTURE_OCTETS_MAX, CAPTURE_SUFFIX, CaptureError, CaptureSettings, Directory, is_capture_file},
 };
 use parallax_protocol::AttemptId;
 use parallax_validation::{base::perspective::PerspectiveId, verdict::PerspectiveState};
@@ -145,7 +145,7 @@ impl Captures {
     pub(crate) fn taker(&self, perspective: &PerspectiveId) -> TakePackets {
         let (out, dropped, perspective) = (self.out.clone(), Arc::clone(&self.dropped), perspective.clone());
         Arc::new(move |attempt, capture| {
-            let fits = capture.len() <= CAPTURE_OCTETS_MAX;
+            let fits = capture.len() <= CAPTURE_OCTETS_MAX && is_capture_file(&capture);
             let waiting = (format!("{attempt}-{perspective}{CAPTURE_SUFFIX}"), capture);
             if !fits || out.as_ref().is_none_or(|out| out.try_send(waiting).is_err()) {
                 dropped.fetch_add(1, Ordering::Relaxed);
@@ -199,6 +199,13 @@ mod tests {
         tempfile::TempDir::new().expect("a directory")
     }
 
+    /// A file of so many octets that begins as a capture does.
+    fn capture(octets: usize) -> Vec<u8> {
+        let mut file = vec![0; octets];
+        file[..4].copy_from_slice(&[0x4d, 0x3c, 0xb2, 0xa1]);
+        file
+    }
+
     #[test]
     fn what_is_worth_a_look_follows_from_the_verdict() {
         use PerspectiveState::{
@@ -219,9 +226,12 @@ mod tests {
         let captures = Captures::start(journal.path(), &settings).expect("a directory").expect("wanted");
         for id in ["waw1", "ams1"] {
             let take = captures.taker(&id.parse().expect("an id"));
-            take(AttemptId(42), vec![1, 2, 3]);
-            take(AttemptId(43), vec![1]);
-            take(AttemptId(44), vec![0; CAPTURE_OCTETS_MAX + 1]);
+            take(AttemptId(42), capture(27));
+            take(AttemptId(43), capture(24));
+            take(AttemptId(44), capture(CAPTURE_OCTETS_MAX + 1));
+            for none in [Vec::new(), vec![1; 100], capture(23)] {
+                take(AttemptId(45), none);
+            }
         }
         drop(captures);
         let names = |attempt| {
@@ -232,8 +242,8 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         assert_eq!(names(42), [format!("{MADE}-ams1.pcap"), format!("{MADE}-waw1.pcap")]);
-        assert_eq!((names(43).len(), names(44).len()), (2, 0));
-        assert_eq!(fs::read(&of(journal.path(), AttemptId(42))[0]).expect("the file"), [1, 2, 3]);
+        assert_eq!((names(43).len(), names(44).len(), names(45).len()), (2, 0, 0));
+        assert_eq!(fs::read(&of(journal.path(), AttemptId(42))[0]).expect("the file"), capture(27));
     }
 
     #[test]

@@ -169,11 +169,16 @@ pub fn prune(
     why: impl Into<String>,
 ) -> Result<Option<Removed>, RetentionError> {
     let Some(plan) = plan(writer.directory(), cut, now, &AtomicBool::new(false))? else { return Ok(None) };
-    // Packets first: without their record nobody would know whose they are.
-    if let Err(error) = captures::remove_before(writer.directory(), cut) {
-        eprintln!("parallax: {}: captures cannot be removed: {error}", writer.directory().display());
-    }
+    remove_captures(writer.directory(), cut);
     Ok(Some(writer.remove_before(plan.before, plan.note(now, why.into()))?))
+}
+
+/// Removes packets as old as the records that are about to go: first, as without their record nobody would know whose they
+/// are. Records go all the same if that fails.
+pub(crate) fn remove_captures(journal: &Path, cut: Timestamp) {
+    if let Err(error) = captures::remove_before(journal, cut) {
+        eprintln!("parallax: {}: captures cannot be removed: {error}", journal.display());
+    }
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use crate::{
     config::JournalSection,
     index::build_missing,
-    journal::{JournalError, JournalOptions, Recovery, Writer},
+    journal::{JournalError, JournalOptions, Recovery, Removed, Writer},
     retention::{self, Plan, RetentionError},
 };
 
@@ -157,13 +157,19 @@ fn remove(writer: &mut Writer, plan: &Plan, keep: Keep) {
     let removed = writer.finish_removal().and_then(|()| {
         // What was planned from another beginning has been done since.
         let due = plan.from == writer.segments().0;
-        due.then(|| writer.remove_before(plan.before, plan.note(Timestamp::now(), keep.why()))).transpose()
+        due.then(|| remove_due(writer, plan, keep)).transpose()
     });
     match removed {
         Ok(None) => {}
         Ok(Some(removed)) => eprintln!("parallax: {}: {removed}", writer.directory().display()),
         Err(error) => said(writer.directory(), &error),
     }
+}
+
+fn remove_due(writer: &mut Writer, plan: &Plan, keep: Keep) -> Result<Removed, JournalError> {
+    let now = Timestamp::now();
+    retention::remove_captures(writer.directory(), keep.cut(now));
+    writer.remove_before(plan.before, plan.note(now, keep.why()))
 }
 
 struct Worker {

@@ -182,6 +182,12 @@ fn keep_days_is_kept_to_at_opening_and_at_rotation() {
     let settings = JournalSection { keep_days: 1130, ..settings };
     let (mut writer, _) = upkeep::open(&path, &settings).unwrap();
     let opened = writer.segments().0;
+    // Packets of an attempt whose record is to go at a rotation, and of one whose record stays.
+    let captures = path.join("captures");
+    fs::create_dir(&captures).unwrap();
+    let [old, new] = ["ams1", "waw1"].map(|of| captures.join(format!("{}-{of}.pcap", "0".repeat(32))));
+    fs::File::create(&old).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    fs::File::create(&new).unwrap();
     assert!(opened > 1 && opened == writer.segments().1);
     assert_eq!(writer.removed().unwrap().note.why, "journal.keep_days = 1130");
     // What is complete and old later goes too, while the writer is at work; and what stays gets its index.
@@ -191,6 +197,7 @@ fn keep_days_is_kept_to_at_opening_and_at_rotation() {
         assert!(begun.elapsed() < Duration::from_secs(120), "never removed: {:?}", writer.segments());
         more(&mut writer, &mut maker, &rules(), 40);
     }
+    assert!(!old.exists() && new.exists(), "packets go as their records do");
     maker.clock = Timestamp::now();
     let recent = writer.segments().1 + 2;
     while !index_path(&path, recent).exists() {

@@ -28,7 +28,7 @@ use slab::Slab;
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use crate::node::{Full, Node, NodeStats, PacketKeeper, TakePackets};
+use crate::node::{Batch, Full, Node, NodeStats, Owner, PacketKeeper, TakePackets};
 
 /// How soon tasks are offered again that a full node refused.
 const FULL_RETRY: Duration = Duration::from_millis(1);
@@ -75,6 +75,7 @@ struct Shared {
     /// By nonce.
     askers: Mutex<Slab<Taken>>,
     numbers: AtomicU64,
+    sessions: AtomicU64,
     stop: AtomicBool,
     /// The node has ended, so nothing that is asked will be answered.
     ended: AtomicBool,
@@ -93,7 +94,7 @@ impl Shared {
         // They begin again after 2^32: by then an answer is long overdue.
         let number = self.numbers.fetch_add(1, Ordering::Relaxed) as u32;
         let attempt = match &asker {
-            // Nobody can guess it, and ask for the packets of others.
+            // Captures are named after it.
             Asker::One(..) => AttemptId(rand::rng().random()),
             Asker::Many(header, _) => header.attempt,
         };
@@ -110,7 +111,7 @@ fn key_of(nonce: u64) -> usize {
 /// The way to a node for callers in the same process.
 pub struct Desk {
     perspective: PerspectiveId,
-    line: Sender<Vec<Task>>,
+    line: Sender<Batch>,
     shared: Arc<Shared>,
     /// Places of those who ask one thing at a time.
     places: Arc<Semaphore>,
@@ -138,6 +139,7 @@ impl Desk {
         let shared = Arc::new(Shared {
             askers: Mutex::default(),
             numbers: AtomicU64::new(1),
+            sessions: AtomicU64::new(1),
             stop: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             refused: AtomicU64::new(0),
@@ -163,8 +165,14 @@ impl Desk {
         };
         let (sender, receiver) = oneshot::channel();
         let header = self.shared.take(&mut self.shared.askers(), Asker::One(sender, place), "".into());
-        self.hand_over(vec![Task { header, perspective: self.perspective.clone(), plan }])?;
+        self.hand_over(None, vec![Task { header, perspective: self.perspective.clone(), plan }])?;
         receiver.await.map(|observation| *observation).map_err(|_| LookError::Stopped)
+    }
+
+    /// A number for one that carries out tasks here: it alone may ask for their packets.
+    #[must_use]
+    pub fn open_session(&self) -> Owner {
+        Owner::session(self.shared.sessions.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Carries tasks out; their reports go to `reports`, with their own headers. The caller bounds how many it has
@@ -172,7 +180,12 @@ impl Desk {
     ///
     /// # Errors
     /// The node ends.
-    pub fn carry_out(&self, mut tasks: Vec<Task>, reports: &mpsc::UnboundedSender<Report>) -> Result<(), LookError> {
+    pub fn carry_out(
+        &self,
+        owner: Owner,
+        mut tasks: Vec<Task>,
+        reports: &mpsc::UnboundedSender<Report>,
+    ) -> Result<(), LookError> {
         {
             let mut askers = self.shared.askers();
             for task in &mut tasks {
@@ -181,13 +194,13 @@ impl Desk {
                 task.header = self.shared.take(&mut askers, asker, setup);
             }
         }
-        self.hand_over(tasks)
+        self.hand_over(Some(owner), tasks)
     }
 
-    fn hand_over(&self, tasks: Vec<Task>) -> Result<(), LookError> {
+    fn hand_over(&self, owner: Option<Owner>, tasks: Vec<Task>) -> Result<(), LookError> {
         let nonces: Vec<u64> = tasks.iter().map(|task| task.header.nonce).collect();
         // The pump may end in between: then it, or this, clears what was inserted.
-        if self.line.send(tasks).is_ok() && !self.has_ended() {
+        if self.line.send(Batch { owner, tasks }).is_ok() && !self.has_ended() {
             return Ok(());
         }
         let mut askers = self.shared.askers();
@@ -197,11 +210,11 @@ impl Desk {
         Err(LookError::Stopped)
     }
 
-    /// Asks for the packets of a task of [`Desk::carry_out`] by its attempt, as [`PacketKeeper::ask`] does; nothing comes
-    /// if packets are not kept.
-    pub fn ask_for_packets(&self, attempt: AttemptId, take: &TakePackets) {
+    /// Asks for the packets of a task of [`Desk::carry_out`] by its owner and attempt, as [`PacketKeeper::ask`] does;
+    /// nothing comes if packets are not kept.
+    pub fn ask_for_packets(&self, owner: Owner, attempt: AttemptId, take: &TakePackets) {
         if let Some(packets) = &self.packets {
-            packets.ask(attempt, take);
+            packets.ask_as(owner, attempt, take);
         }
     }
 
@@ -245,9 +258,9 @@ impl Drop for Desk {
 /// Owns the node.
 struct Pump {
     node: Node,
-    tasks: Receiver<Vec<Task>>,
+    tasks: Receiver<Batch>,
     shared: Arc<Shared>,
-    waiting: VecDeque<Task>,
+    waiting: VecDeque<(Option<Owner>, Task)>,
 }
 
 impl Pump {
@@ -256,14 +269,14 @@ impl Pump {
         while !self.shared.stop.load(Ordering::Acquire) && !self.node.has_ended() {
             let pause = if self.waiting.is_empty() { TICK } else { FULL_RETRY };
             match self.tasks.recv_timeout(pause) {
-                Ok(tasks) => self.waiting.extend(tasks),
+                Ok(batch) => self.wait_in_line(batch),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             while self.waiting.len() < BATCH_ITEMS_MAX
-                && let Ok(tasks) = self.tasks.try_recv()
+                && let Ok(batch) = self.tasks.try_recv()
             {
-                self.waiting.extend(tasks);
+                self.wait_in_line(batch);
             }
             self.offer();
         }
@@ -274,11 +287,15 @@ impl Pump {
         self.shared.askers().clear();
     }
 
-    /// In batches, until the node is full. What nobody wants any more is left out.
+    fn wait_in_line(&mut self, Batch { owner, tasks }: Batch) {
+        self.waiting.extend(tasks.into_iter().map(|task| (owner, task)));
+    }
+
+    /// In batches of one owner each, until the node is full. What nobody wants any more is left out.
     fn offer(&mut self) {
         {
             let mut askers = self.shared.askers();
-            self.waiting.retain(|task| {
+            self.waiting.retain(|(_, task)| {
                 let key = key_of(task.header.nonce);
                 let gone = askers.get(key).is_none_or(|taken| taken.asker.is_gone());
                 if gone {
@@ -287,12 +304,13 @@ impl Pump {
                 !gone
             });
         }
-        while !self.waiting.is_empty() {
-            let take = self.waiting.len().min(BATCH_ITEMS_MAX);
-            let batch: Vec<Task> = self.waiting.drain(..take).collect();
-            if let Err(Full(back)) = self.node.submit(batch) {
+        while let Some((owner, _)) = self.waiting.front() {
+            let owner = *owner;
+            let take = self.waiting.iter().take(BATCH_ITEMS_MAX).take_while(|(of, _)| *of == owner).count();
+            let batch: Vec<Task> = self.waiting.drain(..take).map(|(_, task)| task).collect();
+            if let Err(Full(back)) = self.node.submit_as(owner, batch) {
                 for task in back.into_iter().rev() {
-                    self.waiting.push_front(task);
+                    self.waiting.push_front((owner, task));
                 }
                 return;
             }

@@ -16,11 +16,12 @@ mod pool;
 pub mod serve;
 pub mod services;
 pub mod settings;
+mod talks;
 mod tasks;
 pub mod telemetry;
 mod timers;
 mod worker;
 
 pub use config::{ConfigError, DnssecSetting, Laboratory, NodeConfig, RawTransport, Transport};
-pub use node::{FrameCounters, FrameDrop, Full, Node, NodeError, NodeStats, PacketKeeper, TakePackets};
+pub use node::{FrameCounters, FrameDrop, Full, Node, NodeError, NodeStats, Owner, PacketKeeper, TakePackets};
 pub use parallax_ring::{Driver, FrameMethod};

@@ -25,7 +25,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     desk::{Desk, LookError},
-    node::TakePackets,
+    node::{Owner, TakePackets},
 };
 
 /// How often a stream looks whether the node has ended.
@@ -114,6 +114,7 @@ impl link::link_server::Link for LinkServer {
         let (out, messages) = mpsc::channel(MESSAGES_QUEUED_MAX);
         let welcome = self.welcome.clone();
         let session = Session {
+            owner: self.desk.open_session(),
             desk: Arc::clone(&self.desk),
             setup: hello.setup.as_str().into(),
             perspective: hello.perspective,
@@ -130,6 +131,11 @@ impl link::link_server::Link for LinkServer {
 
 fn message(what: from_node::What) -> FromNode {
     FromNode { what: Some(what) }
+}
+
+/// A place in a channel once nothing else waits there; none if nobody reads it any more.
+async fn place_behind_nothing<T>(out: &mpsc::Sender<T>) -> Option<mpsc::Permit<'_, T>> {
+    out.reserve_many(out.max_capacity()).await.ok()?.next()
 }
 
 /// What is reported where nothing was looked up: it confirms nothing.
@@ -151,6 +157,8 @@ fn nothing_seen() -> Observation {
 
 struct Session {
     desk: Arc<Desk>,
+    /// Whose its tasks are: their packets are for this stream alone.
+    owner: Owner,
     setup: Arc<str>,
     perspective: String,
     rir: Rir,
@@ -169,6 +177,8 @@ impl Session {
             // Nobody waits for them; an engine that reads too slowly gets fewer.
             let _ = captures_in.try_send((attempt, capture));
         });
+        // One that waits until it keeps no report waiting.
+        let mut capture: Option<(AttemptId, Vec<u8>)> = None;
         let mut in_flight = 0_usize;
         let (mut open, mut goodbye) = (true, false);
         let mut ends = self.ends.clone();
@@ -193,10 +203,15 @@ impl Session {
                     Err(_) => Err(None),
                 },
                 // Its sender is held here.
-                Some((attempt, capture)) = captures.recv() => {
-                    let packets = Packets { attempt: attempt.0.to_be_bytes().into(), capture };
-                    self.out.send(Ok(message(from_node::What::Packets(packets)))).await.map_err(|_| None)
-                }
+                Some(next) = captures.recv(), if capture.is_none() => { capture = Some(next); Ok(()) }
+                place = place_behind_nothing(&self.out), if capture.is_some() => match (place, capture.take()) {
+                    (Some(place), Some((attempt, capture))) => {
+                        let packets = Packets { attempt: attempt.0.to_be_bytes().into(), capture };
+                        place.send(Ok(message(from_node::What::Packets(packets))));
+                        Ok(())
+                    }
+                    _ => Err(None),
+                },
                 () = self.out.closed() => Err(None),
                 // Its sender lives as long as the program serves.
                 // The engine closes its half in turn; what it sent before is still carried out.
@@ -237,7 +252,7 @@ impl Session {
             let _ = reports.send(Report { header, perspective, rir: self.rir, observation: Box::new(nothing_seen()) });
         }
         let gone = |error: LookError| Some(Status::unavailable(error.to_string()));
-        self.desk.carry_out(tasks, reports).map_err(gone)
+        self.desk.carry_out(self.owner, tasks, reports).map_err(gone)
     }
 
     fn keep(&self, keep: &Keep, take: &TakePackets) -> Result<(), Option<Status>> {
@@ -247,7 +262,7 @@ impl Session {
         for octets in &keep.attempt {
             let octets = octets.as_slice().try_into();
             let octets = octets.map_err(|_| Some(Status::invalid_argument("an attempt has sixteen octets")))?;
-            self.desk.ask_for_packets(AttemptId(u128::from_be_bytes(octets)), take);
+            self.desk.ask_for_packets(self.owner, AttemptId(u128::from_be_bytes(octets)), take);
         }
         Ok(())
     }
@@ -289,5 +304,31 @@ impl Session {
     async fn send(&self, report: Vec<Vec<u8>>) -> Result<(), Option<Status>> {
         let reports = message(from_node::What::Reports(Reports { report }));
         self.out.send(Ok(reports)).await.map_err(|_| None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_capture_waits_until_nothing_else_does() {
+        let (out, mut messages) = mpsc::channel(MESSAGES_QUEUED_MAX);
+        out.send(1).await.expect("room");
+        out.send(2).await.expect("room");
+        let soon = Duration::from_millis(20);
+        for _ in 0..2 {
+            assert!(tokio::time::timeout(soon, place_behind_nothing(&out)).await.is_err(), "a report is before it");
+            // Who waited in vain is in nobody's way.
+            out.try_send(3).expect("room");
+            messages.recv().await.expect("the first");
+        }
+        while !messages.is_empty() {
+            messages.recv().await.expect("the rest");
+        }
+        place_behind_nothing(&out).await.expect("a place").send(4);
+        assert_eq!(messages.recv().await, Some(4));
+        drop(messages);
+        assert!(place_behind_nothing(&out).await.is_none());
     }
 }

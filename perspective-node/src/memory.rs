@@ -1,7 +1,7 @@
 //! What the tasks of a worker are reckoned to hold, and whether another one may be begun.
 //!
 //! A reckoning, not an account of the allocator: what a task takes when it begins, as it was measured, what it has been
-//! given since, and its TLS sessions. It is above what is held rather than below. Left out is what does not follow from
+//! given since and what becomes of it, and its TLS sessions. It is above what is held rather than below. Left out is what does not follow from
 //! tasks: rings, buffers of the kernel, the program itself.
 //!
 //! Invariant: no task is begun beyond the budget, but for one that runs alone. What tasks take in later may go beyond,
@@ -19,6 +19,14 @@ const QUESTION_OCTETS: usize = 1024;
 const PROBE_OCTETS: usize = 4096;
 /// What follows from DNSSEC: the chain of trust and its questions.
 const PROVING_OCTETS: usize = 3072;
+/// A survey: its questions under way, the servers that were found, and what each said.
+const SURVEY_OCTETS: usize = 64 * 1024;
+/// A record as it is kept, beside its octets in the message.
+const RECORD_OCTETS: usize = 64;
+/// The shortest record in a message: the root as its owner, type, class, TTL and length (RFC 1035 §4.1.3).
+const RECORD_ON_WIRE_MIN: usize = 11;
+/// Where a message counts its answers, and the records after them (RFC 1035 §4.1.1).
+const COUNTS: std::ops::Range<usize> = 6..12;
 /// A TLS session, beside the records that the task was given.
 pub const TLS_SESSION_OCTETS: usize = 16 * 1024;
 
@@ -30,7 +38,23 @@ pub fn octets_at_begin(plan: &Plan, proves: bool) -> usize {
         Some(ControlPlan::Http { .. } | ControlPlan::TlsAlpn { .. }) => PROBE_OCTETS,
         Some(ControlPlan::Dns(_)) | None => 0,
     };
-    TASK_OCTETS + questions * QUESTION_OCTETS + probe + if proves { PROVING_OCTETS } else { 0 }
+    let survey = if plan.survey.is_some() { SURVEY_OCTETS } else { 0 };
+    TASK_OCTETS + questions * QUESTION_OCTETS + probe + survey + if proves { PROVING_OCTETS } else { 0 }
+}
+
+/// What a message is reckoned to hold when it is kept: many short records take more than their octets.
+#[must_use]
+pub fn octets_of_answer(message: &[u8]) -> usize {
+    let counts = message.get(COUNTS).unwrap_or_default();
+    let said: usize = counts.chunks_exact(2).map(|count| usize::from(count[0]) << 8 | usize::from(count[1])).sum();
+    // What it says of itself is bounded by what it has room for.
+    message.len() + said.min(message.len() / RECORD_ON_WIRE_MIN) * RECORD_OCTETS
+}
+
+/// The same for so many octets of messages that come in pieces: as if all of their records were short.
+#[must_use]
+pub fn octets_of_answers(octets: usize) -> usize {
+    octets + octets * RECORD_OCTETS / RECORD_ON_WIRE_MIN
 }
 
 /// The tasks of one worker.
@@ -68,6 +92,17 @@ impl Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_short_records_are_reckoned_to_hold_more_than_their_octets() {
+        let message = |counts: [u8; 6], octets: usize| [&[0; 6][..], &counts, &vec![0; octets - 12]].concat();
+        assert_eq!(octets_of_answer(&message([0; 6], 512)), 512);
+        assert_eq!(octets_of_answer(&message([0, 3, 0, 1, 0, 1], 512)), 512 + 5 * RECORD_OCTETS);
+        assert_eq!(octets_of_answer(&message([255; 6], 110)), 110 + 10 * RECORD_OCTETS, "more than it has room for");
+        assert_eq!((octets_of_answer(&[]), octets_of_answer(&[255; 11])), (0, 11));
+        assert_eq!(octets_of_answers(110), 110 + 10 * RECORD_OCTETS);
+        assert!((0..11).all(|_| octets_of_answers(1) > 1), "in whatever pieces they come");
+    }
 
     #[test]
     fn nothing_is_begun_beyond_the_budget_but_the_first() {

@@ -207,11 +207,37 @@ impl FrameDrop {
     }
 }
 
+/// Who gave a node its tasks, and alone may ask for their packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Owner(u64);
+
+impl Owner {
+    /// Whoever holds the node itself.
+    pub const HOLDER: Self = Self(0);
+
+    /// One of many that share a node, by a number above 0.
+    pub(crate) fn session(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+/// Tasks of one owner; nobody can ask for the packets of those that have none.
+pub(crate) struct Batch {
+    pub(crate) owner: Option<Owner>,
+    pub(crate) tasks: Vec<Task>,
+}
+
+/// Packets that are asked for.
+pub(crate) struct Wanted {
+    pub(crate) owner: Owner,
+    pub(crate) attempt: AttemptId,
+    pub(crate) take: TakePackets,
+}
+
 /// What a worker shares with the outside.
 pub(crate) struct Shared {
-    pub(crate) queue: ArrayQueue<Vec<Task>>,
-    /// Whose packets are asked for.
-    pub(crate) wanted: ArrayQueue<(AttemptId, TakePackets)>,
+    pub(crate) queue: ArrayQueue<Batch>,
+    pub(crate) wanted: ArrayQueue<Wanted>,
     pub(crate) stop: AtomicBool,
     /// The worker has left its loop and takes nothing any more.
     pub(crate) ended: AtomicBool,
@@ -228,11 +254,16 @@ pub struct PacketKeeper {
 }
 
 impl PacketKeeper {
-    /// Asks for the packets of an attempt that this node has answered. They come soon, once, if the node still has them;
-    /// otherwise nothing does.
+    /// Asks for the packets of an attempt that this node has answered to who holds it ([`Node::submit`]). They come soon,
+    /// once, if the node still has them; otherwise nothing does.
     pub fn ask(&self, attempt: AttemptId, take: &TakePackets) {
+        self.ask_as(Owner::HOLDER, attempt, take);
+    }
+
+    /// The same for any owner.
+    pub(crate) fn ask_as(&self, owner: Owner, attempt: AttemptId, take: &TakePackets) {
         for (shared, waker) in &self.workers {
-            if shared.wanted.push((attempt, Arc::clone(take))).is_ok() {
+            if shared.wanted.push(Wanted { owner, attempt, take: Arc::clone(take) }).is_ok() {
                 waker.wake();
             }
         }
@@ -240,6 +271,7 @@ impl PacketKeeper {
 }
 
 /// Where what a worker has done goes.
+#[derive(Clone)]
 pub(crate) struct Out {
     pub(crate) reports: Sender<Vec<Report>>,
     /// If captures are kept.
@@ -283,6 +315,12 @@ impl Node {
             stats: Arc::clone(&stats),
             keeps_packets: config.keeps_packets(),
         };
+        node.start_workers(config, Out { reports: reports.clone(), captures: out })?;
+        Ok(node)
+    }
+
+    /// Takes `out`, so that it is gone before the node is, whose drop waits until nobody can hand over captures any more.
+    fn start_workers(&mut self, config: &NodeConfig, out: Out) -> Result<(), NodeError> {
         for index in 0..config.workers {
             let queue = ArrayQueue::new(QUEUED_BATCHES_MAX);
             let shared = Arc::new(Shared {
@@ -290,24 +328,24 @@ impl Node {
                 wanted: ArrayQueue::new(WANTED_MAX),
                 stop: AtomicBool::new(false),
                 ended: AtomicBool::new(false),
-                stats: Arc::clone(&stats),
+                stats: Arc::clone(&self.stats),
             });
-            node.workers.push(start_worker(
-                config,
-                index,
-                shared,
-                Out { reports: reports.clone(), captures: out.clone() },
-            )?);
+            self.workers.push(start_worker(config, index, shared, out.clone())?);
         }
-        Ok(node)
+        Ok(())
     }
 
-    /// Hands a batch to the next worker that takes it.
+    /// Hands a batch to the next worker that takes it. Who holds the node may ask for the packets.
     ///
     /// # Errors
     /// All are full; the batch comes back whole.
     pub fn submit(&mut self, batch: Vec<Task>) -> Result<(), Full> {
-        let mut batch = batch;
+        self.submit_as(Some(Owner::HOLDER), batch)
+    }
+
+    /// The same for any owner, or for one that cannot ask for packets.
+    pub(crate) fn submit_as(&mut self, owner: Option<Owner>, tasks: Vec<Task>) -> Result<(), Full> {
+        let mut batch = Batch { owner, tasks };
         for _ in 0..self.workers.len() {
             self.next = (self.next + 1) % self.workers.len();
             let worker = &self.workers[self.next];
@@ -323,7 +361,7 @@ impl Node {
                 Err(back) => batch = back,
             }
         }
-        Err(Full(batch))
+        Err(Full(batch.tasks))
     }
 
     /// By which packets can be asked for, if they are kept.

@@ -13,9 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crossbeam::queue::ArrayQueue;
 use jiff::Timestamp;
 use parallax_protocol::{BATCH_ITEMS_MAX, Report, Task};
-use parallax_ring::{Close, DatagramId, Event, Flow, Ring, SendError, StreamId, Waker};
+use parallax_ring::{Close, DatagramId, Event, Flow, FlowSpan, Ring, SendError, StreamId, Waker};
 use parallax_validation::{
     base::{
         Entropy, Micros,
@@ -35,10 +36,11 @@ use smallvec::SmallVec;
 use crate::{
     captures::{Capture, FRAMES_OCTETS_MAX, pcap},
     config::NodeConfig,
-    ended::EndedTasks,
-    memory::{Memory, TLS_SESSION_OCTETS, octets_at_begin},
-    node::{NodeError, Out, Shared},
+    ended::{EndedTasks, Remains},
+    memory::{Memory, TLS_SESSION_OCTETS, octets_at_begin, octets_of_answer, octets_of_answers},
+    node::{Batch, NodeError, Out, Owner, Shared, Wanted},
     pool::{Origin, PortPool},
+    talks::{Over, TALKS_OCTETS_MAX, Talks},
     tasks::{TaskKey, Tasks},
     timers::Timers,
 };
@@ -47,8 +49,8 @@ use crate::{
 const IDLE_WAIT: Duration = Duration::from_secs(1);
 /// How often figures are taken over that the kernel has to be asked for.
 const FIGURES_EVERY_MS: u64 = 1000;
-/// Flows of a task whose frames are kept; later ones are left out.
-const FLOWS_MAX: usize = 64;
+/// Asks for packets that are answered in one turn of the loop: each may compose a capture.
+const ASKS_A_TURN: usize = 8;
 
 /// Unpredictable bits from a generator seeded by the operating system.
 struct Bits(StdRng);
@@ -61,14 +63,15 @@ impl Entropy for Bits {
 
 struct Running {
     header: parallax_protocol::Header,
+    /// Who may ask for its packets.
+    owner: Option<Owner>,
     core: Core,
     wakes: Micros,
     origins: SmallVec<[(u16, Origin); 1]>,
     streams: Vec<(Stream, StreamId)>,
     touched: bool,
-    began: Micros,
     /// Whom it has talked with, if frames are kept.
-    flows: Vec<Flow>,
+    talks: Talks,
     /// Octets it is reckoned to have held when it began, those it was given since, and all that was counted last.
     own: usize,
     given: usize,
@@ -105,15 +108,15 @@ pub(crate) struct Worker {
     out: Out,
     ring: Ring,
     state: State,
-    waiting: VecDeque<Task>,
+    waiting: VecDeque<(Option<Owner>, Task)>,
     /// Transmissions that found no send slot.
     backlog: VecDeque<(TaskKey, u16)>,
     outgoing: Vec<Report>,
     /// The datagram that is being composed.
     packet: Vec<u8>,
     cpu: CpuClock,
-    /// When figures of the ring are due.
-    figures_due: Micros,
+    /// When figures of the ring are due, if it has any.
+    figures_due: Option<Micros>,
 }
 
 impl Worker {
@@ -152,6 +155,7 @@ impl Worker {
             memory: config.memory_max_of_worker().map(Memory::new),
             ended: ring.keeps_frames().then(|| EndedTasks::new(config.waiting_captures_octets_max())),
         };
+        let figures_due = ring.raw_stats().map(|_| Micros(0));
         Ok(Self {
             config,
             shared,
@@ -163,7 +167,7 @@ impl Worker {
             outgoing: Vec::new(),
             packet: Vec::with_capacity(QUERY_BYTES_MAX),
             cpu: CpuClock::default(),
-            figures_due: Micros(0),
+            figures_due,
         })
     }
 
@@ -195,17 +199,18 @@ impl Worker {
         self.shared.ended.store(true, Ordering::Release);
         self.cpu.publish_now(&self.shared.stats.cpu_us);
         self.shared.stats.ring_enters.fetch_add(self.ring.stats().enters, Ordering::Relaxed);
-        self.figures_due = Micros(0);
+        self.figures_due = self.figures_due.map(|_| Micros(0));
         self.publish_figures();
     }
 
     /// Takes over what the raw transport has counted, if that is due.
     fn publish_figures(&mut self) {
+        let Some(due) = self.figures_due else { return };
         let now = self.state.now();
-        if now < self.figures_due {
+        if now < due {
             return;
         }
-        self.figures_due = now.plus_ms(FIGURES_EVERY_MS);
+        self.figures_due = Some(now.plus_ms(FIGURES_EVERY_MS));
         if let Some(counted) = self.ring.raw_stats() {
             self.shared.stats.frames.set(&counted);
         }
@@ -215,8 +220,9 @@ impl Worker {
         // Room that tasks left by ending is used at once, not when the next event happens to come.
         let room = self.has_room();
         let wanted = !self.waiting.is_empty() || !self.shared.queue.is_empty();
+        let asked = self.state.ended.is_some() && !self.shared.wanted.is_empty();
         // What waits for a send slot is no reason: the ring ends the wait when one is free.
-        if (room && wanted) || !self.state.touched.is_empty() {
+        if (room && wanted) || asked || !self.state.touched.is_empty() {
             return Duration::ZERO;
         }
         let now = self.state.now();
@@ -227,7 +233,7 @@ impl Worker {
 
     /// Whether the next task may be begun; if none is at hand, whether any may be.
     fn has_room(&self) -> bool {
-        let next = self.waiting.front().map_or(0, |task| self.state.octets_at_begin(task));
+        let next = self.waiting.front().map_or(0, |(_, task)| self.state.octets_at_begin(task));
         self.state.tasks.len() < self.config.tasks_in_flight_max as usize
             && self.state.memory.as_ref().is_none_or(|memory| memory.has_room(next))
     }
@@ -236,14 +242,14 @@ impl Worker {
     fn admit(&mut self) {
         let mut begun = 0;
         while self.has_room() {
-            let Some(task) = self.waiting.pop_front() else {
+            let Some((owner, task)) = self.waiting.pop_front() else {
                 match self.shared.queue.pop() {
-                    Some(batch) => self.waiting.extend(batch),
+                    Some(Batch { owner, tasks }) => self.waiting.extend(tasks.into_iter().map(|task| (owner, task))),
                     None => break,
                 }
                 continue;
             };
-            self.state.begin(task);
+            self.state.begin(owner, task);
             begun += 1;
         }
         self.shared.stats.tasks.fetch_add(begun, Ordering::Relaxed);
@@ -346,31 +352,37 @@ impl Worker {
     /// Remembers whom a task has talked with, before its connections are closed and forgotten. If it has failed, what it
     /// said is taken out of the ring, and written if that is wanted.
     fn keep_frames(&mut self, key: TaskKey, observation: &Observation) {
-        let (now, origin) = (self.state.now(), self.state.origin);
-        let State { tasks, ended: Some(ended), .. } = &mut self.state else { return };
+        let State { tasks, ended: Some(ended), origin, .. } = &mut self.state else { return };
         let Some(running) = tasks.get(key) else { return };
-        let attempt = running.header.attempt;
-        let began = origin + Duration::from_micros(running.began.0);
-        let flows = std::mem::take(&mut running.flows);
-        let file = if observation.has_failure() { capture(&self.ring, &flows, began) } else { None };
+        let (attempt, owner) = (running.header.attempt, running.owner);
+        if owner.is_none() && self.out.captures.is_none() {
+            return;
+        }
+        let now = Instant::now();
+        let flows = std::mem::take(&mut running.talks).into_spans(now);
+        let file = if observation.has_failure() { capture(&self.ring, &flows) } else { None };
         if let (Some(out), Some(file)) = (&self.out.captures, &file)
             && !out.is_full()
         {
             out.send(Capture { attempt, ended: Timestamp::now(), file: file.clone() });
         }
-        ended.remember(now, attempt, (began, flows), file);
+        if let Some(owner) = owner {
+            let now = Micros(now.duration_since(*origin).as_micros() as u64);
+            ended.remember(now, (owner, attempt), Remains { flows, file });
+        }
     }
 
     /// Gives the packets of attempts to those who ask for them.
     fn give_packets(&mut self) {
-        let now = self.state.now();
-        while let Some((attempt, take)) = self.shared.wanted.pop() {
-            let Some(task) = self.state.ended.as_ref().and_then(|ended| ended.find(now, attempt)) else { continue };
-            let file = task.file.clone().or_else(|| capture(&self.ring, &task.flows, task.began));
-            if let Some(file) = file {
+        let State { ended: Some(ended), origin, .. } = &mut self.state else { return };
+        let ring = &self.ring;
+        answer_some(&self.shared.wanted, |Wanted { owner, attempt, take }| {
+            let now = Micros(origin.elapsed().as_micros() as u64);
+            let Some(Remains { flows, file }) = ended.take(now, (owner, attempt)) else { return };
+            if let Some(file) = file.or_else(|| capture(ring, &flows)) {
                 take(attempt, file);
             }
-        }
+        });
     }
 
     fn flush(&mut self) {
@@ -402,7 +414,8 @@ impl Worker {
             Ok(()) => {
                 self.shared.stats.queries.fetch_add(1, Ordering::Relaxed);
                 if self.ring.keeps_frames() {
-                    running.note(self.ring.datagram_flow(socket, &self.packet));
+                    let flow = self.ring.datagram_flow(socket, &self.packet);
+                    running.talk(Over::Query(slot), flow);
                 }
             }
             Err(error @ (SendError::NoSlot | SendError::TooLong | SendError::Closed)) => {
@@ -437,6 +450,9 @@ impl Worker {
         let Some(running) = self.state.get(key) else { return };
         if let Some(at) = running.origins.iter().position(|(s, _)| *s == slot) {
             let (_, origin) = running.origins.swap_remove(at);
+            if self.ring.keeps_frames() {
+                running.talks.end(Over::Query(slot), Instant::now());
+            }
             self.state.pool.release(origin, &mut self.ring);
         }
     }
@@ -454,11 +470,11 @@ impl Worker {
         match self.ring.connect(source, dialled) {
             Ok(id) => {
                 self.shared.stats.connections.fetch_add(1, Ordering::Relaxed);
-                self.state.streams.insert(id, Owner::Task(key, stream));
+                self.state.streams.insert(id, Holder::Task(key, stream));
                 if let Some(running) = self.state.get(key) {
                     running.streams.push((stream, id));
                     if self.ring.keeps_frames() {
-                        running.note(self.ring.stream_flow(id));
+                        running.talk(Over::Stream(stream), self.ring.stream_flow(id));
                     }
                 }
             }
@@ -484,8 +500,11 @@ impl Worker {
         let Some(running) = self.state.get(key) else { return };
         let Some(at) = running.streams.iter().position(|(s, _)| *s == stream) else { return };
         let (_, id) = running.streams.swap_remove(at);
+        if self.ring.keeps_frames() {
+            running.talks.end(Over::Stream(stream), Instant::now());
+        }
         let by = self.state.now().plus_ms(PARTING_MS);
-        self.state.streams.insert(id, Owner::Nobody(0));
+        self.state.streams.insert(id, Holder::Nobody(0));
         self.state.parting.push_back((by, id));
         self.ring.send(id, bytes);
         self.ring.receive(id);
@@ -509,7 +528,7 @@ impl Worker {
 
     fn end_parting(&mut self, id: StreamId) {
         // One whose peer closed it first is still in line for its time.
-        if let Some(Owner::Nobody(_)) = self.state.streams.get(id) {
+        if let Some(Holder::Nobody(_)) = self.state.streams.get(id) {
             self.state.streams.remove(id);
             self.ring.close(id, Close::Reset);
         }
@@ -519,6 +538,9 @@ impl Worker {
         let Some(running) = self.state.get(key) else { return };
         if let Some(at) = running.streams.iter().position(|(s, _)| *s == stream) {
             let (_, id) = running.streams.swap_remove(at);
+            if self.ring.keeps_frames() {
+                running.talks.end(Over::Stream(stream), Instant::now());
+            }
             self.state.streams.remove(id);
             self.ring.close(id, Close::Reset);
         }
@@ -526,27 +548,33 @@ impl Worker {
 }
 
 impl Running {
-    /// Whom it talks with, once for each.
-    fn note(&mut self, flow: Option<Flow>) {
-        if let Some(flow) = flow
-            && self.flows.len() < FLOWS_MAX
-            && !self.flows.contains(&flow)
-        {
-            self.flows.push(flow);
+    /// Something has been sent; it leaves with the next turn of the ring.
+    fn talk(&mut self, over: Over, flow: Option<Flow>) {
+        if let Some(flow) = flow {
+            self.talks.begin(over, flow, Instant::now());
         }
     }
 }
 
-/// What is still kept of these flows since a time, as a file; none if nothing is.
-fn capture(ring: &Ring, flows: &[Flow], since: Instant) -> Option<Vec<u8>> {
-    let frames = ring.kept(flows, since, FRAMES_OCTETS_MAX);
+/// As many asks as one turn may answer; the rest waits for the next.
+fn answer_some(wanted: &ArrayQueue<Wanted>, mut answer: impl FnMut(Wanted)) {
+    for _ in 0..ASKS_A_TURN {
+        let Some(one) = wanted.pop() else { return };
+        answer(one);
+    }
+}
+
+/// What is still kept of these flows, as a file; none if nothing is.
+fn capture(ring: &Ring, flows: &[FlowSpan]) -> Option<Vec<u8>> {
+    let frames = ring.kept(flows, FRAMES_OCTETS_MAX);
     (!frames.is_empty()).then(|| pcap::compose(&frames, Timestamp::now()))
 }
 
 impl State {
     /// What a task is reckoned to hold when it begins.
     fn octets_at_begin(&self, task: &Task) -> usize {
-        size_of::<Running>() + octets_at_begin(&task.plan, matches!(self.settings.dnssec, Dnssec::Local(_)))
+        let talks = if self.ended.is_some() { TALKS_OCTETS_MAX } else { 0 };
+        size_of::<Running>() + talks + octets_at_begin(&task.plan, matches!(self.settings.dnssec, Dnssec::Local(_)))
     }
 
     /// Counts what a task holds now, if there is a budget.
@@ -572,20 +600,20 @@ impl State {
         running.streams.iter().find(|(s, _)| *s == stream).map(|(_, id)| *id)
     }
 
-    fn begin(&mut self, task: Task) {
+    fn begin(&mut self, owner: Option<Owner>, task: Task) {
         let now = self.now();
         let own = if self.memory.is_some() { self.octets_at_begin(&task) } else { 0 };
         let mut site = Site { settings: &self.settings, zones: &mut self.zones, entropy: &mut self.entropy };
         let core = Core::new(task.plan, &mut site, now, Timestamp::now());
         let key = self.tasks.insert(Running {
             header: task.header,
+            owner,
             core,
             wakes: Micros(u64::MAX),
             origins: SmallVec::new(),
             streams: Vec::new(),
             touched: true,
-            began: now,
-            flows: Vec::new(),
+            talks: Talks::default(),
             own,
             given: 0,
             counted: 0,
@@ -605,7 +633,7 @@ impl State {
         }
     }
 
-    /// A task is given octets, which it may keep.
+    /// A task is given what it may keep, in octets as it is kept.
     fn give(&mut self, key: TaskKey, octets: usize) {
         if self.memory.is_some()
             && let Some(running) = self.tasks.get(key)
@@ -632,21 +660,25 @@ impl State {
                 }
             }
             Event::Connected { id } => {
-                if let Some(Owner::Task(key, stream)) = self.streams.get(id) {
+                if let Some(Holder::Task(key, stream)) = self.streams.get(id) {
                     self.with(key, |core, site| core.handle_connected(site, now, stream));
                 }
             }
             Event::Received { id, bytes } => {
                 match self.streams.get(id) {
-                    Some(Owner::Task(key, stream)) => {
-                        self.give(key, bytes.len());
+                    Some(Holder::Task(key, stream)) => {
+                        let holds = match stream {
+                            Stream::Query(_) => octets_of_answers(bytes.len()),
+                            Stream::Fetch(_) => bytes.len(),
+                        };
+                        self.give(key, holds);
                         self.with(key, |core, site| core.handle_stream(site, now, stream, bytes));
                     }
                     // Nobody reads it, so who goes on talking is cut off.
-                    Some(Owner::Nobody(said)) if bytes.is_empty() || said >= PARTING_BYTES_MAX => {
+                    Some(Holder::Nobody(said)) if bytes.is_empty() || said >= PARTING_BYTES_MAX => {
                         return self.parted.push(id);
                     }
-                    Some(Owner::Nobody(said)) => self.streams.insert(id, Owner::Nobody(said + bytes.len())),
+                    Some(Holder::Nobody(said)) => self.streams.insert(id, Holder::Nobody(said + bytes.len())),
                     None => return,
                 }
                 if !bytes.is_empty() {
@@ -654,13 +686,13 @@ impl State {
                 }
             }
             Event::Failed { id, error, .. } => match self.streams.get(id) {
-                Some(Owner::Task(key, stream)) => {
+                Some(Holder::Task(key, stream)) => {
                     let error = network_error(&error);
                     self.with(key, |core, site| {
                         core.handle_stream_failed(site, now, stream, error);
                     });
                 }
-                Some(Owner::Nobody(_)) => self.parted.push(id),
+                Some(Holder::Nobody(_)) => self.parted.push(id),
                 None => {}
             },
             Event::Sent { .. } | Event::Woken => {}
@@ -671,7 +703,7 @@ impl State {
         let owner = packet.first_chunk::<2>().and_then(|id| self.pool.find(socket, u16::from_be_bytes(*id)));
         match owner {
             Some((key, slot)) => {
-                self.give(key, packet.len());
+                self.give(key, octets_of_answer(packet));
                 self.with(key, |core, site| core.handle_datagram(site, now, slot, packet));
             }
             None => self.stray += 1,
@@ -681,7 +713,7 @@ impl State {
 
 /// Whose a connection is.
 #[derive(Clone, Copy)]
-enum Owner {
+enum Holder {
     Task(TaskKey, Stream),
     /// It was let go, and has said so many octets since.
     Nobody(usize),
@@ -689,18 +721,18 @@ enum Owner {
 
 /// Whose each open connection is, by its index in the ring.
 #[derive(Default)]
-struct Streams(Vec<Option<(StreamId, Owner)>>);
+struct Streams(Vec<Option<(StreamId, Holder)>>);
 
 impl Streams {
-    fn insert(&mut self, id: StreamId, owner: Owner) {
+    fn insert(&mut self, id: StreamId, holder: Holder) {
         if self.0.len() <= id.index() {
             self.0.resize(id.index() + 1, None);
         }
-        self.0[id.index()] = Some((id, owner));
+        self.0[id.index()] = Some((id, holder));
     }
 
-    fn get(&self, id: StreamId) -> Option<Owner> {
-        self.0.get(id.index())?.filter(|(own, _)| *own == id).map(|(_, owner)| owner)
+    fn get(&self, id: StreamId) -> Option<Holder> {
+        self.0.get(id.index())?.filter(|(own, _)| *own == id).map(|(_, holder)| holder)
     }
 
     fn remove(&mut self, id: StreamId) {
@@ -753,5 +785,27 @@ impl CpuClock {
         let us = time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000;
         total.fetch_add(us - self.published_us, Ordering::Relaxed);
         self.published_us = us;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parallax_protocol::AttemptId;
+
+    use super::*;
+
+    #[test]
+    fn a_turn_answers_only_so_many_asks() {
+        let wanted = ArrayQueue::new(3 * ASKS_A_TURN);
+        for attempt in 0..2 * ASKS_A_TURN as u128 + 1 {
+            let ask = Wanted { owner: Owner::HOLDER, attempt: AttemptId(attempt), take: Arc::new(|_, _| {}) };
+            assert!(wanted.push(ask).is_ok());
+        }
+        let turn = || {
+            let mut answered = 0;
+            answer_some(&wanted, |_| answered += 1);
+            answered
+        };
+        assert_eq!([turn(), turn(), turn(), turn()], [ASKS_A_TURN, ASKS_A_TURN, 1, 0]);
     }
 }

@@ -18,7 +18,7 @@ use std::{
 
 use common::{Bench, PATH, QUICK, Record, THUMBPRINT, TOKEN, asked, plan, read_request, reply, txt_record};
 use jiff::{SignedDuration, Timestamp};
-use parallax_node::{FrameDrop, NodeStats, RawTransport, TakePackets, Transport};
+use parallax_node::{FrameDrop, NodeStats, RawTransport, TakePackets, Transport, desk::Desk};
 use parallax_protocol::AttemptId;
 use parallax_validation::{observation::DnsOutcome, plan::Plan};
 use tempfile::TempDir;
@@ -259,12 +259,38 @@ fn packets_of_a_check_that_saw_all_can_be_asked_for_while_they_are_there() {
         }
         assert!(read_capture(&path).iter().any(|frame| has(&frame.bytes, TOKEN)), "the request");
         assert!(read_capture(&path).iter().any(|frame| has(&frame.bytes, "200 OK")), "the answer");
+        packets.ask(attempt, &take);
+        assert!(given.recv_timeout(Duration::from_millis(500)).is_err(), "they are given once");
         // More traffic than there is room for pushes it out.
         let others = (0..2000).map(|one| plan(&format!("n{one}.good.example"), "dns-01", false, QUICK));
         bench.run_all(others.collect());
         packets.ask(attempt, &take);
         let said = given.recv_timeout(Duration::from_millis(500)).map(|(_, file)| file.len());
         assert!(said.is_err(), "{said:?}");
+    });
+}
+
+#[test]
+fn packets_are_for_the_session_alone_that_gave_the_task() {
+    wire::run(|| {
+        let mut config = wire::config(resolver());
+        config.transport = Transport::Raw(RawTransport { kept_octets: 256 * 1024, ..wire::raw() });
+        let bench = Bench::start(&config);
+        let task = bench.task(0, plan("www.good.example", "dns-01", false, QUICK));
+        let attempt = task.header.attempt;
+        let Bench { node, reports, .. } = bench;
+        let desk = Desk::open(node, config.perspective.clone(), reports, 1).expect("a desk");
+        let (own, other) = (desk.open_session(), desk.open_session());
+        let (out, mut back) = tokio::sync::mpsc::unbounded_channel();
+        desk.carry_out(own, vec![task], &out).expect("the node runs");
+        back.blocking_recv().expect("a report");
+        let (give, given) = mpsc::channel();
+        let take: TakePackets = Arc::new(move |attempt, file| give.send((attempt, file)).expect("somebody waits"));
+        desk.ask_for_packets(other, attempt, &take);
+        assert!(given.recv_timeout(Duration::from_millis(500)).is_err(), "it only knows the attempt");
+        desk.ask_for_packets(own, attempt, &take);
+        let (of, file) = given.recv_timeout(PATIENCE).expect("packets");
+        assert!(of == attempt && has(&file, "good"));
     });
 }
 

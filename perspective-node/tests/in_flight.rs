@@ -232,6 +232,30 @@ fn a_node_that_cannot_start_leaves_nothing_behind(driver: Driver) {
     assert!(settled_descriptors(descriptors) <= descriptors, "the workers that had started run on");
 }
 
+#[test]
+fn a_node_that_keeps_captures_and_cannot_start_says_so() {
+    let _turn = alone();
+    let place = tempfile::TempDir::new().expect("a directory");
+    let mut settings = config("10.78.0.1:53".parse().expect("an address"));
+    settings.source_ipv4 = Some(Ipv4Addr::new(10, 78, 0, 2));
+    settings.transport = parallax_node::Transport::Raw(parallax_node::RawTransport {
+        interface: "plx-missing".to_owned(),
+        networks: vec!["10.78.0.0/24".parse().expect("a network")],
+        kept_octets: 1 << 20,
+        captures: Some(place.path().join("captures")),
+        ..parallax_node::RawTransport::default()
+    });
+    let (tell, told) = std::sync::mpsc::channel();
+    // On a thread of its own, so that a start without an end fails the test.
+    thread::spawn(move || {
+        let outcome = Node::start(&settings, &crossbeam::channel::unbounded().0);
+        tell.send(outcome.map(drop).map_err(|error| error.to_string())).expect("somebody waits");
+    });
+    let outcome = told.recv_timeout(Duration::from_secs(20)).expect("it does not come back");
+    let error = outcome.expect_err("there is no such interface");
+    assert!(error.contains("perspective test") && error.contains("plx-missing"), "{error}");
+}
+
 /// The processors a thread of this process may run on.
 fn processors_of(name: &str) -> Option<String> {
     let tasks = std::fs::read_dir("/proc/self/task").expect("the threads of this process");

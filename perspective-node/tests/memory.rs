@@ -20,14 +20,14 @@ use parallax_node::{
     memory::{TLS_SESSION_OCTETS, octets_at_begin},
 };
 use parallax_validation::{
-    base::{Entropy, Micros, address::AddressFilter},
+    base::{Entropy, Micros, address::AddressFilter, limits::SURVEY_KEPT_BYTES_MAX},
     lookup::{
         Dnssec,
         dnssec::{anchor::TrustAnchors, chain::ZoneCache},
         task::{Command, Site, Task, TaskSettings},
         tls::{TlsSettings, client::Client, rustls},
     },
-    plan::Plan,
+    plan::{Plan, survey::SurveyPlan},
 };
 
 const BUDGET: u64 = 256 * 1024;
@@ -125,6 +125,15 @@ fn a_task_is_reckoned_to_hold_no_less_than_it_does() {
             assert!(held > 0 && held <= reckoned, "{method}, CAA {caa}, DNSSEC {proves}: {held} of {reckoned}");
             assert!(reckoned <= 8 * held, "so much more that the budget is of no use: {held} of {reckoned}");
         }
+        let (name, challenge) = (name.to_owned(), format!("_acme-challenge.{name}"));
+        let without = plan(&name, "dns-01", true, QUICK);
+        let with = Plan { survey: Some(SurveyPlan { name, challenge }), ..without.clone() };
+        let [before, after] = [&without, &with].map(|plan| octets_at_begin(plan, proves) as i64);
+        let held = measured(&with, &settings);
+        println!("a survey too, DNSSEC {proves}: {held} octets of {after}");
+        assert!(held > 0 && held <= after);
+        // What is kept of answers alone may be so much.
+        assert!(after - before >= SURVEY_KEPT_BYTES_MAX as i64, "{before}, {after}");
     }
 }
 

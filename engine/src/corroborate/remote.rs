@@ -200,7 +200,14 @@ impl Remote {
             shared: Arc::clone(&shared),
             tasks: tasks_out,
             unsent: VecDeque::new(),
-            asking: Asking { take: packets, keeps: false, asks, to_ask: Vec::new(), asked: VecDeque::new() },
+            asking: Asking {
+                take: packets,
+                keeps: false,
+                asks,
+                to_ask: Vec::new(),
+                asked: VecDeque::new(),
+                forgotten: 0,
+            },
             needed,
         };
         runtime.spawn(line.run());
@@ -246,9 +253,19 @@ struct Asking {
     to_ask: Vec<AttemptId>,
     /// Those that were asked for, the first of them first.
     asked: VecDeque<AttemptId>,
+    /// How many more were, which packets may still come of.
+    forgotten: u64,
 }
 
 impl Asking {
+    /// A link is made. What was asked for over another is for that one alone.
+    fn begin(&mut self, keeps: bool) {
+        self.keeps = keeps;
+        self.to_ask.clear();
+        self.asked.clear();
+        self.forgotten = 0;
+    }
+
     /// Takes in what is to be asked for.
     fn add(&mut self, attempt: AttemptId) {
         if self.keeps {
@@ -262,16 +279,24 @@ impl Asking {
         self.asked.extend(self.to_ask.drain(..));
         let beyond = self.asked.len().saturating_sub(ASKS_MAX);
         self.asked.drain(..beyond);
+        self.forgotten += beyond as u64;
         FromEngine { what: Some(from_engine::What::Keep(Keep { attempt })) }
     }
 
     /// Passes packets on, once, if they are of an attempt that they were asked of.
-    fn take(&mut self, packets: Packets) {
+    ///
+    /// # Errors
+    /// They were not asked for.
+    fn take(&mut self, packets: Packets) -> Result<(), String> {
         let attempt = packets.attempt.as_slice().try_into().map(u128::from_be_bytes).map(AttemptId);
         let at = attempt.ok().and_then(|attempt| self.asked.iter().position(|asked| *asked == attempt));
-        if let (Some(attempt), Some(take)) = (at.and_then(|at| self.asked.remove(at)), &self.take) {
-            take(attempt, packets.capture);
+        match (at.and_then(|at| self.asked.remove(at)), &self.take) {
+            (Some(attempt), Some(take)) => take(attempt, packets.capture),
+            // Of one that is not known any more, or of none; as many as that they may be.
+            _ if self.forgotten > 0 => self.forgotten -= 1,
+            _ => return Err("the node gives packets that it was not asked for".to_owned()),
         }
+        Ok(())
     }
 }
 
@@ -325,7 +350,7 @@ impl Line {
             let why = match made {
                 Ok((standing, welcome)) => {
                     (failures, told) = (0, None);
-                    self.asking.keeps = welcome.keeps_packets;
+                    self.asking.begin(welcome.keeps_packets);
                     let perspective = &self.expectation.perspective;
                     self.log.tell(&Event::LinkUp { perspective, software: &welcome.software, driver: &welcome.driver });
                     match self.work(standing, welcome.tasks_in_flight_max as usize - BATCH_ITEMS_MAX, readings).await {
@@ -432,7 +457,9 @@ impl Line {
                             break Some(End::Done);
                         }
                     }
-                    Ok(Heard::Packets(packets)) => self.asking.take(packets),
+                    Ok(Heard::Packets(packets)) => if let Err(why) = self.asking.take(packets) {
+                        break Some(End::Broken(why));
+                    },
                     Ok(Heard::Goodbye) => break None,
                     Ok(Heard::End) => break Some(End::Broken("the node ended the link".to_owned())),
                     Err(why) => break Some(End::Broken(why)),
@@ -553,25 +580,52 @@ mod tests {
         let into = Arc::clone(&taken);
         let take: TakePackets = Arc::new(move |attempt, capture| into.lock().expect("alone").push((attempt, capture)));
         let (_asks_in, asks) = mpsc::channel(1);
-        let mut asking = Asking { take: Some(take), keeps: true, asks, to_ask: Vec::new(), asked: VecDeque::new() };
+        let mut asking =
+            Asking { take: Some(take), keeps: true, asks, to_ask: Vec::new(), asked: VecDeque::new(), forgotten: 0 };
         let packets = |attempt: u128| Packets { attempt: attempt.to_be_bytes().into(), capture: vec![attempt as u8] };
-        asking.take(packets(1));
+        asking.take(packets(1)).expect_err("nothing was asked for");
         asking.add(AttemptId(1));
-        asking.take(packets(1));
+        asking.take(packets(1)).expect_err("that is not yet asked for");
         let Some(from_engine::What::Keep(keep)) = asking.message().what else { panic!("no question") };
         assert_eq!(keep.attempt, [1_u128.to_be_bytes()]);
-        for packets in [packets(2), Packets { attempt: vec![1], capture: vec![9] }, packets(1), packets(1)] {
-            asking.take(packets);
+        for packets in [packets(2), Packets { attempt: vec![1], capture: vec![9] }] {
+            asking.take(packets).expect_err("that was never asked for");
         }
+        asking.take(packets(1)).expect("asked for");
+        asking.take(packets(1)).expect_err("once");
         assert_eq!(*taken.lock().expect("alone"), [(AttemptId(1), vec![1])]);
         for attempt in 0..2 * ASKS_MAX as u128 {
             asking.add(AttemptId(attempt));
             asking.message();
         }
         assert_eq!(asking.asked.len(), ASKS_MAX, "who never answers costs no more");
-        asking.keeps = false;
+        for attempt in 0..ASKS_MAX as u128 {
+            asking.take(packets(attempt)).expect("it was asked for, if that is not known any more");
+        }
+        asking.take(packets(0)).expect_err("more than were asked for");
+        assert_eq!(taken.lock().expect("alone").len(), 1, "those that are not known any more are not taken");
+        asking.begin(false);
         asking.add(AttemptId(3));
         assert!(asking.to_ask.is_empty(), "a node that has none is not asked");
+    }
+
+    #[test]
+    fn what_was_asked_over_a_link_is_for_that_link_alone() {
+        let take: TakePackets = Arc::new(|_, _| {});
+        let (_asks_in, asks) = mpsc::channel(1);
+        let mut asking =
+            Asking { take: Some(take), keeps: true, asks, to_ask: Vec::new(), asked: VecDeque::new(), forgotten: 0 };
+        let packets = |attempt: u128| Packets { attempt: attempt.to_be_bytes().into(), capture: Vec::new() };
+        for attempt in 0..ASKS_MAX as u128 + 1 {
+            asking.add(AttemptId(attempt));
+            asking.message();
+        }
+        asking.add(AttemptId(u128::MAX));
+        asking.begin(true);
+        assert!(asking.to_ask.is_empty(), "the new node has not carried it out");
+        for attempt in [0, 1] {
+            asking.take(packets(attempt)).expect_err("asked over another link");
+        }
     }
 
     #[test]

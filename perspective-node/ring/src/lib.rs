@@ -43,7 +43,7 @@ pub use crate::datagram::{DatagramId, SendError};
 pub use crate::driver::{Driver, UnknownDriver};
 pub use crate::error::{RingError, explain_setup_error};
 pub use crate::raw::{
-    Flow, FlowProtocol, FrameMethod, FrameSocket, FramesError, FramesStats, FramesStep, KeptFrame, RawConfig,
+    Flow, FlowProtocol, FlowSpan, FrameMethod, FrameSocket, FramesError, FramesStats, FramesStep, KeptFrame, RawConfig,
     RawConfigError, RawStats, UnknownFrameMethod,
 };
 pub use crate::ring::{Ring, RingConfig, RingStats};

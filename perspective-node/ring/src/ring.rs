@@ -8,11 +8,11 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::{
-    Close, DatagramId, Driver, Event, Flow, FramesStats, KeptFrame, RawConfig, RawStats, RingError, SendError,
-    StreamId, Waker, epoll, raw, uring,
+    Close, DatagramId, Driver, Event, Flow, FlowSpan, FramesStats, KeptFrame, RawConfig, RawStats, RingError,
+    SendError, StreamId, Waker, epoll, raw, uring,
 };
 
 /// A single sleep; the kernel's clock arithmetic overflows on absurd values.
@@ -161,14 +161,14 @@ impl Ring {
         }
     }
 
-    /// What is still kept of these flows since a time, in the order it came and
-    /// left; the first frames, if all are more than so many octets.
+    /// What is still kept of these flows, each in its time, in the order it
+    /// came and left; the first frames, if all are more than so many octets.
     ///
     /// Of a frame its first octets are kept, of a flow its first frames, and
     /// the newest frames of all flows push out the oldest.
-    pub fn kept(&self, flows: &[Flow], since: Instant, octets_max: usize) -> Vec<KeptFrame<'_>> {
+    pub fn kept(&self, spans: &[FlowSpan], octets_max: usize) -> Vec<KeptFrame<'_>> {
         match &self.inner {
-            Inner::Raw(ring) => ring.kept(flows, since, octets_max),
+            Inner::Raw(ring) => ring.kept(spans, octets_max),
             Inner::Uring(_) | Inner::Epoll(_) => Vec::new(),
         }
     }

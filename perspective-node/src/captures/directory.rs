@@ -13,11 +13,20 @@ use std::{
 
 use thiserror::Error;
 
-use super::CaptureSettings;
+use super::{CaptureSettings, pcap};
 
 /// Only the owner may look into the directory, and into a capture.
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
+/// Octets that a filesystem gives out at a time, mostly.
+const BLOCK_OCTETS: u64 = 4096;
+/// What a file takes beside its octets: an inode and an entry of its directory.
+const FILE_OCTETS: u64 = 1024;
+
+/// What a capture of so many octets counts for. Without it files of next to nothing would be without bound.
+fn charge(octets: u64) -> u64 {
+    octets.next_multiple_of(BLOCK_OCTETS) + FILE_OCTETS
+}
 
 /// Captures cannot be kept there.
 #[derive(Debug, Error)]
@@ -40,8 +49,9 @@ pub struct Directory {
     path: PathBuf,
     octets_max: u64,
     age_max: Duration,
-    /// Octets of each capture, by when it was written and its name.
+    /// What each capture counts for, in octets, by when it was written and its name.
     files: BTreeMap<(SystemTime, String), u64>,
+    /// What all of them count for, and those that could not be removed.
     octets: u64,
 }
 
@@ -68,16 +78,23 @@ impl Directory {
         Ok(directory)
     }
 
-    /// Writes a capture, and removes the oldest ones that are too many with it.
+    /// Writes a capture, and removes those that are too old and the oldest ones that are too many with it.
     ///
     /// # Errors
-    /// It is there already or larger than all may be, or the system does not take it.
+    /// It is no capture, there already or larger than all may be, or the system does not take it.
     pub fn write(&mut self, name: String, capture: &[u8], now: SystemTime) -> io::Result<()> {
-        let octets = capture.len() as u64;
+        // Whoever writes without a pause looks through them nowhere else.
+        self.remove_old(now);
+        if !pcap::is_capture_file(capture) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no capture"));
+        }
+        let octets = charge(capture.len() as u64);
         if octets > self.octets_max {
             return Err(io::Error::other("it alone is larger than all captures may be"));
         }
-        self.make_room(octets);
+        if !self.make_room(octets) {
+            return Err(io::Error::other("captures that cannot be removed leave no room for it"));
+        }
         let path = self.path.join(&name);
         let file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&path)?;
         if let Err(error) = write_whole(file, capture) {
@@ -103,22 +120,25 @@ impl Directory {
         }
     }
 
-    fn make_room(&mut self, octets: u64) {
+    /// False if what is left cannot be removed.
+    fn make_room(&mut self, octets: u64) -> bool {
         while self.octets + octets > self.octets_max
             && let Some(((_, name), freed)) = self.files.pop_first()
         {
             self.remove(&name, freed);
         }
+        self.octets + octets <= self.octets_max
     }
 
-    /// One that somebody else has removed already is gone all the same.
+    /// One that somebody else has removed already is gone all the same. One that cannot be removed counts on; it is tried
+    /// again when the directory is next opened.
     fn remove(&mut self, name: &str, octets: u64) {
-        self.octets -= octets;
         let path = self.path.join(name);
-        if let Err(error) = fs::remove_file(&path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            eprintln!("{}: cannot be removed: {error}", path.display());
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                eprintln!("{}: cannot be removed: {error}", path.display());
+            }
+            Ok(()) | Err(_) => self.octets -= octets,
         }
     }
 }
@@ -135,7 +155,7 @@ fn captures_in(path: &Path, is_capture: impl Fn(&str) -> bool) -> io::Result<BTr
         // Of the entry itself: a link leads to what is not ours.
         let about = entry.metadata()?;
         if is_capture(&name) && about.is_file() {
-            files.insert((about.modified()?, name), about.len());
+            files.insert((about.modified()?, name), charge(about.len()));
         }
     }
     Ok(files)
@@ -155,12 +175,14 @@ mod tests {
 
     fn settings(directory: &TempDir) -> CaptureSettings {
         let directory = directory.path().join("captures");
-        CaptureSettings { directory, octets_max: 1000, age_max: Duration::from_secs(3600) }
+        CaptureSettings { directory, octets_max: 3 * charge(300), age_max: Duration::from_secs(3600) }
     }
 
+    /// With so many octets after its header.
     fn capture(nth: u8, octets: usize) -> Capture {
         let ended = format!("2026-12-15T00:00:{nth:02}Z").parse().expect("an instant");
-        Capture { attempt: AttemptId(u128::from(nth)), ended, file: vec![nth; octets] }
+        let file = [pcap::compose(&[], ended), vec![nth; octets]].concat();
+        Capture { attempt: AttemptId(u128::from(nth)), ended, file }
     }
 
     impl Directory {
@@ -188,12 +210,12 @@ mod tests {
         let name = format!("20261215T000007.000Z-{}-ams1.pcap", AttemptId(7));
         assert_eq!(names.join(" "), name);
         let path = settings.directory.join(name);
-        assert_eq!(fs::read(&path).expect("the file"), [7; 10]);
+        assert_eq!(fs::read(&path).expect("the file"), capture(7, 10).file);
         let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
         assert_eq!((mode(&path), mode(&settings.directory)), (0o600, 0o700));
         // The same again is not written over.
         assert!(directory.take(&capture(7, 20), now).is_err());
-        assert_eq!(fs::read(&path).expect("the file"), [7; 10]);
+        assert_eq!(fs::read(&path).expect("the file"), capture(7, 10).file);
     }
 
     #[test]
@@ -206,15 +228,15 @@ mod tests {
             directory.take(&capture(nth, 300), now).expect("written");
             let octets: u64 = names(&settings)
                 .iter()
-                .map(|name| fs::metadata(settings.directory.join(name)).expect("there").len())
+                .map(|name| charge(fs::metadata(settings.directory.join(name)).expect("there").len()))
                 .sum();
             assert!(octets <= settings.octets_max, "{octets}");
         }
         let kept = names(&settings);
         assert!(kept.len() == 3 && kept[0].starts_with("20261215T000007"), "{kept:?}");
-        assert!(directory.take(&capture(30, 1001), now).is_err());
+        assert!(directory.take(&capture(30, 4 * BLOCK_OCTETS as usize), now).is_err());
         assert_eq!(names(&settings).len(), 3, "nothing goes for one that is too large");
-        let smaller = CaptureSettings { octets_max: 300, ..settings.clone() };
+        let smaller = CaptureSettings { octets_max: charge(300), ..settings.clone() };
         drop(directory);
         Directory::open(&smaller, is_capture, now).expect("opened");
         assert_eq!(names(&settings), kept[2..]);
@@ -240,5 +262,69 @@ mod tests {
         let mut expected = others.map(str::to_owned);
         expected.sort();
         assert_eq!(names(&settings), expected);
+    }
+
+    #[test]
+    fn captures_of_next_to_nothing_are_bounded_in_number_too() {
+        let place = TempDir::new().expect("a directory");
+        let settings = settings(&place);
+        let now = SystemTime::now();
+        let mut directory = Directory::open(&settings, is_capture, now).expect("made");
+        for nth in 0..10 {
+            directory.take(&capture(nth, 0), now).expect("written");
+        }
+        assert_eq!(names(&settings).len(), 3);
+        let smaller = CaptureSettings { octets_max: 2 * charge(1), ..settings.clone() };
+        Directory::open(&smaller, is_capture, now).expect("opened");
+        assert_eq!(names(&settings).len(), 2, "those that are there count as much");
+    }
+
+    #[test]
+    fn what_is_no_capture_is_not_written() {
+        let place = TempDir::new().expect("a directory");
+        let settings = settings(&place);
+        let now = SystemTime::now();
+        let mut directory = Directory::open(&settings, is_capture, now).expect("made");
+        let good = capture(1, 0).file;
+        let mut without_magic = good.clone();
+        without_magic[0] ^= 1;
+        for file in [Vec::new(), good[..good.len() - 1].to_vec(), without_magic, vec![0; 100]] {
+            assert!(directory.take(&Capture { file, ..capture(1, 0) }, now).is_err());
+        }
+        assert!(names(&settings).is_empty());
+    }
+
+    #[test]
+    fn what_is_too_old_goes_while_others_come() {
+        let place = TempDir::new().expect("a directory");
+        let settings = settings(&place);
+        let now = SystemTime::now();
+        let mut directory = Directory::open(&settings, is_capture, now).expect("made");
+        directory.take(&capture(1, 10), now).expect("written");
+        directory.take(&capture(2, 10), now + settings.age_max + Duration::from_secs(1)).expect("written");
+        let kept = names(&settings);
+        assert!(kept.len() == 1 && kept[0].starts_with("20261215T000002"), "{kept:?}");
+    }
+
+    #[test]
+    fn a_capture_that_cannot_be_removed_counts_on() {
+        let place = TempDir::new().expect("a directory");
+        let settings = settings(&place);
+        let now = SystemTime::now();
+        let mut directory = Directory::open(&settings, is_capture, now).expect("made");
+        directory.take(&capture(0, 10), now).expect("written");
+        let stuck = settings.directory.join(&names(&settings)[0]);
+        // No file can be removed that is a directory, not even by root.
+        fs::remove_file(&stuck).and_then(|()| fs::create_dir(&stuck)).expect("replaced");
+        for nth in 1..10 {
+            directory.take(&capture(nth, 10), now).expect("written");
+        }
+        assert_eq!(names(&settings).len(), 3, "itself and two captures");
+        // One that is gone already does not count on.
+        fs::remove_file(settings.directory.join(&names(&settings)[1])).expect("removed");
+        for nth in 11..20 {
+            directory.take(&capture(nth, 10), now).expect("written");
+        }
+        assert_eq!(names(&settings).len(), 3);
     }
 }

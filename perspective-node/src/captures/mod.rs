@@ -6,7 +6,8 @@
 //! A capture holds what was on the wire, tokens and names among it: only the owner may read one.
 //!
 //! Invariant: files that are not captures by their name are never touched.
-//! Invariant: with a capture that is written, all captures together have no more octets than the settings say.
+//! Invariant: with a capture that is written, all captures together take no more octets than the settings say, each
+//! rounded up to whole blocks and with what a file costs.
 
 mod directory;
 pub(crate) mod pcap;
@@ -23,7 +24,10 @@ use jiff::Timestamp;
 use parallax_protocol::AttemptId;
 use parallax_validation::base::perspective::PerspectiveId;
 
-pub use self::directory::{CaptureError, Directory};
+pub use self::{
+    directory::{CaptureError, Directory},
+    pcap::is_capture_file,
+};
 use crate::node::NodeStats;
 
 /// Captures that wait to be written.
@@ -45,7 +49,7 @@ const STAMP_LENGTH: usize = 20;
 pub struct CaptureSettings {
     /// The directory. It is made if it is missing and what it lies in is not.
     pub directory: PathBuf,
-    /// Octets of all captures together; the oldest go first.
+    /// Octets that all captures together take; the oldest go first.
     pub octets_max: u64,
     /// How long one stays.
     pub age_max: Duration,

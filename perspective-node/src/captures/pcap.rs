@@ -22,6 +22,12 @@ pub(crate) const FILE_HEADER: usize = 24;
 /// Octets before the octets of each frame.
 pub(crate) const FRAME_HEADER: usize = 16;
 
+/// Whether a file is a capture of this form, by its header.
+#[must_use]
+pub fn is_capture_file(file: &[u8]) -> bool {
+    file.len() >= FILE_HEADER && file.starts_with(&MAGIC.to_le_bytes())
+}
+
 /// A capture of frames that came and left before `now`.
 pub(crate) fn compose(frames: &[KeptFrame<'_>], now: Timestamp) -> Vec<u8> {
     let octets: usize = frames.iter().map(|frame| FRAME_HEADER + frame.bytes.len()).sum();

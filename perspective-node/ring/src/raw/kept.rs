@@ -17,6 +17,7 @@
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Instant;
 
 use super::clock::Micros;
 use super::output::ETHERNET_HEADER;
@@ -55,6 +56,31 @@ pub struct Flow {
     /// Of datagrams the first two octets of what they carry, which tell apart
     /// what shares a port; of streams 0.
     pub tag: u16,
+}
+
+/// A flow while it was somebody's. Ports and tags are used again, by others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowSpan {
+    /// Who talked with whom.
+    pub flow: Flow,
+    /// Since when.
+    pub from: Instant,
+    /// Until when; what came or left just then is not of it any more.
+    pub until: Instant,
+}
+
+/// The same by the ring's clock.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    pub(super) flow: Flow,
+    pub(super) from: Micros,
+    pub(super) until: Micros,
+}
+
+impl Span {
+    fn has(&self, entry: &Entry) -> bool {
+        entry.flow == self.flow && entry.at >= self.from && entry.at < self.until
+    }
 }
 
 /// A frame that was kept, with its Ethernet header.
@@ -141,14 +167,14 @@ impl Kept {
         }
     }
 
-    /// Frames of these flows since a time, in the order they came and left;
-    /// the first ones, if all of them are more than so many octets.
-    pub(super) fn of(&self, flows: &[Flow], since: Micros, now: Micros, octets_max: usize) -> Vec<KeptFrame<'_>> {
+    /// Frames of these flows, each in its time, in the order they came and
+    /// left; the first ones, if all of them are more than so many octets.
+    pub(super) fn of(&self, spans: &[Span], now: Micros, octets_max: usize) -> Vec<KeptFrame<'_>> {
         let mut found: Vec<u64> = Vec::new();
-        for flow in flows {
-            let head = self.heads.get(self.bucket(flow)).copied().unwrap_or(0);
-            let recent = self.chain(head).take(SEARCH_STEPS_MAX).take_while(|(_, entry)| entry.at >= since);
-            found.extend(recent.filter(|(_, entry)| entry.flow == *flow).map(|(number, _)| number));
+        for span in spans {
+            let head = self.heads.get(self.bucket(&span.flow)).copied().unwrap_or(0);
+            let recent = self.chain(head).take(SEARCH_STEPS_MAX).take_while(|(_, entry)| entry.at >= span.from);
+            found.extend(recent.filter(|(_, entry)| span.has(entry)).map(|(number, _)| number));
         }
         found.sort_unstable();
         found.dedup();

@@ -43,8 +43,8 @@ use self::clock::Micros;
 pub use self::config::{RawConfig, RawConfigError};
 pub use self::frames::{FrameMethod, FrameSocket, FramesError, FramesStats, FramesStep, UnknownFrameMethod};
 use self::frames::{Frames, FramesConfig};
-use self::kept::Kept;
-pub use self::kept::{Flow, FlowProtocol, KeptFrame};
+pub use self::kept::{Flow, FlowProtocol, FlowSpan, KeptFrame};
+use self::kept::{Kept, Span};
 use self::output::{ETHERNET_HEADER, Outbox};
 pub use self::stack::RawStats;
 use self::stack::{Stack, Turn};
@@ -294,9 +294,16 @@ impl Ring {
         Some(Flow { protocol: FlowProtocol::Tcp, port, peer, tag: 0 })
     }
 
-    pub(crate) fn kept(&self, flows: &[Flow], since: Instant, octets_max: usize) -> Vec<KeptFrame<'_>> {
-        let since = Micros(since.saturating_duration_since(self.origin).as_micros() as u64);
-        self.kept.as_ref().map(|kept| kept.of(flows, since, self.now(), octets_max)).unwrap_or_default()
+    pub(crate) fn kept(&self, spans: &[FlowSpan], octets_max: usize) -> Vec<KeptFrame<'_>> {
+        let Some(kept) = &self.kept else { return Vec::new() };
+        let by_our_clock = |at: Instant| Micros(at.saturating_duration_since(self.origin).as_micros() as u64);
+        let span = |&FlowSpan { flow, from, until }: &FlowSpan| Span {
+            flow,
+            from: by_our_clock(from),
+            until: by_our_clock(until),
+        };
+        let spans: Vec<Span> = spans.iter().map(span).collect();
+        kept.of(&spans, self.now(), octets_max)
     }
 }
 

@@ -3,7 +3,7 @@
 use smoltcp::wire::{IpProtocol, TcpControl};
 
 use super::super::clock::Micros;
-use super::super::kept::{FLOW_FRAMES_MAX, FRAME_OCTETS_MAX, Flow, FlowProtocol, Kept};
+use super::super::kept::{FLOW_FRAMES_MAX, FRAME_OCTETS_MAX, Flow, FlowProtocol, Kept, Span};
 use super::world::{Segment, ip, near, ours, packet, pattern, udp};
 
 const ALL: usize = usize::MAX;
@@ -25,9 +25,18 @@ fn back(flow: &Flow, control: TcpControl, payload: &[u8]) -> Segment {
     Segment { from: ours.to, to: ours.from, ack: Some(2), ..ours }
 }
 
+fn span(flow: Flow, from: u64, until: u64) -> Span {
+    Span { flow, from: Micros(START.0 + from), until: Micros(START.0 + until) }
+}
+
+/// A flow at any time.
+fn all_of(flow: Flow) -> Span {
+    Span { flow, from: Micros(0), until: Micros(u64::MAX) }
+}
+
 /// Octets of each frame of a flow, as kept.
 fn lengths(kept: &Kept, flow: &Flow) -> Vec<usize> {
-    kept.of(&[*flow], START, START, ALL).iter().map(|frame| frame.bytes.len()).collect()
+    kept.of(&[all_of(*flow)], START, ALL).iter().map(|frame| frame.bytes.len()).collect()
 }
 
 #[test]
@@ -46,17 +55,19 @@ fn frames_of_both_directions_are_kept_by_flow_in_their_order() {
         kept.keep(Micros(START.0 + nth), frame, *is_ours);
     }
     let now = Micros(START.0 + 10);
-    let told = kept.of(&[first], START, now, ALL);
+    let told = kept.of(&[all_of(first)], now, ALL);
     assert_eq!(told.len(), 4);
     for (frame, (nth, whole)) in told.iter().zip([0, 2, 4, 5].map(|nth| (nth, &frames[nth].0))) {
         assert_eq!(frame.bytes, &whole[..whole.len().min(FRAME_OCTETS_MAX)]);
         assert_eq!((frame.length, frame.ago.as_micros()), (whole.len(), 10 - nth as u128));
     }
-    assert_eq!(kept.of(&[second], START, now, ALL).len(), 2);
-    assert_eq!(kept.of(&[first, second, first], START, now, ALL).len(), 6, "each once");
-    assert_eq!(kept.of(&[first], Micros(START.0 + 4), now, ALL).len(), 2, "from then on");
+    assert_eq!(kept.of(&[all_of(second)], now, ALL).len(), 2);
+    assert_eq!(kept.of(&[first, second, first].map(all_of), now, ALL).len(), 6, "each once");
+    assert_eq!(kept.of(&[span(first, 4, 10)], now, ALL).len(), 2, "from then on");
+    assert_eq!(kept.of(&[span(first, 0, 4)], now, ALL).len(), 2, "before then");
+    assert_eq!(kept.of(&[span(first, 0, 1), span(first, 5, 6)], now, ALL).len(), 2, "twice");
     let octets = frames[0].0.len() + frames[2].0.len();
-    assert_eq!(kept.of(&[first], START, now, octets).len(), 2, "the first that fit");
+    assert_eq!(kept.of(&[all_of(first)], now, octets).len(), 2, "the first that fit");
 }
 
 #[test]
@@ -70,10 +81,28 @@ fn queries_that_share_a_port_are_told_apart_by_their_first_octets() {
     }
     // Nobody asked this.
     kept.keep(START, &udp(peer.into(), local.into(), &[9, 9, 9]), false);
-    let flow = |tag| Flow { protocol: FlowProtocol::Udp, port: 3000, peer: peer.into(), tag };
-    assert_eq!(kept.of(&[flow(0x0102)], START, START, ALL).len(), 2);
-    assert_eq!(kept.of(&[flow(0x0102), flow(0x0304)], START, START, ALL).len(), 4);
-    assert_eq!(kept.of(&[flow(0x0909)], START, START, ALL).len(), 0);
+    let flow = |tag| all_of(Flow { protocol: FlowProtocol::Udp, port: 3000, peer: peer.into(), tag });
+    assert_eq!(kept.of(&[flow(0x0102)], START, ALL).len(), 2);
+    assert_eq!(kept.of(&[flow(0x0102), flow(0x0304)], START, ALL).len(), 4);
+    assert_eq!(kept.of(&[flow(0x0909)], START, ALL).len(), 0);
+}
+
+#[test]
+fn who_uses_a_port_and_an_id_again_is_another() {
+    let mut kept = Kept::new(1 << 20);
+    let (local, peer) = ((ours(ip("192.0.2.53")), 3000), (ip("192.0.2.53"), 53));
+    let flow = Flow { protocol: FlowProtocol::Udp, port: 3000, peer: peer.into(), tag: 0x0102 };
+    for (at, payload) in [(0, b"\x01\x02first"), (100, b"\x01\x02other")] {
+        kept.keep(Micros(START.0 + at), &udp(local.into(), peer.into(), payload), true);
+        kept.keep(Micros(START.0 + at + 10), &udp(peer.into(), local.into(), payload), false);
+    }
+    let said = |from, until| {
+        let frames = kept.of(&[span(flow, from, until)], START, ALL);
+        frames.iter().map(|frame| frame.bytes[frame.bytes.len() - 5..].to_vec()).collect::<Vec<_>>()
+    };
+    assert_eq!(said(0, 100), [b"first", b"first"]);
+    assert_eq!(said(100, 200), [b"other", b"other"]);
+    assert_eq!(said(20, 100), [b""; 0]);
 }
 
 #[test]
@@ -127,7 +156,7 @@ fn the_newest_frames_push_out_the_oldest_whatever_their_sizes() {
             let flow = flow(nth);
             let frame = segment(&flow, TcpControl::Syn, &payload).frame();
             kept.keep(START, &frame, true);
-            let told = kept.of(&[flow], START, START, ALL);
+            let told = kept.of(&[all_of(flow)], START, ALL);
             assert_eq!(told.len(), 1, "{octets}: {nth}");
             assert_eq!(told[0].bytes, &frame[..frame.len().min(FRAME_OCTETS_MAX)], "{octets}: {nth}");
         }
