@@ -16,8 +16,9 @@ use parallax_validation::{
     explain::Blame,
     observation::{
         Alias, ControlObservation, Denial, DnsFailure, DnsLookup, DnsOutcome, DnsTransport, DnssecFault, DnssecMode,
-        HintObservation, MixedCase, NetworkError, Observation, ParentView, RecordSet, RecordType, ServerAnswer,
-        ServerOutcome, Soa, Survey, SurveyAnswer, SurveyedAddress, SurveyedServer, SurveyedSet,
+        HintObservation, MixedCase, NetworkError, Observation, ParentView, RecordSet, RecordType, SecurityStatus,
+        ServerAnswer, ServerOutcome, Soa, Survey, SurveyAnswer, SurveyedAddress, SurveyedServer, SurveyedSet,
+        Validation,
     },
     plan::{HintKind, PlanLimits},
     preflight::{
@@ -27,7 +28,7 @@ use parallax_validation::{
     },
     record::{Conduct, FORM_VERSION, Rules, Setup},
     request::{CheckRequest, RawRequest},
-    verdict::PerspectiveState,
+    verdict::{PerspectiveState, cohort::Diversity, draw::Draw},
 };
 
 const ONE: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
@@ -39,6 +40,10 @@ const JNB1: usize = 5;
 // ---- a sound world ------------------------------------------------------------------------------------
 
 fn rules() -> Rules {
+    rules_with(|_| {})
+}
+
+fn rules_with(change: impl FnOnce(&mut Setup)) -> Rules {
     let sites = [
         ("ams1", Rir::RipeNcc, 52.4, 4.9),
         ("nyc1", Rir::Arin, 40.7, -74.0),
@@ -59,7 +64,7 @@ fn rules() -> Rules {
             resolver: ResolverSite { name: format!("192.0.2.{place}"), rir: *rir, coordinates },
         }
     });
-    let setup = Setup {
+    let mut setup = Setup {
         form: FORM_VERSION,
         software: "test".to_owned(),
         policy: include_str!("../src/verdict/policy.toml").to_owned(),
@@ -69,6 +74,7 @@ fn rules() -> Rules {
         public_suffixes: None,
         conduct: Conduct::default(),
     };
+    change(&mut setup);
     setup.rules().expect("rules")
 }
 
@@ -168,6 +174,7 @@ fn survey() -> Survey {
         by_resolver: true,
         glue: vec![address],
         looked_up: Some(vec![address]),
+        types_whole: 2,
         forbidden: Vec::new(),
         addresses: vec![at(address)],
     };
@@ -216,10 +223,15 @@ fn sound() -> Observation {
 type World = Vec<Option<Observation>>;
 
 fn judged(change: impl FnOnce(&mut World)) -> Preflight {
-    let mut world: World = vec![Some(sound()); 6];
+    judged_by(&rules(), change)
+}
+
+fn judged_by(rules: &Rules, change: impl FnOnce(&mut World)) -> Preflight {
+    let setup = rules.setup();
+    let mut world: World = vec![Some(sound()); setup.perspectives.len() + setup.conduct.trials.len()];
     change(&mut world);
-    let (rules, request) = (rules(), request("customer.example"));
-    let subject = Subject { request: &request, rules: &rules, at: "2026-12-20T00:00:00Z".parse().expect("a time") };
+    let request = request("customer.example");
+    let subject = Subject { request: &request, rules, at: "2026-12-20T00:00:00Z".parse().expect("a time") };
     let seen: Vec<_> = world.iter().map(Option::as_ref).collect();
     let preflight = judge(&subject, &seen);
     let json = serde_json::to_string(&preflight).expect("JSON");
@@ -318,6 +330,86 @@ fn the_outlook_is_by_the_row_in_force_and_by_who_reaches_the_servers() {
     assert!(early.findings.iter().any(|finding| finding.code == Code::QuorumMissed));
 }
 
+/// Sixteen remotes, of which five are drawn: more than one attempt could ask.
+fn pool() -> Rules {
+    rules_with(|setup| {
+        let first = setup.perspectives[1].clone();
+        setup.perspectives.truncate(1);
+        for place in 0..16_u8 {
+            let coordinates =
+                Coordinates::new(f64::from(place / 4).mul_add(25.0, -40.0), f64::from(place % 4).mul_add(85.0, -170.0))
+                    .expect("on Earth");
+            let mut remote = first.clone();
+            remote.id = format!("pool{place}").parse().expect("an id");
+            (remote.rir, remote.coordinates) = (Rir::ALL[usize::from(place) % 5], coordinates);
+            (remote.resolver.rir, remote.resolver.coordinates) = (remote.rir, coordinates);
+            setup.perspectives.push(remote);
+        }
+        setup.conduct.draw = Some(Draw { remotes: 5, diversity: Diversity::default() });
+    })
+}
+
+#[test]
+fn the_outlook_of_a_pool_is_that_of_every_cohort_that_may_be_drawn() {
+    let rules = pool();
+    let cohorts = rules.cohorts("2026-12-20T00:00:00Z".parse().expect("a time"));
+    let total = cohorts.len();
+    assert!(total > 100, "{total}");
+    let sound = judged_by(&rules, |_| {});
+    assert_eq!(sound.outlook.to_string(), format!("5/5, margin 1 at worst, {total} of {total} cohorts pass"));
+    assert!(sound.outlook.permits);
+    // Each cohort may lose one.
+    let one = judged_by(&rules, |world| each(world, &[1], None, die));
+    assert_eq!(one.outlook.to_string(), format!("4/5, margin 0 at worst, {total} of {total} cohorts pass"));
+    assert!(one.outlook.permits && !one.blocks());
+    // Two in the dark: those fail that have both.
+    let two = judged_by(&rules, |world| each(world, &[1, 2], None, die));
+    let pass = cohorts.iter().filter(|members| !(members.contains(&1) && members.contains(&2))).count();
+    assert!(pass > 0 && pass < total);
+    assert_eq!(two.outlook.to_string(), format!("3/5, margin -1 at worst, {pass} of {total} cohorts pass"));
+    assert!(!two.outlook.permits && !two.outlook.would_fail() && !two.blocks());
+    let missed = two.findings.iter().find(|finding| finding.code == Code::QuorumMissed).expect("told");
+    assert_eq!(missed.severity, MayBlock);
+    let dark: Vec<usize> = (1..17).collect();
+    let none = judged_by(&rules, |world| each(world, &dark, None, die));
+    assert!(none.outlook.would_fail() && none.blocks(), "{:#?}", none.findings);
+}
+
+#[test]
+fn who_is_on_trial_sets_no_severity() {
+    let rules = rules_with(|setup| {
+        let mut trial = setup.perspectives[1].clone();
+        (trial.id, trial.role) = ("try1".parse().expect("an id"), Role::Trial);
+        setup.conduct.trials = vec![trial];
+    });
+    const TRY1: usize = 6;
+    let of = |preflight: &Preflight, code: Code| -> Vec<Severity> {
+        preflight.findings.iter().filter(|f| f.code == code).map(|f| f.severity).collect()
+    };
+    let refuse = |seen: &mut SurveyedAddress| seen.caa = Some(said(ServerOutcome::Rcode(4)));
+    let found = judged_by(&rules, |world| {
+        each(world, &[TRY1], None, |seen| {
+            refuse(seen);
+            seen.version.as_mut().expect("SOA").serial = Some(7);
+        });
+        world[TRY1].as_mut().expect("seen").caa =
+            vec![lookup("customer.example", RecordType::Caa, found("customer.example", vec![issue(";")]))];
+    });
+    for code in [Code::CaaForbids, Code::CaaNotAnswered, Code::SerialsDiffer] {
+        assert_eq!(of(&found, code), [Note], "{code}");
+    }
+    let dark = judged_by(&rules, |world| each(world, &[TRY1], None, die));
+    assert_eq!(of(&dark, Code::PerspectiveReachesNoServer), [Note]);
+    // Nor does it make less of what all the others see, at one server or at all.
+    let others = judged_by(&rules, |world| each(world, &ALL, None, refuse));
+    assert_eq!(of(&others, Code::CaaNotAnswered), [Blocks]);
+    let one_more = judged_by(&rules, |world| {
+        each(world, &ALL, None, refuse);
+        each(world, &[TRY1], Some(ONE), refuse);
+    });
+    assert_eq!(of(&one_more, Code::CaaNotAnswered), [Blocks]);
+}
+
 // ---- reach --------------------------------------------------------------------------------------------
 
 #[test]
@@ -351,6 +443,72 @@ fn d02_servers_that_some_or_all_do_not_reach() {
                 looks like filtering by source location: open port 53 to the whole world.";
     assert_found(FINE, &[(MayBlock, Code::ServerUnreachableFromSome, Blame::Filter, text)], |world| {
         each(world, &[JNB1], Some(ONE), die);
+    });
+}
+
+#[test]
+fn only_who_told_something_and_was_heard_elsewhere_shows_that_servers_are_silent() {
+    // One said nothing at all: not every perspective tried.
+    let text = "None of the nameservers of customer.example answers anybody: ns1.customer.example (198.51.100.1) and \
+                ns2.customer.example (198.51.100.2). UDP and TCP were tried from ams1 (RIPE NCC), nyc1 (ARIN), waw1 (RIPE \
+                NCC), sin1 (APNIC) and gru1 (LACNIC). Start them, or correct the delegation at the registrar.";
+    let silent = judged(|world| {
+        each(world, &ALL, None, die);
+        world[JNB1] = None;
+    });
+    assert!(silent.findings.iter().any(|f| f.code == Code::NoServerAnswers && f.text == text), "{silent:#?}");
+    // One told of its own lookups only.
+    let old = judged(|world| {
+        each(world, &ALL, None, die);
+        world[JNB1].as_mut().expect("seen").survey = None;
+    });
+    assert!(old.findings.iter().all(|f| f.code != Code::NoServerAnswers), "{old:#?}");
+    let reaches = old.findings.iter().find(|f| f.code == Code::PerspectiveReachesNoServer).expect("told");
+    assert!(reaches.text.ends_with("tried. No other perspective asked them itself."), "{}", reaches.text);
+    // One is closed in itself.
+    let text = "sin1 (APNIC) gets no answer from any nameserver, of customer.example or of the zone above: port 53 seems \
+                closed there but for the resolver. Open it to compare nameservers; the lookups by the resolver count all the \
+                same.";
+    assert_found(FINE, &[(Note, Code::PerspectiveCannotAsk, Blame::Perspective, text)], |world| {
+        each(world, &[SIN1], None, die);
+        world[SIN1].as_mut().and_then(|seen| seen.survey.as_mut()).expect("a survey").parent = Some(deaf_parent());
+    });
+    // One did not ask all of them.
+    let some = judged(|world| {
+        each(world, &[SIN1], None, die);
+        world[SIN1].as_mut().and_then(|seen| seen.survey.as_mut()).expect("a survey").cut_off = true;
+    });
+    assert_eq!(some.outlook.to_string(), FINE);
+}
+
+#[test]
+fn surveys_of_another_zone_are_told_of_and_not_compared() {
+    let text = "jnb1 (AFRINIC) found no zone, or another than most; what nameservers say there was not compared.";
+    assert_found(FINE, &[(Note, Code::SurveyIncomplete, Blame::Perspective, text)], |world| {
+        each(world, &[JNB1], None, die);
+        world[JNB1].as_mut().and_then(|seen| seen.survey.as_mut()).expect("a survey").zone =
+            Some("b.example".to_owned());
+    });
+}
+
+#[test]
+fn d33_tcp_that_cures_and_that_does_not() {
+    let cut = |over_tcp: ServerOutcome| {
+        let mut answer = with_set(CAA_SET);
+        (answer.answer.outcome, answer.answer.over_tcp) = (ServerOutcome::Truncated, Some(over_tcp));
+        Some(answer)
+    };
+    assert_found(FINE, &[], |world| {
+        each(world, &ALL, Some(ONE), |seen| {
+            (seen.caa, seen.over_tcp) = (cut(ServerOutcome::Records), Some(ServerOutcome::Silent));
+        });
+    });
+    let text = "The TXT answer does not fit UDP and ns1.customer.example (198.51.100.1) does not give it over TCP port 53, \
+                though other questions are answered there. See whether something cuts off long answers (RFC 7766).";
+    assert_found(FINE, &[(MayBlock, Code::TcpNotAnswered, Blame::Filter, text)], |world| {
+        each(world, &ALL, Some(ONE), |seen| {
+            seen.txt = cut(ServerOutcome::Silent).map(|answer| SurveyAnswer { set: None, ..answer });
+        });
     });
 }
 
@@ -429,9 +587,15 @@ fn lame_servers() {
     }
     let text = "ns1.customer.example (198.51.100.1) and ns2.customer.example (198.51.100.2) answer REFUSED for \
                 customer.example. Serve the zone there, or correct the delegation at the registrar.";
-    assert_found(FINE, &[(Blocks, Code::LameServer, Blame::Dns, text)], |world| {
+    // What resolvers remember still permits.
+    assert_found(FINE, &[(MayBlock, Code::LameServer, Blame::Dns, text)], |world| {
         each(world, &ALL, None, lame(ServerOutcome::Rcode(5)));
     });
+    let gone = judged(|world| {
+        each(world, &ALL, None, lame(ServerOutcome::Rcode(5)));
+        climbs(world, &DnsOutcome::Failed(DnsFailure::Rcode(2)));
+    });
+    assert!(gone.findings.iter().any(|f| (f.code, f.severity) == (Code::LameServer, Blocks)), "{gone:#?}");
     let text = "ns2.customer.example (198.51.100.2) answers for customer.example without the authoritative flag: it gives a \
                 copy from elsewhere. Have it serve the zone itself.";
     assert_found(FINE, &[(MayBlock, Code::LameServer, Blame::Dns, text)], |world| {
@@ -557,10 +721,14 @@ fn what_the_zone_above_says() {
             (parent.delegates, parent.servers) = (false, Vec::new());
         });
     });
-    let text = "The nameservers of the zone above customer.example could not be asked, so the delegation, its glue and its DS \
-                were not checked.";
+    let text = "The nameservers of the zone above customer.example could not be asked, or did not answer, so the delegation, \
+                its glue and its DS were not checked.";
     assert_found(FINE, &[(Note, Code::DelegationNotChecked, Blame::Parent, text)], |world| {
         surveys(world, |survey| survey.parent = None);
+    });
+    // They were asked and did not answer.
+    assert_found(FINE, &[(Note, Code::DelegationNotChecked, Blame::Parent, text)], |world| {
+        surveys(world, |survey| survey.parent = Some(deaf_parent()));
     });
     let text = "The nameservers of customer.example do not name the same nameservers: ns1.customer.example by the word of \
                 ns2.customer.example (198.51.100.2); ns1.customer.example and ns2.customer.example by the word of \
@@ -569,12 +737,39 @@ fn what_the_zone_above_says() {
         surveys(world, |survey| survey.sets.push(set(RecordType::Ns, "10", vec![wire("ns1.customer.example")])));
         each(world, &ALL, Some(TWO), |seen| seen.servers = Some(with_set(OWN_SET)));
     });
-    let text = "No zone was found that customer.example lies in: the domain is not delegated, or not registered. Register it, \
-                or have the delegation entered at the registrar.";
-    assert_found(FINE, &[(Blocks, Code::ZoneNotFound, Blame::Parent, text)], |world| {
+}
+
+/// Servers of the zone above that were asked and did not answer.
+fn deaf_parent() -> ParentView {
+    ParentView { zone: "example".to_owned(), asked: vec![Ipv4Addr::new(192, 0, 2, 1).into()], ..ParentView::default() }
+}
+
+#[test]
+fn a_zone_that_is_not_there_and_one_that_is_not_surveyed() {
+    let empty = |world: &mut World| {
         surveys(world, |survey| {
             *survey = Survey { name: survey.name.clone(), challenge: survey.challenge.clone(), ..Survey::default() };
         });
+    };
+    let text = "The nameservers of customer.example were not compared: no zone was found for it that is not a public \
+                suffix's. What is said of CAA is what the perspectives' resolvers say.";
+    assert_found(FINE, &[(Note, Code::ZoneNotSurveyed, Blame::Perspective, text)], empty);
+    let text = "No zone was found that customer.example lies in: the domain is not delegated, or not registered. Register it, \
+                or have the delegation entered at the registrar.";
+    let denial = Denial { aliases: Vec::new(), soa: None };
+    let outcomes = [DnsOutcome::Nxdomain(denial.clone()), DnsOutcome::Nodata(denial)];
+    let denied: Vec<DnsLookup> = ["customer.example", "example"]
+        .into_iter()
+        .zip(outcomes)
+        .map(|(name, outcome)| lookup(name, RecordType::Caa, outcome))
+        .collect();
+    let none =
+        (Note, Code::CaaNone, Blame::Policy, "No CAA record stands at customer.example or above: any CA may issue.");
+    assert_found(FINE, &[(Blocks, Code::ZoneNotFound, Blame::Parent, text), none], |world| {
+        empty(world);
+        for seen in world.iter_mut().flatten() {
+            seen.caa.clone_from(&denied);
+        }
     });
 }
 
@@ -584,6 +779,15 @@ fn glue_and_addresses() {
                 the glue at the registrar.";
     assert_found(FINE, &[(MayBlock, Code::GlueDiffers, Blame::Record, text)], |world| {
         surveys(world, |survey| survey.servers[0].glue = vec![Ipv4Addr::new(198, 51, 100, 9).into()]);
+    });
+    // Fewer glue addresses than there are, and addresses of which not all could be looked up.
+    let more: IpAddr = Ipv4Addr::new(198, 51, 100, 8).into();
+    assert_found(FINE, &[], |world| surveys(world, |s| s.servers[0].looked_up.as_mut().expect("both").push(more)));
+    assert_found(FINE, &[], |world| {
+        surveys(world, |survey| {
+            survey.servers[0].glue.push(more);
+            survey.servers[0].types_whole = 1;
+        });
     });
     for (looked_up, text) in [
         (
@@ -777,6 +981,7 @@ fn what_caa_means_for_this_ca() {
     let forbids = preflight.findings.iter().find(|finding| finding.code == Code::CaaForbids).expect("told");
     assert!(forbids.text.ends_with("So it is seen from jnb1 (AFRINIC)."), "{}", forbids.text);
     assert_eq!(preflight.outlook.to_string(), "4/5, margin 0");
+    assert_eq!((forbids.severity, preflight.blocks()), (MayBlock, false), "the others suffice");
 }
 
 // ---- DNSSEC -------------------------------------------------------------------------------------------
@@ -840,6 +1045,11 @@ fn d35_ds_and_keys() {
             }
         });
     });
+    // The challenge name may be a zone of its own, which need not be signed.
+    assert_found(FINE, &[], |world| {
+        fits(world);
+        each(world, &ALL, None, |seen| seen.txt.as_mut().expect("TXT").signed = false);
+    });
     // D34.
     let over = |seen: &mut SurveyedAddress| {
         for answer in [&mut seen.version, &mut seen.caa].into_iter().flatten() {
@@ -861,6 +1071,56 @@ fn d35_ds_and_keys() {
     });
     // Without DS nobody looks at signatures.
     assert_found(FINE, &[], |world| each(world, &ALL, None, over));
+}
+
+/// From a place, CAA of the name is validly signed.
+fn secure(world: &mut World, by: usize) {
+    world[by].as_mut().expect("seen").caa[0].validation = Some(Box::new(Validation {
+        status: SecurityStatus::Secure,
+        anchor: None,
+        signers: vec!["customer.example".to_owned()],
+        insecure: None,
+        fault: None,
+        first_fault: None,
+        links: Vec::new(),
+        message: None,
+    }));
+}
+
+#[test]
+fn what_is_bogus_here_and_validly_signed_elsewhere_is_left_as_it_is() {
+    let fault = DnssecFault::DsMatchesNoKey { zone: "customer.example".to_owned(), ds: vec![11_111], keys: Vec::new() };
+    let text = "The lookup of CAA of customer.example by the resolver of sin1 (APNIC) is bogus: the parent publishes DS 11111 \
+                for customer.example, and customer.example has no DNSKEY. From nyc1 (ARIN) it is validly signed: leave the \
+                DS and the zone as they are. Servers or routes differ by place.";
+    assert_found("4/5, margin 0", &[(MayBlock, Code::ResolverFails, Blame::Dns, text)], |world| {
+        world[SIN1].as_mut().expect("seen").caa =
+            vec![lookup("customer.example", RecordType::Caa, DnsOutcome::Failed(DnsFailure::Dnssec(fault.clone())))];
+        secure(world, 1);
+    });
+    let both = "ns1.customer.example (198.51.100.1) and ns2.customer.example (198.51.100.2)";
+    let text = format!(
+        "The zone above publishes DS 11111 for customer.example, and {both} have no DNSKEY. From nyc1 (ARIN) it is validly \
+         signed: leave the DS and the zone as they are. Servers or routes differ by place."
+    );
+    let unkeyed = |seen: &mut SurveyedAddress| seen.keys = Some(said(ServerOutcome::Nodata));
+    assert_found(FINE, &[(MayBlock, Code::DsMatchesNoKey, Blame::Dns, text.as_str())], |world| {
+        sign(world);
+        each(world, &ALL, None, unkeyed);
+        secure(world, 1);
+    });
+    // Nobody else reaches the servers, so one perspective's word is all there is.
+    let alone = judged(|world| {
+        sign(world);
+        each(world, &ALL, None, die);
+        each(world, &[0], None, |seen| {
+            *seen = at(seen.address);
+            unkeyed(seen);
+        });
+    });
+    let finding = alone.findings.iter().find(|f| f.code == Code::DsMatchesNoKey).expect("told");
+    assert_eq!((finding.severity, finding.blame), (MayBlock, Blame::Dns));
+    assert!(finding.text.ends_with("See that all nameservers have the same copy."), "{}", finding.text);
 }
 
 // ---- perspectives -------------------------------------------------------------------------------------
@@ -904,8 +1164,8 @@ fn perspectives_and_their_resolvers() {
     assert_found("4/5, margin 0", &[(MayBlock, Code::PerspectiveSilent, Blame::Perspective, text)], |world| {
         world[GRU1] = None;
     });
-    let text = "No survey came from gru1 (LACNIC): the node there is of a version that does not know surveys. Update it; its \
-                own lookups count all the same.";
+    let text = "No survey came from gru1 (LACNIC) that can be used: the node there is of another version, which does not know \
+                surveys or makes others. Update it; its own lookups count all the same.";
     assert_found(FINE, &[(Note, Code::PerspectiveOld, Blame::Perspective, text)], |world| {
         world[GRU1].as_mut().expect("seen").survey = None;
     });

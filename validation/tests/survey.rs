@@ -333,6 +333,7 @@ fn ok_a_sound_zone_is_asked_once_at_every_address() {
     for (server, at) in survey.servers.iter().zip([ONE, TWO]) {
         assert!(server.by_parent && server.by_resolver, "{server:?}");
         assert_eq!((&server.glue, &server.looked_up), (&vec![at], &Some(vec![at])));
+        assert_eq!(server.types_whole, 2, "addresses of one type, and a denial of the other");
         let seen = played.at(at);
         assert_eq!((seen.answers_udp(), seen.answers_tcp(), seen.is_reached()), (Some(true), Some(true), Some(true)));
         let version = seen.version.as_ref().expect("SOA");

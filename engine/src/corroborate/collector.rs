@@ -117,7 +117,7 @@ impl Collector {
         }
     }
 
-    fn take(&mut self, report: Report) {
+    fn take(&mut self, mut report: Report) {
         let attempt = report.header.attempt;
         let Some(Expected { nonce, attempt: asked, .. }) = self.expected.remove(&attempt) else {
             return self.reject(attempt, Rejection::Unasked);
@@ -137,6 +137,8 @@ impl Collector {
             self.reject(attempt, wrong);
             return self.count(&asked, Evidence::None(PerspectiveState::RejectedReply), false);
         }
+        // An attempt asks for no survey, and none is kept.
+        report.observation.survey = None;
         let role = asked.place_of(self.index).map_or(Role::Trial, role_at);
         let judged = || determine(&self.rules, role, &asked.request, &report.observation).confirms();
         // Evidence that breaks the judge confirms nothing, and stops nothing else. Nothing of it is kept.

@@ -273,7 +273,8 @@ fn observation(name: &str, sight: Sight, mark: u64) -> Observation {
         dnssec: DnssecMode::Resolver,
         links: Vec::new(),
         diagnosis: None,
-        survey: None,
+        // Nobody asked for one.
+        survey: Some(Box::default()),
     }
 }
 
@@ -901,6 +902,7 @@ impl World {
             if let Some(observation) = &part.observation {
                 let (mark, what) = answer.flatten().unwrap_or_else(|| panic!("{at}: evidence from nowhere"));
                 assert_eq!(observation.elapsed_us, mark, "{at}: it is the answer to this question");
+                assert_eq!(observation.survey, None, "{at}: a survey is not kept");
                 let state = match what {
                     Sight::Permits => PerspectiveState::Confirmed,
                     Sight::Forbids => PerspectiveState::Contradicted,

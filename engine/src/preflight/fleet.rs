@@ -15,11 +15,14 @@ use crossbeam::channel::{Receiver, unbounded};
 use parallax_node::{Full, NodeConfig};
 use parallax_protocol::{AttemptId, BATCH_ITEMS_MAX, Header, Report, Task};
 use parallax_validation::{
-    base::perspective::PerspectiveId, observation::Observation, plan::Plan, request::CheckRequest,
+    base::perspective::PerspectiveId,
+    observation::{Observation, Survey},
+    plan::{Plan, survey::SurveyPlan},
+    request::CheckRequest,
 };
 use rand::{RngExt as _, rngs::StdRng};
 
-use super::PreflightError;
+use super::{PreflightError, fits::fits};
 use crate::{
     config::Config,
     corroborate::{Opener, Way},
@@ -43,6 +46,8 @@ struct Member {
 /// A name that is being asked about.
 struct Asked {
     request: CheckRequest,
+    /// What is surveyed.
+    survey: Option<SurveyPlan>,
     until: Instant,
     nonces: Vec<u64>,
     seen: Vec<Option<Box<Observation>>>,
@@ -124,6 +129,7 @@ impl<'a> Fleet<'a> {
         let attempt = AttemptId(self.random.random());
         let patience = setup.limits.task_deadline_ms + self.config.engine.reply_grace_ms;
         let mut nonces = Vec::with_capacity(self.members.len());
+        let mut survey = None;
         for (index, member) in self.members.iter_mut().enumerate() {
             let nonce: u64 = self.random.random();
             nonces.push(nonce);
@@ -131,12 +137,14 @@ impl<'a> Fleet<'a> {
             let sibling = (index == 0).then(|| format!("parallax-{:016x}", self.random.random::<u64>()));
             let label = (self.challenge_label, sibling.as_deref());
             let Some(mut plan) = Plan::of_survey(&request, label, setup.limits) else { continue };
+            survey.clone_from(&plan.survey);
             // Where a failed CAA lookup may be excused, each perspective must show that its own way out works.
             plan.diagnose = setup.caa.lookup_failure_permits;
             let header = Header { attempt, nonce, setup: Arc::clone(&self.setup) };
             member.pending.push_back(Task { header, perspective: member.perspective.clone(), plan });
         }
         let asked = Asked {
+            survey,
             request,
             until: Instant::now() + Duration::from_millis(patience.into()),
             seen: vec![None; nonces.len()],
@@ -169,7 +177,7 @@ impl<'a> Fleet<'a> {
     }
 
     fn take(&mut self, report: Report, ended: &mut Vec<Seen>) {
-        let Report { header, perspective, rir, observation } = report;
+        let Report { header, perspective, rir, mut observation } = report;
         let index = self.members.iter().position(|member| member.perspective == perspective);
         let place = index.and_then(|index| {
             let asked = self.asked.get(&header.attempt)?;
@@ -184,6 +192,10 @@ impl<'a> Fleet<'a> {
             self.rejected += 1;
             return;
         };
+        let fits = |survey: &Survey| asked.survey.as_ref().is_some_and(|plan| fits(survey, plan));
+        if observation.survey.as_deref().is_some_and(|survey| !fits(survey)) {
+            observation.survey = None;
+        }
         asked.seen[index] = Some(observation);
         asked.left -= 1;
         if asked.left == 0 {

@@ -6,6 +6,7 @@
 //!
 //! Invariant: nothing is sent before every name was checked.
 
+mod fits;
 mod fleet;
 mod names;
 mod output;
@@ -115,8 +116,9 @@ pub fn run(config: &Config, options: &PreflightOptions, stop: &AtomicBool) -> Re
         }
         None => checking.all(options.names.iter().map(|name| (None, name.as_bytes())))?,
     };
-    let mut results = Results::open(options.out.as_deref(), options.form)?;
+    // A fleet that does not open leaves no empty file.
     let mut fleet = Fleet::open(config, label, Arc::new(options.log))?;
+    let mut results = Results::open(options.out.as_deref(), options.form)?;
     let bar = options.progress && names.len() > 1 && std::io::stderr().is_terminal();
     let progress = bar.then(|| progress_bar(Some(names.len() as u64)));
     let at = options.at;

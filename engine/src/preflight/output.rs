@@ -109,15 +109,43 @@ pub fn as_text(preflight: &Preflight) -> String {
     let zone = zone.as_ref().map_or("no zone found".to_owned(), |zone| format!("zone {zone}"));
     let row = outlook.policy.as_ref().map(|row| format!(" (policy {row})")).unwrap_or_default();
     let would = match (outlook.permits, outlook.quorum.as_ref().map(|quorum| quorum.margin)) {
+        (false, _) if !outlook.would_fail() => "a check of CAA would pass or fail by the cohort that is drawn for it",
         (true, Some(0)) => "a check of CAA would pass, and one perspective less would block it",
         (true, _) => "a check of CAA would pass",
         (false, _) => "a check of CAA would fail",
     };
-    let mut text = format!("{name}, {zone}\n  {outlook}{row}: {would}\n");
+    let mut text = format!("{name}, {}\n  {outlook}{row}: {would}\n", one_line(&zone));
     for finding in &preflight.findings {
-        text += &format!("  {:<9}  {}\n             {}\n", finding.severity.to_string(), finding.code, finding.text);
+        text += &format!(
+            "  {:<9}  {}\n             {}\n",
+            finding.severity.to_string(),
+            finding.code,
+            one_line(&finding.text)
+        );
     }
-    text
+    printable(&text)
+}
+
+/// A text without line ends of its own.
+fn one_line(text: &str) -> String {
+    text.replace('\n', "\\n")
+}
+
+/// A text with nothing that a terminal obeys, or that changes the order of what is read; lines stay.
+fn printable(text: &str) -> String {
+    let is_safe = |c: char| {
+        let turns =
+            matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+        c == '\n' || !(c.is_control() || turns)
+    };
+    text.chars().fold(String::with_capacity(text.len()), |mut shown, c| {
+        if is_safe(c) {
+            shown.push(c);
+        } else {
+            shown.extend(c.escape_unicode());
+        }
+        shown
+    })
 }
 
 /// The summary for people.
@@ -139,4 +167,15 @@ pub fn summary_text(summary: &Summary) -> String {
         text += "  stopped before the end\n";
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_escaped() {
+        assert_eq!(printable("\u{1b}[2Ja \u{2192} b\u{202e}\n"), "\\u{1b}[2Ja \u{2192} b\\u{202e}\n");
+        assert_eq!(one_line("a\nblocks"), "a\\nblocks");
+    }
 }

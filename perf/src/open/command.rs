@@ -133,7 +133,7 @@ impl Open {
     }
 }
 
-/// Measures, tells and writes. The status is a failure if a run is not sound (see [`is_sound`]).
+/// Measures, tells and writes. The status is a failure if a run is not sound.
 ///
 /// # Errors
 /// Nothing could be measured.

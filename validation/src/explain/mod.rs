@@ -20,6 +20,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::split::{contested, may_be_forged, sees_secure};
 pub use self::text::without_secret;
 use self::{
     split::{Failing, Split, in_groups, split},

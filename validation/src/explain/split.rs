@@ -12,7 +12,9 @@ use super::{
 };
 use crate::{
     check::Finding,
-    observation::{ControlObservation, DnsFailure, DnsLookup, DnsOutcome, DnssecFault, Observation, SecurityStatus},
+    observation::{
+        ControlObservation, DnsFailure, DnsLookup, DnsOutcome, DnssecFault, Observation, RecordType, SecurityStatus,
+    },
     problem::ProblemKind,
     verdict::{Answer, PerspectiveState},
 };
@@ -72,39 +74,46 @@ pub(super) fn contest(cause: &mut Cause, seen: &Seen<'_>, all: &[Seen<'_>]) {
         return;
     }
     let Some((bogus, fault)) = seen.observation.and_then(first_bogus) else { return };
-    let is_secure = |other: &&Seen<'_>| {
-        let lookups = other.observation.into_iter().flat_map(Observation::lookups);
-        lookups.into_iter().any(|lookup| {
-            (&lookup.name, lookup.rtype) == (&bogus.name, bogus.rtype)
-                && lookup.validation.as_ref().is_some_and(|v| v.status == SecurityStatus::Secure)
-        })
-    };
+    let is_secure = |other: &&Seen<'_>| other.observation.is_some_and(|o| sees_secure(o, &bogus.name, bogus.rtype));
     let secure: Vec<&Seen<'_>> = all.iter().filter(is_secure).collect();
     if secure.is_empty() {
         return;
     }
     let advice = dnssec::advice(fault);
     cause.details.retain(|detail| Some(detail) != advice.as_ref());
-    let text = format!(
-        "From {} it is validly signed: leave the DS and the zone as they are. Servers or routes differ by place.",
-        places(secure.iter().copied())
-    );
-    cause.details.insert(0, text);
+    cause.details.insert(0, contested(&places(secure.iter().copied())));
     (cause.blame, cause.retry) = (Blame::Dns, Retry::Later);
 }
 
-/// The first lookup that a judgement may rest on whose reply somebody may have forged. An old signature is a server's
-/// own, and of a link that could not be looked up nothing is known.
-fn first_bogus(observation: &Observation) -> Option<(&DnsLookup, &DnssecFault)> {
+/// What to do about what is validly signed as seen from `places`.
+pub(crate) fn contested(places: &str) -> String {
+    format!(
+        "From {places} it is validly signed: leave the DS and the zone as they are. Servers or routes differ by place."
+    )
+}
+
+/// Whether an observation has a validly signed answer to a question.
+pub(crate) fn sees_secure(observation: &Observation, name: &str, rtype: RecordType) -> bool {
+    observation.lookups().any(|lookup| {
+        (lookup.name.as_str(), lookup.rtype) == (name, rtype)
+            && lookup.validation.as_ref().is_some_and(|v| v.status == SecurityStatus::Secure)
+    })
+}
+
+/// Whether what has this fault may be somebody else's answer. An old signature is a server's own, and of a link that
+/// could not be looked up nothing is known.
+pub(crate) fn may_be_forged(fault: &DnssecFault) -> bool {
     use DnssecFault::{BadSignature, DenialUnproven, DsMatchesNoKey, NoSignature, NoSuchKey};
+    matches!(
+        fault,
+        BadSignature { .. } | DenialUnproven { .. } | DsMatchesNoKey { .. } | NoSignature { .. } | NoSuchKey { .. }
+    )
+}
+
+/// The first lookup that a judgement may rest on whose reply somebody may have forged.
+fn first_bogus(observation: &Observation) -> Option<(&DnsLookup, &DnssecFault)> {
     observation.lookups().find_map(|lookup| match &lookup.outcome {
-        DnsOutcome::Failed(DnsFailure::Dnssec(
-            fault @ (BadSignature { .. }
-            | DenialUnproven { .. }
-            | DsMatchesNoKey { .. }
-            | NoSignature { .. }
-            | NoSuchKey { .. }),
-        )) => Some((lookup, fault)),
+        DnsOutcome::Failed(DnsFailure::Dnssec(fault)) if may_be_forged(fault) => Some((lookup, fault)),
         _ => None,
     })
 }

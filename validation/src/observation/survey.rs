@@ -44,6 +44,10 @@ fn is_zero(count: &u16) -> bool {
     *count == 0
 }
 
+fn is_none_whole(count: &u8) -> bool {
+    *count == 0
+}
+
 impl Survey {
     /// Every address that was asked, with its server.
     pub fn asked(&self) -> impl Iterator<Item = (&SurveyedServer, &SurveyedAddress)> {
@@ -75,6 +79,14 @@ pub struct ParentView {
     pub ds: Option<Vec<Octets>>,
 }
 
+impl ParentView {
+    /// Whether one of its servers answered.
+    #[must_use]
+    pub fn has_answered(&self) -> bool {
+        self.delegates || self.ds.is_some()
+    }
+}
+
 /// One name server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SurveyedServer {
@@ -92,6 +104,9 @@ pub struct SurveyedServer {
     /// Addresses that the resolver gives; none if it gave neither addresses nor a denial for one of the two types.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub looked_up: Option<Vec<IpAddr>>,
+    /// How many of the two types, A and AAAA, are whole in [`Self::looked_up`]: neither failed nor cut short.
+    #[serde(default, skip_serializing_if = "is_none_whole")]
+    pub types_whole: u8,
     /// Addresses that may not be connected to (req D17).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forbidden: Vec<IpAddr>,

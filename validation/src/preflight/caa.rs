@@ -19,12 +19,14 @@ use crate::{
 
 /// Records of a set that a sentence shows; of more the number is said.
 const SHOWN_MAX: usize = 4;
+/// Digits of a digest that a sentence shows.
+const DIGEST_SHOWN: usize = 8;
 
-pub(super) fn findings(case: &Case<'_>, findings: &mut Vec<Finding>) {
+pub(super) fn findings(case: &Case<'_>, would_fail: bool, findings: &mut Vec<Finding>) {
     not_answered(case, findings);
     bare(case, findings);
     differs(case, findings);
-    meaning(case, findings);
+    meaning(case, would_fail, findings);
 }
 
 /// Why there is no answer to CAA from a server that answers SOA.
@@ -72,7 +74,12 @@ fn not_answered(case: &Case<'_>, findings: &mut Vec<Finding>) {
                 format!("{names} {} to CAA with a message that cannot be read{from}.", group.verb("replies", "reply")),
             ),
         };
-        let severity = group.severity(case, Severity::Blocks, Severity::MayBlock);
+        // Where a failure counts as permission, none of them blocks.
+        let is_excused = |by: &usize| matches!(case.views[*by].caa(), Some(CaaFinding::Excused { .. }));
+        let severity = match group.by.iter().filter(|by| case.counts(**by)).all(is_excused) {
+            true => Severity::MayBlock,
+            false => group.severity(case, Severity::Blocks, Severity::MayBlock),
+        };
         findings.push(case.about(Code::CaaNotAnswered, (severity, blame), &group, text));
     }
 }
@@ -131,14 +138,18 @@ fn shown(set: &SurveyedSet) -> String {
     };
     let mut texts: Vec<String> = set.records.iter().take(SHOWN_MAX).map(|rdata| record(rdata.as_slice())).collect();
     if set.count as usize > texts.len() {
-        let digest = &set.digest[..set.digest.len().min(8)];
-        texts.push(format!("{} more (digest {digest})", set.count as usize - texts.len()));
+        texts.push(format!("{} more (digest {})", set.count as usize - texts.len(), short(&set.digest)));
     }
     texts.join(", ")
 }
 
+/// So much of a digest as tells two apart.
+pub(super) fn short(digest: &str) -> &str {
+    digest.get(..DIGEST_SHOWN).unwrap_or(digest)
+}
+
 /// What the climb of each perspective means.
-fn meaning(case: &Case<'_>, findings: &mut Vec<Finding>) {
+fn meaning(case: &Case<'_>, would_fail: bool, findings: &mut Vec<Finding>) {
     let mut by_meaning: BTreeMap<(Severity, Code, String), Vec<usize>> = BTreeMap::new();
     for (by, view) in case.views.iter().enumerate() {
         if let Some(meaning) = view.caa().and_then(|finding| told(case, finding)) {
@@ -148,6 +159,8 @@ fn meaning(case: &Case<'_>, findings: &mut Vec<Finding>) {
     let is_split = by_meaning.len() > 1;
     for ((severity, code, text), by) in by_meaning {
         let from = if is_split { format!(" So it is seen from {}.", case.perspectives(&by)) } else { String::new() };
+        // Too few may forbid to fail a check.
+        let severity = if would_fail { severity } else { severity.max(Severity::MayBlock) };
         findings.push(case.finding(code, (severity, Blame::Policy), &by, format!("{text}{from}")));
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Code, Finding, ServerAt, Severity,
+    caa::short,
     view::{Case, Look, names},
 };
 use crate::{
@@ -75,6 +76,9 @@ pub(super) fn of_split<K: Ord>(
     let mut servers: Vec<ServerAt> = split.values().flat_map(BTreeMap::keys).cloned().collect();
     servers.sort();
     servers.dedup();
+    // Those on trial make no difference.
+    let counting = split.values().filter(|servers| servers.values().flatten().any(|by| case.counts(*by))).count();
+    let severity = if counting > 1 { severity } else { Severity::Note };
     Finding { servers, ..case.finding(code, (severity, blame), &by, text) }
 }
 
@@ -163,7 +167,7 @@ fn told(case: &Case<'_>, found: &Split<Stands>, key: &Stands) -> String {
             let records = if *count == 1 { "record" } else { "records" };
             let alike = found.keys().filter(|other| matches!(other, Stands::Records(n, _) if n == count)).count();
             // Two sets of one number are told apart by what is no value.
-            let which = if alike > 1 { format!(" (digest {})", &digest[..digest.len().min(8)]) } else { String::new() };
+            let which = if alike > 1 { format!(" (digest {})", short(digest)) } else { String::new() };
             format!("{count} {records}{which} at {place}")
         }
     }
@@ -172,7 +176,8 @@ fn told(case: &Case<'_>, found: &Split<Stands>, key: &Stands) -> String {
 fn challenge_not_answered(case: &Case<'_>, findings: &mut Vec<Finding>) {
     let groups = case.grouped(|look| match look.seen.txt.as_ref()?.answer.last() {
         ServerOutcome::Rcode(code) => Some(Some(*code)),
-        ServerOutcome::Silent => Some(None),
+        // An answer that is cut and cannot be had over TCP is told of there.
+        ServerOutcome::Silent if look.seen.txt.as_ref()?.answer.outcome != ServerOutcome::Truncated => Some(None),
         _ => None,
     });
     for group in groups {

@@ -28,19 +28,25 @@ pub(super) fn findings(case: &Case<'_>, findings: &mut Vec<Finding>) {
 /// Whether the zone above was asked, and names servers.
 fn parent(case: &Case<'_>, findings: &mut Vec<Finding>) {
     let zone = case.zone();
-    let parents = || case.surveys().filter_map(|(by, survey)| Some((by, survey.parent.as_ref()?)));
+    // Servers that did not answer say nothing of a delegation.
+    let parents = || {
+        let answered = case.surveys().filter_map(|(by, survey)| Some((by, survey.parent.as_ref()?)));
+        answered.filter(|(_, parent)| parent.has_answered())
+    };
     let Some((_, first)) = parents().next() else {
         let by: Vec<usize> = case.surveys().map(|(by, _)| by).collect();
         let text = format!(
-            "The nameservers of the zone above {zone} could not be asked, so the delegation, its glue and its DS were not \
+            "The nameservers of the zone above {zone} could not be asked, or did not answer, so the delegation, its glue and its DS were not \
              checked."
         );
         return findings.push(case.finding(Code::DelegationNotChecked, (Severity::Note, Blame::Parent), &by, text));
     };
-    if parents().any(|(_, parent)| parent.delegates) {
+    let by: Vec<usize> = parents().map(|(by, _)| by).collect();
+    // Those on trial make no difference, unless nobody else asked.
+    let only_trials = !by.iter().any(|by| case.counts(*by));
+    if parents().any(|(by, parent)| parent.delegates && (only_trials || case.counts(by))) {
         return;
     }
-    let by: Vec<usize> = parents().map(|(by, _)| by).collect();
     let text = format!(
         "The nameservers of {} name no nameservers of {zone}. Have the delegation entered at the registrar; what resolvers \
          remember of an older one will be gone soon.",
@@ -144,10 +150,12 @@ fn by_server<K: Ord>(
 
 fn glue(case: &Case<'_>, findings: &mut Vec<Finding>) {
     let found = by_server(case, |server| {
-        let own = server.looked_up.as_ref().filter(|own| !own.is_empty() && !server.glue.is_empty())?;
-        let sorted = |addresses: &[IpAddr]| addresses.iter().copied().collect::<BTreeSet<_>>();
-        let (glue, own) = (sorted(&server.glue), sorted(own));
-        (glue != own).then_some((glue, own))
+        // Of records that could not all be looked up it is not known which are missing.
+        let is_whole = server.types_whole == 2;
+        let own: BTreeSet<IpAddr> = server.looked_up.iter().filter(|_| is_whole).flatten().copied().collect();
+        let stale: BTreeSet<IpAddr> = server.glue.iter().filter(|glue| !own.contains(glue)).copied().collect();
+        // Glue may be less than all addresses there are.
+        (!own.is_empty() && !stale.is_empty()).then_some((stale, own))
     });
     for ((server, (glue, own)), by) in found {
         let texts = |addresses: &BTreeSet<IpAddr>| list(&addresses.iter().map(ToString::to_string).collect::<Vec<_>>());

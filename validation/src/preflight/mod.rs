@@ -6,6 +6,7 @@
 //! what was seen here.
 //!
 //! * `view`: who saw what, and putting servers together that show the same.
+//! * `outlook`: what a check would come to.
 //! * `reach`, `serving`, `delegation`, `data`, `caa`, `signing`, `resolver`: findings by subject.
 //!
 //! Left out: domain control. A preflight knows no challenge, so it tells where the challenge record stands and not whether
@@ -17,6 +18,7 @@
 mod caa;
 mod data;
 mod delegation;
+mod outlook;
 mod reach;
 mod resolver;
 mod serving;
@@ -28,18 +30,14 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use self::outlook::{DrawnOutlook, Outlook};
 use self::view::{Case, View};
 use crate::{
     base::perspective::PerspectiveId,
-    check::{
-        Determination,
-        caa::{CaaFinding, authorize::CaaRule},
-    },
     explain::Blame,
     observation::Observation,
     record::{Rules, determine, role_at},
     request::CheckRequest,
-    verdict::{Answer, PerspectiveState, Verdict, decide, quorum::QuorumResult},
 };
 
 /// How much a finding matters.
@@ -91,10 +89,14 @@ macro_rules! codes {
 codes! {
     /// No zone was found that the name lies in.
     ZoneNotFound = "zone-not-found",
+    /// The name exists, and its zone is not one that is surveyed.
+    ZoneNotSurveyed = "zone-not-surveyed",
     /// No name server answers any perspective.
     NoServerAnswers = "no-server-answers",
     /// Some perspectives reach no name server (`cases.md` D02).
     PerspectiveReachesNoServer = "perspective-reaches-no-server",
+    /// A perspective hears no name server at all, of whatever zone: its own way is closed.
+    PerspectiveCannotAsk = "perspective-cannot-ask",
     /// A server's address answers nobody.
     ServerUnreachable = "server-unreachable",
     /// A server's address does not answer some perspectives.
@@ -220,34 +222,6 @@ pub struct Finding {
     pub text: String,
 }
 
-/// What a check of CAA would come to now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Outlook {
-    /// What the primary would say.
-    pub primary: PerspectiveState,
-    /// The remotes that would confirm, by the row in force; none if they can form no quorum under it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub quorum: Option<QuorumResult>,
-    /// The row.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub policy: Option<String>,
-    /// Whether CAA and the way to the name servers would let a check pass.
-    pub permits: bool,
-}
-
-impl fmt::Display for Outlook {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.quorum {
-            Some(quorum) => write!(f, "{quorum}, margin {}", quorum.margin)?,
-            None => f.write_str("no quorum is possible")?,
-        }
-        if self.primary != PerspectiveState::Confirmed {
-            f.write_str(", and the primary would not confirm")?;
-        }
-        Ok(())
-    }
-}
-
 /// What a preflight came to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Preflight {
@@ -295,70 +269,27 @@ pub fn judge(subject: &Subject<'_>, seen: &[Option<&Observation>]) -> Preflight 
             let observation = seen.get(place).copied().flatten();
             let determination =
                 observation.map(|observation| determine(subject.rules, role_at(place), subject.request, observation));
-            View { perspective, observation, determination, counts: place < setup.perspectives.len() }
+            let counts = place < setup.perspectives.len();
+            View { perspective, observation, determination, counts, strays: false }
         })
         .collect();
     let case = Case::new(subject.request, views);
-    let outlook = outlook(subject, &case);
+    let outlook = outlook::outlook(subject, &case);
+    let would_fail = outlook.would_fail();
     let mut findings = Vec::new();
     resolver::perspectives(&case, &mut findings);
-    reach::findings(&case, outlook.permits, &mut findings);
-    serving::findings(&case, &mut findings);
+    reach::findings(&case, would_fail, &mut findings);
+    serving::findings(&case, would_fail, &mut findings);
     delegation::findings(&case, &mut findings);
     data::findings(&case, &mut findings);
-    caa::findings(&case, &mut findings);
+    caa::findings(&case, would_fail, &mut findings);
     signing::findings(&case, &mut findings);
-    resolver::findings(&case, outlook.permits, &mut findings);
-    if !outlook.permits && !findings.iter().any(|finding| finding.severity == Severity::Blocks) {
-        findings.push(quorum_missed(&outlook));
+    resolver::findings(&case, would_fail, &mut findings);
+    let blocks = findings.iter().any(|finding| finding.severity == Severity::Blocks);
+    let is_told = outlook.permits || (would_fail && blocks);
+    if !is_told {
+        findings.push(outlook::quorum_missed(&outlook));
     }
     findings.sort_by_key(|finding| finding.severity);
     Preflight { name: subject.request.identifier.to_string(), zone: case.zone, at: subject.at, outlook, findings }
-}
-
-/// Counts as an attempt would. A perspective counts if CAA permits there and it reaches a name server itself: what its
-/// resolver remembers is gone by the time of a check. CAA that permits this CA to some accounts or methods permits here:
-/// a preflight is by none of them, and the finding says so.
-fn outlook(subject: &Subject<'_>, case: &Case<'_>) -> Outlook {
-    let answers: Vec<Answer> = case.views.iter().filter(|view| view.counts).map(answer).collect();
-    let members: Vec<u8> = (0..answers.len()).map(|place| place as u8).collect();
-    let row = subject.rules.quorum(subject.request, &members, subject.at, subject.at);
-    let verdict = match (&row, answers.split_first()) {
-        (Some((quorum, _)), Some((primary, remotes))) => Some(decide(quorum, primary, remotes)),
-        _ => None,
-    };
-    Outlook {
-        primary: answers.first().map_or(PerspectiveState::NotAsked, Answer::state),
-        quorum: verdict.as_ref().and_then(Verdict::figures).map(|figures| figures.joint.clone()),
-        policy: row.map(|(_, revision)| revision.to_owned()),
-        permits: verdict.as_ref().is_some_and(Verdict::permits),
-    }
-}
-
-fn answer(view: &View<'_>) -> Answer {
-    match &view.determination {
-        None => Answer::None(PerspectiveState::TimedOut),
-        Some(_) if view.is_dark() => Answer::None(PerspectiveState::Failed),
-        Some(determination) => Answer::Determined(to_whom_it_binds(determination.clone())),
-    }
-}
-
-/// As an account and a method would see it that the records name.
-fn to_whom_it_binds(mut determination: Determination) -> Determination {
-    if let Some(CaaFinding::Decided { decision, .. }) = &mut determination.caa {
-        decision.permitted |= matches!(decision.rule, CaaRule::NotAuthorized { names_this_ca: true, .. });
-    }
-    determination
-}
-
-fn quorum_missed(outlook: &Outlook) -> Finding {
-    let row = outlook.policy.as_ref().map(|row| format!(" under the row {row}")).unwrap_or_default();
-    Finding {
-        severity: Severity::Blocks,
-        code: Code::QuorumMissed,
-        blame: Blame::Dns,
-        servers: Vec::new(),
-        perspectives: Vec::new(),
-        text: format!("Too few perspectives would confirm{row}: {outlook}. See the findings about perspectives."),
-    }
 }

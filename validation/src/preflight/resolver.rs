@@ -6,9 +6,10 @@ use super::{Code, Finding, Severity, reach::is_anybody_answered, view::Case};
 use crate::{
     check::{LookupFailure, caa::CaaFinding},
     explain::{
-        Blame,
+        Blame, contested,
         dns::{hint_wildcard, met},
         dnssec::{self, advice},
+        may_be_forged, sees_secure,
         text::list,
     },
     observation::{ControlObservation, DnsFailure, DnsLookup, DnsOutcome, Observation, Survey},
@@ -30,16 +31,16 @@ pub(super) fn perspectives(case: &Case<'_>, findings: &mut Vec<Finding>) {
     let old = places(|observation| observation.is_some_and(|observation| observation.survey.is_none()));
     if !old.is_empty() {
         let text = format!(
-            "No survey came from {}: the node there is of a version that does not know surveys. Update it; its own lookups \
-             count all the same.",
+            "No survey came from {} that can be used: the node there is of another version, which does not know surveys or \
+             makes others. Update it; its own lookups count all the same.",
             case.perspectives(&old)
         );
         findings.push(case.finding(Code::PerspectiveOld, (Severity::Note, Blame::Perspective), &old, text));
     }
 }
 
-pub(super) fn findings(case: &Case<'_>, permits: bool, findings: &mut Vec<Finding>) {
-    failures(case, permits, findings);
+pub(super) fn findings(case: &Case<'_>, would_fail: bool, findings: &mut Vec<Finding>) {
+    failures(case, would_fail, findings);
     wildcard(case, findings);
     incomplete(case, findings);
 }
@@ -60,6 +61,8 @@ struct Failed {
 enum Of {
     /// What is published.
     Record,
+    /// What servers answer here: elsewhere it is validly signed.
+    Elsewhere,
     /// The perspective: its resolver cannot be reached, or it cannot ask.
     Us,
     /// That cannot be told from it.
@@ -67,13 +70,13 @@ enum Of {
 }
 
 /// The perspective's own climb failed.
-fn failures(case: &Case<'_>, permits: bool, findings: &mut Vec<Finding>) {
+fn failures(case: &Case<'_>, would_fail: bool, findings: &mut Vec<Finding>) {
     let mut by_failure: BTreeMap<Failed, Vec<usize>> = BTreeMap::new();
     for (by, view) in case.views.iter().enumerate() {
         let answered = is_anybody_answered(view);
         let failed = match view.caa() {
             // Who reaches no server cannot have an answer.
-            Some(CaaFinding::Failed(failure)) if !view.is_dark() => failed(failure, answered),
+            Some(CaaFinding::Failed(failure)) if !view.is_dark() => failed(case, failure, answered),
             _ => None,
         };
         if let Some(failed) = failed {
@@ -92,26 +95,34 @@ fn failures(case: &Case<'_>, permits: bool, findings: &mut Vec<Finding>) {
         let code = if answered { Code::ResolverFails } else { Code::LookupFails };
         let blame = match (of, answered) {
             (Of::Record, _) => Blame::Record,
+            (Of::Elsewhere, _) => Blame::Dns,
             (Of::Us, _) | (Of::Unknown, true) => Blame::Perspective,
             (Of::Unknown, false) => Blame::Dns,
         };
-        let severity = if permits { Severity::MayBlock } else { Severity::Blocks };
+        let severity = if would_fail { Severity::Blocks } else { Severity::MayBlock };
         findings.push(case.finding(code, (severity, blame), &by, text));
     }
 }
 
-fn failed(failure: &LookupFailure, answered: bool) -> Option<Failed> {
+fn failed(case: &Case<'_>, failure: &LookupFailure, answered: bool) -> Option<Failed> {
     let LookupFailure::Dns { name, rtype, failure } = failure else { return None };
     let fault = match failure {
         DnsFailure::Dnssec(fault) => Some(fault),
         _ => None,
     };
+    let secure = case.places_where(|view| view.observation.is_some_and(|seen| sees_secure(seen, name, *rtype)));
+    // Who then changed the DS would take away just what refused the forger.
+    let is_contested = fault.is_some_and(may_be_forged) && !secure.is_empty();
     Some(Failed {
         what: format!("{rtype} of {name}"),
         how: fault.map_or_else(|| met(failure), dnssec::met),
-        advice: fault.and_then(advice),
+        advice: match is_contested {
+            true => Some(contested(&case.perspectives(&secure))),
+            false => fault.and_then(advice),
+        },
         answered,
         of: match failure {
+            _ if is_contested => Of::Elsewhere,
             DnsFailure::Dnssec(_) => Of::Record,
             DnsFailure::ResolverUnreachable(_) | DnsFailure::Local(_) | DnsFailure::Tcp(_) => Of::Us,
             _ => Of::Unknown,
@@ -145,6 +156,7 @@ fn incomplete(case: &Case<'_>, findings: &mut Vec<Finding>) {
         case.surveys().filter(|(_, survey)| is(survey)).map(|(by, _)| by).collect()
     };
     let (omitted, cut_off) = (places(|survey| survey.omitted > 0), places(|survey| survey.cut_off));
+    let strays = case.places_where(|view| view.strays);
     let mut texts = Vec::new();
     if !omitted.is_empty() {
         texts.push("the zone has more nameservers or addresses than are asked".to_owned());
@@ -152,11 +164,22 @@ fn incomplete(case: &Case<'_>, findings: &mut Vec<Finding>) {
     if !cut_off.is_empty() {
         texts.push(format!("the time ran out at {}", case.perspectives(&cut_off)));
     }
-    if texts.is_empty() {
+    let mut sentences = Vec::new();
+    if !texts.is_empty() {
+        sentences.push(format!("Not everything was asked: {}.", list(&texts)));
+    }
+    if !strays.is_empty() {
+        sentences.push(format!(
+            "{} found no zone, or another than most; what nameservers say there was not compared.",
+            case.perspectives(&strays)
+        ));
+    }
+    if sentences.is_empty() {
         return;
     }
-    let by: Vec<usize> =
-        case.surveys().map(|(by, _)| by).filter(|by| omitted.contains(by) || cut_off.contains(by)).collect();
-    let text = format!("Not everything was asked: {}.", list(&texts));
+    let by: Vec<usize> = (0..case.views.len())
+        .filter(|by| [&omitted, &cut_off, &strays].into_iter().any(|places| places.contains(by)))
+        .collect();
+    let text = sentences.join(" ");
     findings.push(case.finding(Code::SurveyIncomplete, (Severity::Note, Blame::Perspective), &by, text));
 }

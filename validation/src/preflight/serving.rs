@@ -16,14 +16,14 @@ enum Lame {
     Unreadable,
 }
 
-pub(super) fn findings(case: &Case<'_>, findings: &mut Vec<Finding>) {
-    lame(case, findings);
+pub(super) fn findings(case: &Case<'_>, would_fail: bool, findings: &mut Vec<Finding>) {
+    lame(case, would_fail, findings);
     edns(case, findings);
     mixed_case(case, findings);
     recursion(case, findings);
 }
 
-fn lame(case: &Case<'_>, findings: &mut Vec<Finding>) {
+fn lame(case: &Case<'_>, would_fail: bool, findings: &mut Vec<Finding>) {
     let zone = case.zone();
     for group in case.grouped(|look| lameness(look.seen)) {
         let (names, from) = (group.names(), case.seen_from(&group));
@@ -60,7 +60,8 @@ fn lame(case: &Case<'_>, findings: &mut Vec<Finding>) {
                 group.verb("answers", "answer")
             ),
         };
-        let severity = group.severity(case, Severity::Blocks, Severity::MayBlock);
+        let if_all = if would_fail { Severity::Blocks } else { Severity::MayBlock };
+        let severity = group.severity(case, if_all, Severity::MayBlock);
         findings.push(case.about(Code::LameServer, (severity, Blame::Dns), &group, what));
     }
 }

@@ -12,12 +12,12 @@ use super::{
     view::{Case, Look},
 };
 use crate::{
-    explain::{Blame, text::list},
+    explain::{Blame, contested, text::list},
     lookup::dnssec::{
         set::owner_of,
         signature::{Ds, key_tag},
     },
-    observation::{RecordType, ServerOutcome},
+    observation::{Observation, RecordType, SecurityStatus, ServerOutcome, Validation},
 };
 
 pub(super) fn findings(case: &Case<'_>, findings: &mut Vec<Finding>) {
@@ -67,21 +67,37 @@ fn keys(case: &Case<'_>, findings: &mut Vec<Finding>) {
             [] => "no DNSKEY".to_owned(),
             keys => format!("DNSKEY {}, none of which fits", tags(keys)),
         };
-        let severity = group.severity(case, Severity::Blocks, Severity::MayBlock);
-        let remove = match severity {
-            Severity::Blocks if keys.is_empty() => "Remove the DS at the registrar",
-            Severity::Blocks => "Remove or replace the DS at the registrar",
-            _ => "See that all nameservers have the same copy",
+        let secure = case.places_where(|view| view.observation.is_some_and(|seen| is_secure_zone(seen, zone)));
+        // One perspective may be given somebody else's answers. Who removed the DS then would help whoever gives them.
+        let is_sure = group.by.iter().filter(|by| case.counts(**by)).count() > 1 && secure.is_empty();
+        let severity = match is_sure {
+            true => group.severity(case, Severity::Blocks, Severity::MayBlock),
+            false => Severity::MayBlock,
         };
+        let advice = match severity {
+            _ if !secure.is_empty() => contested(&case.perspectives(&secure)),
+            Severity::Blocks if keys.is_empty() => "Remove the DS at the registrar.".to_owned(),
+            Severity::Blocks => "Remove or replace the DS at the registrar.".to_owned(),
+            _ => "See that all nameservers have the same copy.".to_owned(),
+        };
+        let blame = if severity == Severity::Blocks { Blame::Record } else { Blame::Dns };
         let text = format!(
-            "The zone above publishes DS {} for {zone}, and {} {} {seen}{}. {remove}.",
+            "The zone above publishes DS {} for {zone}, and {} {} {seen}{}. {advice}",
             tags(ds),
             group.names(),
             group.verb("has", "have"),
             case.seen_from(&group)
         );
-        findings.push(case.about(Code::DsMatchesNoKey, (severity, Blame::Record), &group, text));
+        findings.push(case.about(Code::DsMatchesNoKey, (severity, blame), &group, text));
     }
+}
+
+/// Whether a lookup found something validly signed by the zone.
+fn is_secure_zone(seen: &Observation, zone: &str) -> bool {
+    let signed = |validation: &Validation| {
+        validation.status == SecurityStatus::Secure && validation.signers.iter().any(|signer| signer == zone)
+    };
+    seen.lookups().filter_map(|lookup| lookup.validation.as_deref()).any(signed)
 }
 
 fn missing(case: &Case<'_>, findings: &mut Vec<Finding>) {
@@ -105,7 +121,8 @@ fn missing(case: &Case<'_>, findings: &mut Vec<Finding>) {
             })
             .map(|(rtype, _)| rtype)
             .collect();
-        (!unsigned.is_empty()).then_some(unsigned)
+        // The challenge name may be a zone of its own on the same servers, and such a zone need not be signed.
+        unsigned.iter().any(|rtype| *rtype != "TXT").then_some(unsigned)
     });
     for group in groups {
         let types: Vec<String> = group.shows.iter().map(|rtype| (*rtype).to_owned()).collect();

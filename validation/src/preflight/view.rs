@@ -25,6 +25,8 @@ pub(super) struct View<'a> {
     pub(super) determination: Option<Determination>,
     /// Whether it counts: one on trial does not.
     pub(super) counts: bool,
+    /// It surveyed another zone than most: its survey is told of and not compared.
+    pub(super) strays: bool,
 }
 
 impl View<'_> {
@@ -33,14 +35,30 @@ impl View<'_> {
         self.determination.as_ref()?.caa.as_ref()
     }
 
-    /// Its survey.
+    /// Its survey, if that can be compared with the others.
     pub(super) fn survey(&self) -> Option<&Survey> {
+        self.surveyed().filter(|_| !self.strays)
+    }
+
+    fn surveyed(&self) -> Option<&Survey> {
         self.observation?.survey.as_deref()
     }
 
-    /// Whether it asked name servers and none answered.
+    /// Whether it asked all name servers and none answered. One that is [shut](Self::is_shut) shows nothing of them.
     pub(super) fn is_dark(&self) -> bool {
-        let mut reached = self.survey().into_iter().flat_map(Survey::asked).filter_map(|(_, at)| at.is_reached());
+        self.hears_nothing() && !self.is_shut()
+    }
+
+    /// Whether no server of the zone above answers it either: its own way to port 53 is closed but for its resolver.
+    pub(super) fn is_shut(&self) -> bool {
+        let parent = self.survey().and_then(|survey| survey.parent.as_ref());
+        self.hears_nothing() && parent.is_some_and(|parent| !parent.asked.is_empty() && !parent.has_answered())
+    }
+
+    fn hears_nothing(&self) -> bool {
+        // Of servers that were not asked, or not for long enough, nothing is known.
+        let Some(survey) = self.survey().filter(|survey| survey.omitted == 0 && !survey.cut_off) else { return false };
+        let mut reached = survey.asked().filter_map(|(_, at)| at.is_reached());
         let first = reached.next();
         first == Some(false) && !reached.any(|reached| reached)
     }
@@ -67,7 +85,7 @@ pub(super) struct Group<K> {
     pub(super) servers: Vec<ServerAt>,
     /// Places of perspectives.
     pub(super) by: Vec<usize>,
-    /// Nobody who got a word from there saw it otherwise.
+    /// None of those that count and got a word from there saw it otherwise.
     pub(super) everywhere: bool,
 }
 
@@ -80,11 +98,14 @@ pub(super) struct Case<'a> {
 }
 
 impl<'a> Case<'a> {
-    pub(super) fn new(request: &CheckRequest, views: Vec<View<'a>>) -> Self {
-        let surveys = || views.iter().filter_map(View::survey);
+    pub(super) fn new(request: &CheckRequest, mut views: Vec<View<'a>>) -> Self {
         let name = request.identifier.domain().map(ToString::to_string).unwrap_or_default();
-        let challenge = surveys().next().map(|survey| survey.challenge.clone()).unwrap_or_default();
-        let zone = surveys().find_map(|survey| survey.zone.clone());
+        let mut surveys = views.iter().filter_map(View::surveyed);
+        let challenge = surveys.next().map(|survey| survey.challenge.clone()).unwrap_or_default();
+        let zone = most_surveyed(&views);
+        for view in &mut views {
+            view.strays = view.surveyed().is_some_and(|survey| survey.zone != zone);
+        }
         Self { name, challenge, zone, views }
     }
 
@@ -113,9 +134,20 @@ impl<'a> Case<'a> {
         places
     }
 
-    /// Puts addresses together by what they show; `shows` is none for a look that shows nothing.
+    /// The places of perspectives of which something is so.
+    pub(super) fn places_where(&self, is: impl Fn(&View<'a>) -> bool) -> Vec<usize> {
+        self.views.iter().enumerate().filter(|(_, view)| is(view)).map(|(place, _)| place).collect()
+    }
+
+    /// Whether the perspective at a place counts.
+    pub(super) fn counts(&self, place: usize) -> bool {
+        self.views.get(place).is_some_and(|view| view.counts)
+    }
+
+    /// Puts addresses together by what they show; `shows` is none for a look that shows nothing. Those on trial are named
+    /// and make no difference, unless nobody else saw it.
     pub(super) fn grouped<K: Ord + Clone>(&self, shows: impl Fn(&Look<'_>) -> Option<K>) -> Vec<Group<K>> {
-        let mut groups: BTreeMap<(K, Vec<usize>, bool), Vec<ServerAt>> = BTreeMap::new();
+        let mut groups: BTreeMap<(K, Vec<usize>, bool), Group<K>> = BTreeMap::new();
         for Place { at, looks } in self.places() {
             let mut by_key: BTreeMap<K, Vec<usize>> = BTreeMap::new();
             for look in &looks {
@@ -124,16 +156,34 @@ impl<'a> Case<'a> {
                 }
             }
             for (key, by) in by_key {
-                let everywhere = looks.iter().all(|look| by.contains(&look.by) || look.seen.is_reached() != Some(true));
-                groups.entry((key, by, everywhere)).or_default().push(at.clone());
+                let (counting, trials): (Vec<usize>, Vec<usize>) = by.into_iter().partition(|by| self.counts(*by));
+                let agrees = |look: &Look<'_>| {
+                    !self.counts(look.by) || counting.contains(&look.by) || look.seen.is_reached() != Some(true)
+                };
+                let everywhere = !counting.is_empty() && looks.iter().all(agrees);
+                let decides = if counting.is_empty() { trials.clone() } else { counting };
+                let group = groups.entry((key.clone(), decides.clone(), everywhere)).or_insert_with(|| Group {
+                    shows: key,
+                    servers: Vec::new(),
+                    by: decides,
+                    everywhere,
+                });
+                group.servers.push(at.clone());
+                group.by.extend(trials);
             }
         }
-        groups.into_iter().map(|((shows, by, everywhere), servers)| Group { shows, servers, by, everywhere }).collect()
+        let mut groups: Vec<Group<K>> = groups.into_values().collect();
+        for group in &mut groups {
+            group.by.sort_unstable();
+            group.by.dedup();
+        }
+        groups
     }
 
-    /// Addresses that somebody got a word from.
+    /// Addresses that somebody who counts got a word from.
     pub(super) fn answering(&self) -> usize {
-        self.places().iter().filter(|place| place.looks.iter().any(|look| look.seen.is_reached() == Some(true))).count()
+        let answers = |look: &Look<'_>| self.counts(look.by) && look.seen.is_reached() == Some(true);
+        self.places().iter().filter(|place| place.looks.iter().any(answers)).count()
     }
 
     /// `sin1 (APNIC) and gru1 (LACNIC)`.
@@ -162,16 +212,32 @@ impl<'a> Case<'a> {
         if group.everywhere { String::new() } else { format!(", as seen from {}", self.perspectives(&group.by)) }
     }
 
-    /// A finding about perspectives or about the name.
+    /// A finding about perspectives or about the name. What only those on trial see is worth knowing, and no more.
     pub(super) fn finding(&self, code: Code, what: (Severity, Blame), by: &[usize], text: String) -> Finding {
         let perspectives = by.iter().filter_map(|place| Some(self.views.get(*place)?.perspective.id.clone())).collect();
-        Finding { severity: what.0, code, blame: what.1, servers: Vec::new(), perspectives, text }
+        let of_trials = !by.is_empty() && !by.iter().any(|place| self.counts(*place));
+        let severity = if of_trials { Severity::Note } else { what.0 };
+        Finding { severity, code, blame: what.1, servers: Vec::new(), perspectives, text }
     }
 
     /// A finding about the servers of a group.
     pub(super) fn about<K>(&self, code: Code, what: (Severity, Blame), group: &Group<K>, text: String) -> Finding {
         Finding { servers: group.servers.clone(), ..self.finding(code, what, &group.by, text) }
     }
+}
+
+/// The zone that most of those surveyed that count; of several the one that came first.
+fn most_surveyed(views: &[View<'_>]) -> Option<String> {
+    let zones = |counts: bool| {
+        let zone = move |view: &&View<'_>| view.counts == counts;
+        views.iter().filter(zone).filter_map(|view| view.surveyed()?.zone.as_deref())
+    };
+    let most = |counts: bool| {
+        let votes = |zone: &&str| zones(counts).filter(|other| other == zone).count();
+        // Of several with as many votes the last is taken.
+        zones(counts).collect::<Vec<_>>().into_iter().rev().max_by_key(votes).map(str::to_owned)
+    };
+    most(true).or_else(|| most(false))
 }
 
 impl<K> Group<K> {

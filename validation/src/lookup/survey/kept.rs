@@ -35,8 +35,10 @@ impl Kept {
         let answer = answer(lookup, &reading)?;
         let said = said(&reading.sets, &lookup.name, rtype);
         let set = said.map(|set| self.keep(set));
-        let signatures = reading.sets.iter().filter(|set| said.is_none_or(|said| std::ptr::eq(said, *set)));
-        let signed = signatures.clone().any(|set| !set.signatures.is_empty());
+        let signed = match said.map(|set| made_from(&reading.sets, set).unwrap_or(set)) {
+            Some(set) => !set.signatures.is_empty(),
+            None => reading.sets.iter().any(|set| !set.signatures.is_empty()),
+        };
         Some(SurveyAnswer {
             answer,
             recursion: reading.recursion,
@@ -81,6 +83,17 @@ fn said<'a>(sets: &'a [Rrset], name: &str, rtype: RecordType) -> Option<&'a Rrse
     of(Rtype::from_int(rtype.number())).or_else(|| of(Rtype::CNAME))
 }
 
+/// The DNAME that an alias was made from: such an alias has no signature of its own (RFC 6672 §5.3.1).
+fn made_from<'a>(sets: &'a [Rrset], alias: &Rrset) -> Option<&'a Rrset> {
+    let stands_above = |set: &&Rrset| {
+        set.section == Section::Answer
+            && set.rtype == Rtype::DNAME
+            && set.owner != alias.owner
+            && alias.owner.ends_with(&set.owner)
+    };
+    sets.iter().filter(|_| alias.rtype == Rtype::CNAME).find(stands_above)
+}
+
 /// Over the records as they are sorted, each with its length.
 fn digest_of(set: &Rrset) -> String {
     let mut hash = Sha256::new();
@@ -89,4 +102,68 @@ fn digest_of(set: &Rrset) -> String {
         hash.update(rdata);
     }
     hash.finalize().iter().take(DIGEST_BYTES).map(|octet| format!("{octet:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        lookup::dnssec::set::Signature,
+        observation::{DnsFailure, DnsOutcome, DnsTransport, ServerOutcome},
+    };
+
+    fn set(owner: &str, rtype: Rtype, is_signed: bool) -> Rrset {
+        let signature = Signature {
+            algorithm: 13,
+            labels: 2,
+            original_ttl: 60,
+            expiration: 0,
+            inception: 0,
+            key_tag: 1,
+            signer: owner_of("customer.example").expect("a name"),
+            prefix: Vec::new(),
+            signature: Vec::new(),
+        };
+        Rrset {
+            section: Section::Answer,
+            owner: owner_of(owner).expect("a name"),
+            rtype,
+            ttl: 60,
+            rdata: vec![vec![0]],
+            signatures: if is_signed { vec![signature] } else { Vec::new() },
+        }
+    }
+
+    fn is_signed(sets: Vec<Rrset>) -> bool {
+        let lookup = DnsLookup {
+            name: "www.old.customer.example".to_owned(),
+            rtype: RecordType::Caa,
+            resolver: "198.51.100.1:53".parse().expect("an address"),
+            transport: DnsTransport::Udp,
+            transmissions: 1,
+            tcp_because: None,
+            ignored_replies: 0,
+            elapsed_us: 1,
+            authenticated: false,
+            extended_errors: Vec::new(),
+            validation: None,
+            repeat: None,
+            outcome: DnsOutcome::Failed(DnsFailure::Timeout),
+        };
+        let reading = Reading { outcome: Some(ServerOutcome::Records), sets, ..Reading::default() };
+        Kept::default().answer(RecordType::Caa, &lookup, reading).expect("an answer").signed
+    }
+
+    #[test]
+    fn an_alias_made_from_a_dname_is_signed_if_that_is() {
+        let (alias, above) = ("www.old.customer.example", "old.customer.example");
+        for signed in [true, false] {
+            let sets = vec![set(above, Rtype::DNAME, signed), set(alias, Rtype::CNAME, false)];
+            assert_eq!(is_signed(sets), signed);
+        }
+        // One that stands elsewhere has made another alias.
+        let sets = vec![set("other.example", Rtype::DNAME, true), set(alias, Rtype::CNAME, false)];
+        assert!(!is_signed(sets));
+        assert!(is_signed(vec![set(alias, Rtype::CNAME, true)]));
+    }
 }

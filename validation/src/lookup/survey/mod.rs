@@ -272,7 +272,9 @@ impl Surveying {
             return;
         }
         let addresses = server.looked_up.get_or_insert_default();
-        addresses.extend(addresses_in(lookup).take(SURVEYED_ADDRESSES_PER_SERVER_MAX));
+        let mut found = addresses_in(lookup);
+        addresses.extend(found.by_ref().take(SURVEYED_ADDRESSES_PER_SERVER_MAX));
+        server.types_whole = server.types_whole.saturating_add(u8::from(found.next().is_none()));
         addresses.sort_unstable();
         addresses.dedup();
     }
