@@ -4,6 +4,7 @@ mod common;
 
 use std::{
     collections::{HashMap, VecDeque},
+    io::Read as _,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex, MutexGuard,
@@ -17,8 +18,10 @@ use common::*;
 use parallax_node::{Driver, Full, Node};
 use parallax_protocol::Task;
 use parallax_validation::{
+    lookup::tls::rustls::ServerConnection,
     observation::{
-        ControlObservation, DnsFailure, DnsLookup, DnsOutcome, HttpFailure, HttpOutcome, NetworkError, TryEnd,
+        ControlObservation, DnsFailure, DnsLookup, DnsOutcome, HttpFailure, HttpOutcome, NetworkError, TlsFailure,
+        TlsTryEnd, TryEnd,
     },
     plan::PlanLimits,
 };
@@ -26,6 +29,7 @@ use parallax_validation::{
 with_both_drivers! {
     ten_thousand_tasks_wait_for_a_silent_resolver,
     four_thousand_fetches_wait_for_silent_servers,
+    handshakes_leave_no_descriptor_open,
     a_full_node_says_so_and_loses_nothing,
     tasks_that_end_at_once_do_not_wait_for_the_next_event,
     a_node_that_cannot_start_leaves_nothing_behind,
@@ -156,6 +160,41 @@ fn four_thousand_fetches_wait_for_silent_servers(driver: Driver) {
     assert!(settled_descriptors(descriptors) <= descriptors, "descriptors after the node has gone");
 }
 
+/// Those that succeed and those that their deadline cuts off in the middle.
+fn handshakes_leave_no_descriptor_open(driver: Driver) {
+    let _turn = alone();
+    let (settings, stop) = (tls_server_settings(), Arc::new(AtomicBool::new(false)));
+    let server = tcp_server(move |mut stream, _| {
+        let mut tls = ServerConnection::new(Arc::clone(&settings)).expect("settings");
+        while tls.is_handshaking() && tls.complete_io(&mut stream).is_ok() {}
+        let _ = stream.read(&mut [0]);
+    });
+    let before_silent = open_descriptors();
+    let (silent, thread) = holder(&stop);
+    let probe = |server: SocketAddr, tasks: usize| {
+        let (_keep, resolver) = silent_resolver();
+        let mut settings = config_over(driver, resolver);
+        settings.laboratory.https_port = Some(server.port());
+        let mut bench = Bench::start(&settings);
+        bench.run_all(vec![plan("127.0.0.1", "tls-alpn-01", false, QUICK); tasks])
+    };
+    let before = open_descriptors();
+    for (server, answers) in [(server, true), (silent, false)] {
+        for observation in probe(server, 40) {
+            let Some(ControlObservation::Tls(seen)) = observation.control else { panic!("no handshake") };
+            let end = &seen.tries[0].end;
+            let cut_off = TlsTryEnd::Failed(TlsFailure::Network(NetworkError::Timeout));
+            assert!(if answers { *end == TlsTryEnd::Handshake } else { *end == cut_off }, "{seen:?}");
+        }
+        if answers {
+            assert!(settled_descriptors(before) <= before, "descriptors after 40 handshakes");
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    assert_eq!(thread.join().expect("no panic"), 40);
+    assert!(settled_descriptors(before_silent) <= before_silent, "descriptors after 40 silent servers");
+}
+
 /// Descriptors that are open once no more than `wanted` are, or after a while: a ring closes a socket when
 /// the last operation on it has come back.
 fn settled_descriptors(wanted: usize) -> usize {
@@ -270,6 +309,7 @@ fn processors_of(name: &str) -> Option<String> {
 
 #[test]
 fn workers_stay_on_their_processors() {
+    let _turn = alone();
     let (_keep, resolver) = silent_resolver();
     let perspective: parallax_validation::base::perspective::PerspectiveId = "bound".parse().expect("an id");
     let node = |cores: Vec<usize>| {
