@@ -63,6 +63,65 @@ fn ok_the_sample_is_planned_as_text_json_and_page() {
 }
 
 #[test]
+fn ok_without_a_measurement_the_reference_is_used_and_every_form_says_so_first() {
+    let bench = bench();
+    let page = |further: &[&str]| {
+        let asked = [&["demand.toml", "--html", "plan.html", "--pictures", "pictures"], further].concat();
+        let shown = plan(bench.path(), &asked);
+        assert_eq!((shown.status, shown.err.as_str()), (0, ""));
+        let picture = fs::read_to_string(bench.path().join("pictures/plan-rate.svg")).unwrap();
+        (shown.out, fs::read_to_string(bench.path().join("plan.html")).unwrap(), picture)
+    };
+    let (text, html, picture) = page(&[]);
+    assert!(text.starts_with("NOT YOUR MACHINE. "), "{text}");
+    let head = text.split_once("Capacity plan").unwrap().0;
+    let first = html.split_once("<h1>").unwrap().0;
+    for part in [
+        "2 × AMD EPYC",
+        "Linux 6.18.44-fc-v509",
+        "commit f30a350246c2",
+        "2026-11-27T10:06:29Z",
+        "parallax-perf open --mix slow --rates 20,100 --seconds 15 --out planner-slow.json",
+        "parallax-perf open --mix slow --rates 20,100 --seconds 15 --out slow.json",
+        "--measured quick.json --measured slow.json",
+    ] {
+        assert!(head.contains(part) && first.contains(part), "{part}: {head}{first}");
+    }
+    let assumed = text.split_once("\nAssumed\n").unwrap().1;
+    assert!(assumed.contains("  reference memory: ") && !assumed.contains("  measured "), "{assumed}");
+    let line = "Not your machine: 2 × AMD EPYC, Linux 6.18.44-fc-v509, commit f30a350246c2, 2026-11-27</text>";
+    assert!(picture.contains(line), "{picture}");
+    assert_eq!(html.matches(line).count(), 5, "in each picture of the page");
+
+    let asked = ["demand.toml", "--json", "--at", "2029-03-15"];
+    let shown = plan(bench.path(), &asked);
+    assert!(shown.out.starts_with("{\"reference\":{\"notice\":\""), "{}", shown.out);
+    let json = shown.json();
+    assert_eq!(json["reference"]["measured"][1]["cpu"], "AMD EPYC");
+    assert_eq!(json["reference"]["how_to_measure"].as_array().unwrap().len(), 4);
+    assert!(json["steps"][0]["fleet"]["cores"].as_f64().unwrap() > 1.0);
+
+    // A measurement replaces it, and nothing of it is left.
+    let (text, html, picture) = page(&["--measured", "open.json"]);
+    for shown in [&text, &html, &picture] {
+        assert!(!shown.to_lowercase().contains("not your machine") && !shown.contains("AMD EPYC"), "{shown}");
+    }
+    let json = plan(bench.path(), &[&asked[..], &["--measured", "open.json"]].concat()).json();
+    assert_eq!(json["reference"], Value::Null);
+}
+
+#[test]
+fn ok_the_reference_is_what_was_measured_to_the_octet() {
+    for (built_in, result) in [
+        (include_str!("../src/plan/reference/quick.json"), "2026-11-27-planner-quick.json"),
+        (include_str!("../src/plan/reference/slow.json"), "2026-11-27-planner-slow.json"),
+    ] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../perf/results").join(result);
+        assert!(fs::read_to_string(path).unwrap() == built_in, "{result} is not what is built in");
+    }
+}
+
+#[test]
 fn ok_one_date_and_figures_in_the_demands_place() {
     let bench = bench();
     let of = |further: &[&str]| {
@@ -88,6 +147,9 @@ fn ok_what_an_engine_should_show_is_told_for_a_mix_at_a_rate() {
     fs::write(bench.path().join("mix.json"), r#"{"name":"mine","kinds":{"dns-ok":2}}"#).unwrap();
     let asked = ["--measured", "open.json", "--expect-mix", "mix.json", "--rate", "1000", "--json"];
     let found = plan(bench.path(), &asked).json();
+    assert_eq!(found["reference"], Value::Null);
+    let of_reference = plan(bench.path(), &asked[2..]).json();
+    assert_eq!((&of_reference["mix"], &of_reference["reference"]["measured"][0]["cpus"]), (&"mine".into(), &2.into()));
     assert_eq!((&found["mix"], &found["offered_per_second"]), (&"mine".into(), &1000.0.into()));
     for (figure, expected) in [
         ("cpu_us_per_request", 150.0),
@@ -111,12 +173,19 @@ fn err_what_cannot_be_used_is_refused_by_name() {
     );
     write("less.json", &MEASURED.replace("\"mix\":\"caa\"", "\"mix\":\"other\""));
     write("mix.json", r#"{"name":"mine","kinds":{"dns-dname":1}}"#);
+    let mut erred: Value = serde_json::from_str(MEASURED).unwrap();
+    erred["runs"][7]["wrong"] = 2.into();
+    write("erred.json", &erred.to_string());
     for (arguments, told) in [
-        (&["demand.toml"][..], "--measured"),
+        (&[][..], "DEMAND"),
         (&["--measured", "open.json"], "DEMAND"),
         (&["missing.toml", "--measured", "open.json"], "missing.toml: No such file"),
         (&["demand.toml", "--measured", "odd.json"], "odd.json: form: \"parallax-open-2\" is not \"parallax-open-1\""),
         (&["bad.toml", "--measured", "open.json"], "bad.toml: perspectives.remotes: 99 is not in 2..=15"),
+        (
+            &["demand.toml", "--measured", "open.json", "--measured", "erred.json"],
+            "erred.json: runs[7] (caa at 1000/s): 2 wrong verdicts",
+        ),
         (&["demand.toml", "--measured", "less.json"], "no usable run measured caa"),
         (&["demand.toml", "--measured", "open.json", "--keep-days", "100"], "journal.keep_days: 100 is not in 1130..="),
         (&["demand.toml", "--measured", "open.json", "--at", "2020-01-01"], "2020-01-01 lies before 2026-03-15"),

@@ -17,6 +17,8 @@ use super::{
 pub enum Source {
     /// The runs that were given.
     Measured,
+    /// Those that are built in, of another machine.
+    Reference,
     /// The demand.
     Demand,
     /// A rule, or a limit of this program.
@@ -31,6 +33,7 @@ impl Source {
     pub fn word(self) -> &'static str {
         match self {
             Self::Measured => "measured",
+            Self::Reference => "reference",
             Self::Demand => "demand",
             Self::Rule => "rule",
             Self::Model => "model",
@@ -58,12 +61,12 @@ pub struct Formula {
     pub numbers: String,
 }
 
-/// All that a plan assumes.
+/// All that a plan assumes; `times_from` is where the service times are from.
 #[must_use]
-pub fn assumptions(demand: &Demand, times: &ServiceTimes) -> Vec<Assumption> {
+pub fn assumptions(demand: &Demand, times: &ServiceTimes, times_from: Source) -> Vec<Assumption> {
     let mut all = Vec::new();
     let mut say = |source, text: String| all.push(Assumption { source, text });
-    say(Source::Measured, times.origin.clone());
+    say(times_from, times.origin.clone());
     for (kind, of) in times.kinds() {
         let engine = of.dispatcher_us_per_task + of.collector_us_per_task + of.decider_us_per_task;
         let text = format!(
@@ -77,7 +80,7 @@ pub fn assumptions(demand: &Demand, times: &ServiceTimes) -> Vec<Assumption> {
             octets(of.journal_octets_per_task),
             number(of.measured_per_second)
         );
-        say(Source::Measured, text);
+        say(times_from, text);
         if of.questions_per_task.is_none() || of.connections_per_task.is_none() {
             let text =
                 format!("{}: questions and connections were not counted and follow from the method", kind.name());
@@ -85,9 +88,9 @@ pub fn assumptions(demand: &Demand, times: &ServiceTimes) -> Vec<Assumption> {
         }
     }
     let (base, each) = (octets(times.base_rss_octets), octets(times.octets_per_in_flight));
-    say(Source::Measured, format!("memory: {base} of a process, and {each} for each attempt in flight"));
+    say(times_from, format!("memory: {base} of a process, and {each} for each attempt in flight"));
     for run in &times.set_aside {
-        say(Source::Measured, format!("set aside: {run}"));
+        say(times_from, format!("set aside: {run}"));
     }
     demand_assumptions(demand, &mut say);
     rule_assumptions(demand, &mut say);

@@ -12,13 +12,14 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::{
-    basis::{self, Assumption, Formula},
+    basis::{self, Assumption, Formula, Source},
     demand::{Demand, DemandError, FIGURE_MAX, Form, SAMPLE},
-    expect::{self, ExpectError, Mix},
+    expect::{self, ExpectError, Expected, Mix},
     html,
     lifetimes::{LifetimeError, Step, steps_from},
     measured::{self, Measured, MeasuredError},
     model::{self, StepPlan},
+    reference::Reference,
     text,
     times::{ServiceTimes, TimesError},
     traffic::Traffic,
@@ -28,7 +29,7 @@ use super::{
 /// A demand is at most this large.
 const DEMAND_OCTETS_MAX: u64 = 1 << 20;
 
-const HELP: &str = "EXIT STATUS\n  0  done\n  2  the command line, the demand or a measurement cannot be used\n  3  the page cannot be written\n\nEXAMPLES\n  parallax plan --sample > demand.toml\n  parallax plan demand.toml --measured open.json --html plan.html\n  parallax plan demand.toml --measured open.json --at 2029-03-15 --remotes 6 --json\n  parallax plan --measured open.json --expect-mix mix.json --rate 1000 --json";
+const HELP: &str = "EXIT STATUS\n  0  done\n  2  the command line, the demand or a measurement cannot be used\n  3  the page cannot be written\n\nEXAMPLES\n  parallax plan --sample > demand.toml\n  parallax plan demand.toml\n  parallax plan demand.toml --measured open.json --html plan.html\n  parallax plan demand.toml --measured open.json --at 2029-03-15 --remotes 6 --json\n  parallax plan --measured open.json --expect-mix mix.json --rate 1000 --json";
 
 /// The command line of `plan`.
 #[derive(Args, Debug)]
@@ -37,8 +38,9 @@ pub struct PlanCommand {
     /// What is expected: TOML, or JSON if the name ends in .json. See --sample.
     #[arg(required_unless_present_any = ["sample", "expect_mix"], conflicts_with_all = ["sample", "expect_mix"])]
     demand: Option<PathBuf>,
-    /// Measured service times, as `parallax-perf open` writes them; may be given several times.
-    #[arg(long, value_name = "FILE", required_unless_present = "sample")]
+    /// Service times measured on your machine, as `parallax-perf open` writes them; may be given several times. Without it
+    /// the plan rests on a built-in reference, measured on another machine, and says so.
+    #[arg(long, value_name = "FILE")]
     measured: Vec<PathBuf>,
     /// Print a commented demand.
     #[arg(long)]
@@ -113,6 +115,8 @@ struct Instead {
 /// A plan with all that it rests on.
 #[derive(Debug, Serialize)]
 pub(super) struct Answer {
+    /// That the service times are the built-in ones; none if they were given. It comes first wherever a plan is shown.
+    pub(super) reference: Option<Reference>,
     /// The demand, with what the command line put in its place.
     pub(super) demand: Demand,
     /// What was measured.
@@ -128,6 +132,20 @@ pub(super) struct Answer {
     pub(super) what_if: Vec<WhatIf>,
     /// What is assumed.
     pub(super) assumptions: Vec<Assumption>,
+}
+
+/// What an engine should show, with what it rests on.
+#[derive(Debug, Serialize)]
+struct ExpectedAnswer {
+    reference: Option<Reference>,
+    #[serde(flatten)]
+    expected: Expected,
+}
+
+/// Service times, and whether they are the built-in ones.
+pub(super) struct Base {
+    pub(super) times: ServiceTimes,
+    pub(super) reference: Option<Reference>,
 }
 
 /// Why there is no plan.
@@ -224,15 +242,15 @@ pub fn run(command: &PlanCommand, now: Timestamp) -> Result<String, PlanError> {
     if command.sample {
         return Ok(SAMPLE.to_owned());
     }
-    let times = service_times(&command.measured)?;
+    let base = base(&command.measured)?;
     if let (Some(path), Some(rate)) = (&command.expect_mix, command.rate) {
-        return expected(path, rate, &times);
+        return expected(path, rate, base);
     }
     let today = TimeZone::UTC.to_datetime(now).date();
     // Clap lets nothing else through than a demand here.
     let path = command.demand.clone().unwrap_or_default();
     let demand = command.instead.put_into(demand(&path)?)?;
-    let answer = answer(demand, times, today, command.at)?;
+    let answer = answer(demand, base, today, command.at)?;
     if let Some(path) = &command.html {
         fs::write(path, html::page(&answer)).map_err(|error| PlanError::Write { path: path.clone(), error })?;
     }
@@ -247,7 +265,8 @@ pub fn run(command: &PlanCommand, now: Timestamp) -> Result<String, PlanError> {
 }
 
 /// The plan for `at`, or for `today` and each later change of the rules.
-pub(super) fn answer(demand: Demand, times: ServiceTimes, today: Date, at: Option<Date>) -> Result<Answer, PlanError> {
+pub(super) fn answer(demand: Demand, base: Base, today: Date, at: Option<Date>) -> Result<Answer, PlanError> {
+    let Base { times, reference } = base;
     let first = Step::at(today, today)?;
     let rules = match at {
         Some(date) => vec![Step::at(date, today)?],
@@ -265,17 +284,22 @@ pub(super) fn answer(demand: Demand, times: ServiceTimes, today: Date, at: Optio
         formulae = basis::formulae(&demand, &times, step, plan);
         what_if = what_if::tables(&demand, &times, &first, step)?;
     }
-    let assumptions = basis::assumptions(&demand, &times);
-    Ok(Answer { demand, times, rules, steps, formulae, what_if, assumptions })
+    let source = if reference.is_some() { Source::Reference } else { Source::Measured };
+    let assumptions = basis::assumptions(&demand, &times, source);
+    Ok(Answer { reference, demand, times, rules, steps, formulae, what_if, assumptions })
 }
 
-fn service_times(paths: &[PathBuf]) -> Result<ServiceTimes, PlanError> {
+fn base(paths: &[PathBuf]) -> Result<Base, PlanError> {
+    if paths.is_empty() {
+        let (reference, measured) = Reference::built_in();
+        return Ok(Base { times: ServiceTimes::derive(&measured)?, reference: Some(reference) });
+    }
     let files = paths.iter().map(|path| {
         let text = read(path, measured::FILE_OCTETS_MAX)?;
         Measured::parse(&text).map_err(|error| PlanError::Measured { path: path.clone(), error })
     });
     let measured = Measured::together(files.collect::<Result<_, _>>()?).map_err(PlanError::Together)?;
-    Ok(ServiceTimes::derive(&measured)?)
+    Ok(Base { times: ServiceTimes::derive(&measured)?, reference: None })
 }
 
 fn demand(path: &Path) -> Result<Demand, PlanError> {
@@ -284,10 +308,11 @@ fn demand(path: &Path) -> Result<Demand, PlanError> {
         .map_err(|error| PlanError::Demand { path: path.to_owned(), error })
 }
 
-fn expected(path: &Path, rate: f64, times: &ServiceTimes) -> Result<String, PlanError> {
+fn expected(path: &Path, rate: f64, base: Base) -> Result<String, PlanError> {
     let wrong = |error| PlanError::Expect { path: path.to_owned(), error };
     let mix = Mix::parse(&read(path, expect::FILE_OCTETS_MAX)?).map_err(wrong)?;
-    json_line(&expect::expect(&mix, rate, times).map_err(wrong)?)
+    let expected = expect::expect(&mix, rate, &base.times).map_err(wrong)?;
+    json_line(&ExpectedAnswer { reference: base.reference, expected })
 }
 
 fn read(path: &Path, octets_max: u64) -> Result<String, PlanError> {

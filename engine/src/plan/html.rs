@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use super::{
     command::Answer,
     figures::{Weight, number, octets, remarks, table},
-    svg::{self, escape},
+    reference::Reference,
+    svg::{self, Caption, escape},
 };
 
 const STYLE: &str = "\
@@ -27,7 +28,8 @@ pub(super) fn page(answer: &Answer) -> String {
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/><meta name=\"viewport\" \
          content=\"width=device-width\"/><title>Capacity plan</title><style>{STYLE}</style></head><body>\n\
-         <h1>Capacity plan for a primary and {} remotes</h1>\n<p>Service times measured {}</p>\n",
+         {}<h1>Capacity plan for a primary and {} remotes</h1>\n<p>Service times measured {}</p>\n",
+        answer.reference.as_ref().map_or_else(String::new, reference_html),
         answer.demand.perspectives.remotes,
         escape(&answer.times.origin)
     );
@@ -50,6 +52,19 @@ pub(super) fn page(answer: &Answer) -> String {
     page + "</table></div>\n</body></html>\n"
 }
 
+fn reference_html(reference: &Reference) -> String {
+    let mut text = format!("<div class=\"warning\"><b>Not your machine.</b> {}<br/>\n", escape(reference.notice));
+    // Writing to a string cannot fail.
+    for origin in &reference.measured {
+        let _ = writeln!(text, "{}: <code>{}</code><br/>", escape(&origin.to_string()), escape(&origin.command));
+    }
+    text += "To measure your own, in the sources, and plan by it:<br/>\n";
+    for line in reference.how_to_measure {
+        let _ = writeln!(text, "<code>{}</code><br/>", escape(line));
+    }
+    text + "</div>\n"
+}
+
 fn remarks_html(answer: &Answer) -> String {
     let mut text = String::new();
     for (weight, remark) in remarks(&answer.steps) {
@@ -63,6 +78,7 @@ fn remarks_html(answer: &Answer) -> String {
 /// The curves over the dates: a name for a file, what it shows, and the picture.
 fn curves(answer: &Answer) -> [(&'static str, &'static str, String); 4] {
     let first = answer.rules.first().map(|rules| rules.date);
+    let not_yours = answer.reference.as_ref().map(Reference::in_short);
     let line = |title: &str, unit: &str, figure: fn(&super::model::StepPlan) -> f64| {
         let points: Vec<_> = answer
             .rules
@@ -73,7 +89,7 @@ fn curves(answer: &Answer) -> [(&'static str, &'static str, String); 4] {
                 (days, step.date.clone(), figure(step))
             })
             .collect();
-        svg::steps(title, unit, &points)
+        svg::steps(&Caption { title, above: not_yours.as_deref() }, unit, &points)
     };
     let curve = |name, title, unit, figure| (name, title, line(title, unit, figure));
     [
@@ -122,12 +138,13 @@ fn main_table(answer: &Answer) -> String {
 
 fn carries(answer: &Answer) -> String {
     let Some(last) = answer.steps.last() else { return String::new() };
+    let not_yours = answer.reference.as_ref().map(Reference::in_short);
     let rows: Vec<_> =
         last.carries.iter().map(|carries| (carries.resource.to_owned(), carries.attempts_per_second)).collect();
     format!(
         "<h2>What binds first</h2>\n<figure>{}<figcaption>Attempts a second that one engine process, one worker a node, one \
          core a resolver and one source address carry with the mix of {}</figcaption></figure>\n",
-        svg::bars("Attempts a second by resource", &rows),
+        svg::bars(&Caption { title: "Attempts a second by resource", above: not_yours.as_deref() }, &rows),
         escape(&last.date)
     )
 }

@@ -1,13 +1,14 @@
 //! Measured runs of an engine, in the form that `parallax-perf open` writes, and which of them can be a base.
 //!
-//! Decided here: what is missing from a file, and which runs are no figures (overloaded, with a wrong verdict, with
-//! errors, or late in sending). Left out: what is made of the others (`times`).
+//! Decided here: what is missing from a file, and which runs are no figures: those that were overloaded, lost requests, or
+//! were late in sending are set aside. A run with a wrong verdict, or an answer to nothing, makes the whole file unusable:
+//! an engine that errs is no base for a plan. Left out: what is made of the others (`times`).
 //!
 //! Unknown fields are allowed: the form may grow.
 
 use std::{collections::BTreeMap, fmt};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 
@@ -19,6 +20,9 @@ pub const FILE_OCTETS_MAX: u64 = 64 << 20;
 
 /// One request in so many may be sent late; beyond it the schedule was not kept.
 const LATE_SENDS_ONE_IN: u64 = 1000;
+
+/// One request in so many may stay without an answer; beyond it too much of a run's work was for nothing.
+const FAILED_ONE_IN: u64 = 1000;
 
 /// What was measured of one engine.
 #[derive(Clone, Debug)]
@@ -34,7 +38,7 @@ pub struct Measured {
 }
 
 /// Where a measurement was made.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     /// When.
     pub date: String,
@@ -91,6 +95,9 @@ pub struct Run {
     /// The same before the time that is counted.
     #[serde(default)]
     pub wrong_in_warm_up: u64,
+    /// Answers that nothing waited for.
+    #[serde(default)]
+    pub unexpected: u64,
     /// Whether the bound on outstanding requests was reached.
     pub overloaded: bool,
     /// Why the run is no figure, in its own words.
@@ -219,6 +226,24 @@ pub enum MeasuredError {
         /// What it says.
         value: f64,
     },
+    /// Verdicts that were not to be.
+    #[error(
+        "runs[{index}] ({} at {offered_per_second}/s): {wrong} wrong verdicts and {unexpected} answers to nothing: an engine \
+         that errs is no base for a plan; find out why, and measure again",
+        mix.escape_debug()
+    )]
+    Erred {
+        /// Its place, from 0.
+        index: usize,
+        /// Its mix.
+        mix: String,
+        /// Its rate.
+        offered_per_second: f64,
+        /// Verdicts other than the right ones, warm-up included.
+        wrong: u64,
+        /// Answers that nothing waited for.
+        unexpected: u64,
+    },
     /// Files of differently made engines.
     #[error(
         "engine: {first:?} in the first file and {other:?} in another: figures of different engines are not put together"
@@ -289,20 +314,29 @@ impl Run {
     fn set_aside(&self) -> Option<String> {
         if self.overloaded {
             Some("overloaded".to_owned())
-        } else if self.wrong > 0 || self.wrong_in_warm_up > 0 {
-            Some(format!("{} wrong verdicts", self.wrong.saturating_add(self.wrong_in_warm_up)))
-        } else if self.errors > 0 {
-            Some(format!("{} errors", self.errors))
-        } else if self.late_sends.saturating_mul(LATE_SENDS_ONE_IN) > self.requests {
-            Some(format!("{} of {} requests left late", self.late_sends, self.requests))
         } else if self.completed == 0 {
             Some("nothing was completed".to_owned())
+        } else if self.failed_requests().saturating_mul(FAILED_ONE_IN) > self.requests {
+            let (failed, of) = (self.failed_requests(), self.requests);
+            Some(format!("{failed} of {of} requests failed; one in {FAILED_ONE_IN} may"))
+        } else if self.late_sends.saturating_mul(LATE_SENDS_ONE_IN) > self.requests {
+            Some(format!("{} of {} requests left late", self.late_sends, self.requests))
         } else {
             self.failed.as_ref().map(|why| why.escape_debug().to_string())
         }
     }
 
+    /// Requests without an answer that could be read.
+    fn failed_requests(&self) -> u64 {
+        self.errors.max(self.requests.saturating_sub(self.completed))
+    }
+
     fn check(&self, index: usize) -> Result<(), MeasuredError> {
+        let wrong = self.wrong.saturating_add(self.wrong_in_warm_up);
+        if wrong > 0 || self.unexpected > 0 {
+            let (mix, offered_per_second, unexpected) = (self.mix.clone(), self.offered_per_second, self.unexpected);
+            return Err(MeasuredError::Erred { index, mix, offered_per_second, wrong, unexpected });
+        }
         let roles = &self.cpu_us_per_request.by_role;
         let loopback = self.loopback.unwrap_or_default();
         let by_kind = self.by_kind.values().map(|of| ("by_kind.….latency_us_mean", of.latency_us_mean));
@@ -366,8 +400,10 @@ mod tests {
     fn err_runs_that_are_no_figures_are_set_aside_with_the_reason() {
         let mut value = fixture::measured();
         value["runs"][0]["overloaded"] = true.into();
-        value["runs"][1]["wrong"] = 1.into();
-        value["runs"][2]["errors"] = 2.into();
+        value["runs"][1]["errors"] = 11.into();
+        // Without an answer, whatever the count of errors says.
+        value["runs"][2]["completed"] = 990.into();
+        value["runs"][2]["permitted"] = 990.into();
         value["runs"][3]["late_sends"] = 11.into();
         value["runs"][4]["completed"] = 0.into();
         value["runs"][4]["permitted"] = 0.into();
@@ -375,9 +411,39 @@ mod tests {
         let measured = Measured::parse(&value.to_string()).expect("a measurement");
         assert_eq!(measured.runs.len(), 6);
         let told = measured.set_aside.join("; ");
-        for part in ["overloaded", "1 wrong verdicts", "2 errors", "11 of 10000 requests left late", "nothing", "ended"]
-        {
+        for part in [
+            "overloaded",
+            "dns-01 at 1000/s: 11 of 10000 requests failed; one in 1000 may",
+            "http-01 at 100/s: 10 of 1000 requests failed",
+            "11 of 10000 requests left late",
+            "nothing",
+            "ended",
+        ] {
             assert!(told.contains(part), "{part}: {told}");
+        }
+    }
+
+    #[test]
+    fn ok_a_request_in_a_thousand_may_fail() {
+        let mut value = fixture::measured();
+        value["runs"][1]["errors"] = 10.into();
+        let measured = Measured::parse(&value.to_string()).expect("a measurement");
+        assert_eq!((measured.runs.len(), measured.set_aside.len()), (12, 0));
+    }
+
+    #[test]
+    fn err_a_file_with_a_verdict_that_was_not_to_be_is_refused() {
+        for (field, counts) in [
+            ("wrong", "1 wrong verdicts and 0 answers to nothing"),
+            ("wrong_in_warm_up", "1 wrong verdicts and 0 answers to nothing"),
+            ("unexpected", "0 wrong verdicts and 1 answers to nothing"),
+        ] {
+            let mut value = fixture::measured();
+            value["runs"][3][field] = 1.into();
+            // That it was overloaded besides is no excuse.
+            value["runs"][3]["overloaded"] = true.into();
+            let error = Measured::parse(&value.to_string()).expect_err(field).to_string();
+            assert!(error.starts_with(&format!("runs[3] (http-01 at 1000/s): {counts}")), "{error}");
         }
     }
 

@@ -4,6 +4,7 @@
 //! * `demand`: what is expected, out of a file.
 //! * `lifetimes`: the rules by date.
 //! * `measured`, `times`, `curves`: what a request of each kind takes, by measurement.
+//! * `reference`: a measurement that is built in, for those who have none of their own.
 //! * `traffic`, `needs`, `model`: the arithmetic, without input or output.
 //! * `expect`: the same for one engine in the laboratory, so that the arithmetic can be compared with a run.
 //! * `what_if`: inputs halved and doubled.
@@ -26,6 +27,7 @@ pub mod lifetimes;
 pub mod measured;
 pub mod model;
 pub mod needs;
+mod reference;
 mod svg;
 #[cfg(test)]
 mod tests;

@@ -18,6 +18,16 @@ const BAR_HEIGHT: f64 = 20.0;
 const BAR_LABEL: f64 = 250.0;
 const BAR_VALUE: f64 = 90.0;
 const TICKS: u32 = 4;
+/// Room for a line above a picture.
+const ABOVE: f64 = 20.0;
+
+/// What is said of a picture in it.
+pub(super) struct Caption<'a> {
+    /// What it shows, for those who do not see it.
+    pub(super) title: &'a str,
+    /// A line above it, to be read first.
+    pub(super) above: Option<&'a str>,
+}
 
 /// Text within XML.
 pub(super) fn escape(text: &str) -> String {
@@ -38,14 +48,14 @@ pub(super) fn escape(text: &str) -> String {
 }
 
 /// One line: at each x a value that holds until the next.
-pub(super) fn steps(title: &str, unit: &str, points: &[(f64, String, f64)]) -> String {
+pub(super) fn steps(caption: &Caption<'_>, unit: &str, points: &[(f64, String, f64)]) -> String {
     let (first, last) = (points.first().map_or(0.0, |p| p.0), points.last().map_or(1.0, |p| p.0));
     // The last value holds on: room to show it.
     let end = last + ((last - first) / 5.0).max(1.0);
     let top = nice(points.iter().map(|point| point.2).fold(0.0, f64::max));
     let x = |at: f64| LEFT + (at - first) / (end - first) * (WIDTH - LEFT - RIGHT);
     let y = |value: f64| TOP + (1.0 - value / top) * (LINES_HEIGHT - TOP - BOTTOM);
-    let mut svg = head(title, LINES_HEIGHT);
+    let mut svg = head(caption, LINES_HEIGHT);
     // Writing to a string cannot fail.
     for tick in 0..=TICKS {
         let value = top * f64::from(tick) / f64::from(TICKS);
@@ -89,10 +99,10 @@ pub(super) fn steps(title: &str, unit: &str, points: &[(f64, String, f64)]) -> S
 }
 
 /// Bars with a label and a value each.
-pub(super) fn bars(title: &str, rows: &[(String, f64)]) -> String {
+pub(super) fn bars(caption: &Caption<'_>, rows: &[(String, f64)]) -> String {
     let height = BAR_HEIGHT * rows.len() as f64 + 8.0;
     let most = rows.iter().map(|row| row.1).fold(f64::MIN_POSITIVE, f64::max);
-    let mut svg = head(title, height);
+    let mut svg = head(caption, height);
     for (place, (label, value)) in rows.iter().enumerate() {
         let top = BAR_HEIGHT * place as f64 + 4.0;
         let width = (value / most).clamp(0.0, 1.0) * (WIDTH - BAR_LABEL - BAR_VALUE);
@@ -113,11 +123,16 @@ pub(super) fn bars(title: &str, rows: &[(String, f64)]) -> String {
     svg + "</svg>"
 }
 
-fn head(title: &str, height: f64) -> String {
-    let title = escape(title);
+fn head(caption: &Caption<'_>, height: f64) -> String {
+    let title = escape(caption.title);
+    let (top, line) = match caption.above {
+        Some(above) => (-ABOVE, format!("<text x=\"4\" y=\"-6\" font-weight=\"bold\">{}</text>", escape(above))),
+        None => (0.0, String::new()),
+    };
     format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" aria-label=\"{title}\" viewBox=\"0 0 {WIDTH} {height}\">\
-         <title>{title}</title>"
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" aria-label=\"{title}\" \
+         viewBox=\"0 {top} {WIDTH} {}\"><title>{title}</title>{line}",
+        height - top
     )
 }
 
@@ -134,6 +149,19 @@ fn nice(value: f64) -> f64 {
 mod tests {
     use super::*;
 
+    fn caption(title: &str) -> Caption<'_> {
+        Caption { title, above: None }
+    }
+
+    #[test]
+    fn ok_a_line_to_be_read_first_stands_above_all_else() {
+        let bare = bars(&caption("t"), &[("x".to_owned(), 2.0)]);
+        let said = bars(&Caption { title: "t", above: Some("not <yours>") }, &[("x".to_owned(), 2.0)]);
+        assert!(bare.contains("viewBox=\"0 0 640 28\"") && !bare.contains("bold"), "{bare}");
+        assert!(said.contains("viewBox=\"0 -20 640 48\"") && said.contains(">not &lt;yours&gt;</text>"), "{said}");
+        assert_eq!(said.find("<text"), said.find("<text x=\"4\" y=\"-6\""));
+    }
+
     #[test]
     fn ok_the_axis_ends_at_a_round_figure_above_all() {
         for (value, top) in [(0.0, 1.0), (1.0, 1.0), (1.1, 2.0), (7.0, 8.0), (9.0, 10.0), (450.0, 800.0)] {
@@ -143,16 +171,17 @@ mod tests {
 
     #[test]
     fn ok_text_is_escaped_and_every_value_is_drawn() {
-        let svg = bars("a<b", &[("x & \"y\"".to_owned(), 2.0), ("\u{1b}".to_owned(), 4.0)]);
+        let svg = bars(&caption("a<b"), &[("x & \"y\"".to_owned(), 2.0), ("\u{1b}".to_owned(), 4.0)]);
         for part in ["a&lt;b", "x &amp; &quot;y&quot;", "\u{fffd}", "width=\"150.0\"", "width=\"300.0\""] {
             assert!(svg.contains(part), "{part}: {svg}");
         }
         let points = [(0.0, "2026-11-27".to_owned(), 10.0), (100.0, "2027-03-15".to_owned(), 20.0)];
-        let svg = steps("growth", "per day", &points);
+        let svg = steps(&caption("growth"), "per day", &points);
         assert_eq!(svg.matches("<circle").count(), 2);
         // The first value holds until the second begins, five sixths of the way.
         assert!(svg.contains("d=\"M84.0 104.0 L534.0 104.0 L534.0 14.0 L624.0 14.0\""), "{svg}");
-        let labels = |points: &[(f64, String, f64)]| steps("growth", "", points).matches("y=\"226.0\"").count();
+        let labels =
+            |points: &[(f64, String, f64)]| steps(&caption("growth"), "", points).matches("y=\"226.0\"").count();
         assert_eq!(labels(&points), 0, "labels far from one another stand in one row");
         let near = [points[0].clone(), (1.0, "2026-11-28".to_owned(), 15.0), points[1].clone()];
         assert_eq!(labels(&near), 1);

@@ -4,7 +4,7 @@ use jiff::civil::{Date, date};
 use proptest::prelude::*;
 
 use super::{
-    command::answer,
+    command::{Base, answer},
     demand::{Demand, DemandError, Form, Mass, NamesShare, Prices, SAMPLE},
     fixture::{sample, times},
     html,
@@ -21,6 +21,10 @@ const TODAY: Date = date(2027, 3, 15);
 
 fn near(found: f64, expected: f64) {
     assert!((found - expected).abs() <= expected.abs() * 1e-9 + 1e-12, "{found} instead of {expected}");
+}
+
+fn base() -> Base {
+    Base { times: times(), reference: None }
 }
 
 fn step() -> Step {
@@ -355,7 +359,7 @@ fn ok_a_mass_re_issue_has_what_other_days_leave() {
 
 #[test]
 fn ok_the_plan_of_the_sample_is_told_in_all_forms() {
-    let answer = answer(sample(), times(), date(2026, 11, 27), None).expect("a plan");
+    let answer = answer(sample(), base(), date(2026, 11, 27), None).expect("a plan");
     let dates: Vec<&str> = answer.steps.iter().map(|step| step.date.as_str()).collect();
     assert_eq!(dates, ["2026-11-27", "2026-12-15", "2027-03-15", "2029-03-15"]);
     // Shorter lifetimes: the same certificates are issued more often.
@@ -381,7 +385,7 @@ fn ok_the_plan_of_the_sample_is_told_in_all_forms() {
 fn err_remotes_fewer_than_the_rules_want_are_told() {
     let mut demand = sample();
     demand.perspectives.remotes = 4;
-    let answer = answer(demand, times(), date(2026, 11, 27), None).expect("a plan");
+    let answer = answer(demand, base(), date(2026, 11, 27), None).expect("a plan");
     let too_few: Vec<bool> = answer.steps.iter().map(|step| step.too_few_remotes).collect();
     assert_eq!(too_few, [false, true, true, true]);
     // The rule is older than two of the steps.
@@ -399,7 +403,7 @@ fn err_what_grows_beyond_any_measure_is_no_plan() {
     let grown = |growth: f64, at: Date| {
         let mut demand = sample();
         demand.certificates.growth_per_year = growth;
-        answer(demand, times(), date(2026, 11, 27), Some(at))
+        answer(demand, base(), date(2026, 11, 27), Some(at))
     };
     let error = grown(0.1, date(9999, 12, 31)).expect_err("too far").to_string();
     assert!(error.contains("9999-12-31"), "{error}");

@@ -6,13 +6,17 @@ use super::{
     command::Answer,
     figures::{Weight, number, octets, remarks, table},
     model::StepPlan,
+    reference::Reference,
     what_if::WhatIf,
 };
 
 /// The plan.
 pub(super) fn plan(answer: &Answer) -> String {
-    let mut text = format!(
-        "Capacity plan for a primary and {} remotes, {}\n",
+    let mut text = answer.reference.as_ref().map_or_else(String::new, reference_text);
+    // Writing to a string cannot fail.
+    let _ = writeln!(
+        text,
+        "Capacity plan for a primary and {} remotes, {}",
         answer.demand.perspectives.remotes,
         if answer.demand.perspectives.primary_first { "the primary first" } else { "all at once" }
     );
@@ -24,7 +28,6 @@ pub(super) fn plan(answer: &Answer) -> String {
         text.push('\n');
     }
     if let Some(last) = answer.steps.last() {
-        // Writing to a string cannot fail.
         let _ = writeln!(text, "\nOne process, one worker a node, one core a resolver carry, {}", last.date);
         for carries in &last.carries {
             let _ = writeln!(text, "  {:<52}{:>14}/s", carries.resource, number(carries.attempts_per_second));
@@ -40,6 +43,19 @@ pub(super) fn plan(answer: &Answer) -> String {
         let _ = writeln!(text, "  {:<9} {}", assumption.source.word(), assumption.text);
     }
     text
+}
+
+fn reference_text(reference: &Reference) -> String {
+    let mut text = format!("NOT YOUR MACHINE. {}\n", reference.notice);
+    // Writing to a string cannot fail.
+    for origin in &reference.measured {
+        let _ = writeln!(text, "  {origin}\n    {}", origin.command);
+    }
+    text += "To measure your own, in the sources, and plan by it:\n";
+    for line in reference.how_to_measure {
+        let _ = writeln!(text, "  {line}");
+    }
+    text + "\n"
 }
 
 fn table_text(steps: &[StepPlan]) -> String {
