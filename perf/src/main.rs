@@ -61,9 +61,10 @@ enum Command {
     /// A long run at a steady rate: does anything grow, is any verdict wrong, is anything left unanswered?
     ///
     /// Starts the laboratory, six nodes and an engine as processes of their own on loopback addresses and asks requests of
-    /// every kind on a schedule. Samples memory, descriptors and threads of each process, latencies and the journal.
-    /// Leaves soak.jsonl and soak.html in its directory. The status is 1 if a curve grows beyond its bound, a verdict is
-    /// wrong, or a request stays unanswered. Ctrl-C ends it with a summary of what there is.
+    /// every kind on a schedule. Samples memory, descriptors, threads and CPU time of each process, latencies and the
+    /// journal, and times a fixed piece of work beside, which tells a slower engine from a busier machine. Leaves
+    /// soak.jsonl and soak.html in its directory. The status is 1 if a curve grows beyond its bound, a verdict is wrong, or
+    /// a request stays unanswered. Ctrl-C ends it with a summary of what there is.
     Soak(Soak),
     /// A bad network: forwards Ethernet frames between two interfaces and delays, loses, doubles, reorders or forges some.
     ///

@@ -1,4 +1,5 @@
 //! What the scripts that install packages leave on the machine: nothing, whether or not the packages could be installed.
+//! And what the scripts of the soak begin.
 
 #![allow(clippy::unwrap_used, reason = "a failed step ends the test, which is what a test is for")]
 
@@ -42,5 +43,33 @@ fn ok_the_file_that_keeps_servers_from_starting_does_not_stay() {
         assert_eq!(run(script, false, 100), (false, false), "{script}: apt-get fails");
         assert_eq!(run(script, true, 0), (true, true), "{script}: another's");
         assert_eq!(run(script, true, 100), (false, true), "{script}: another's, and apt-get fails");
+    }
+}
+
+/// What a script begins with programs of ours, of which each says only how it was called.
+fn begun(arguments: &[&str]) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    // Written by a process of its own: a program that is open for writing in this one cannot be run.
+    let write = "printf '#!/bin/sh\\necho \"$*\"\\n' > \"$0\" && chmod +x \"$0\"";
+    assert!(
+        Command::new("sh").args(["-c", write]).arg(directory.path().join("parallax-perf")).status().unwrap().success()
+    );
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts");
+    let (script, further) = arguments.split_first().unwrap();
+    let output = Command::new(scripts.join(script)).args(further).env("BIN", directory.path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn ok_the_soak_is_begun_by_either_script_alike() {
+    for (further, right) in [
+        (&[][..], "soak --minutes 30\n"),
+        (&["12"], "soak --minutes 12\n"),
+        (&["0.5", "--rate", "9"], "soak --minutes 0.5 --rate 9\n"),
+        (&["--rate", "9"], "soak --minutes 30 --rate 9\n"),
+    ] {
+        assert_eq!(begun(&[&["soak"], further].concat()), right, "scripts/soak {further:?}");
+        assert_eq!(begun(&[&["lab", "soak"], further].concat()), right, "scripts/lab soak {further:?}");
     }
 }

@@ -98,6 +98,8 @@ fn ok_a_short_run_asks_samples_and_ends_well() {
     let directory = tempfile::tempdir().unwrap();
     let soak = Soak::start(directory.path(), 27_100, 20.0 / 60.0);
     let (output, summary) = soak.end();
+    let text = fs::read_to_string(directory.path().join("soak.jsonl")).unwrap();
+    let entries: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{said}");
     let counts = &summary["counts"];
@@ -115,7 +117,12 @@ fn ok_a_short_run_asks_samples_and_ends_well() {
         assert_eq!(finding["verdict"], "too-short", "nothing is said of 20 seconds: {finding}");
     }
     let page = fs::read_to_string(directory.path().join("soak.html")).unwrap();
-    assert_eq!(page.matches("<svg").count(), 6, "a chart for each measure");
+    assert_eq!(page.matches("<svg").count(), 9, "a chart for each measure");
+    let windows = entries.iter().filter(|entry| entry["entry"] == "load");
+    let beside = windows.filter(|window| window["canary_p50_ms"].as_f64().is_some_and(|ms| ms > 0.0)).count();
+    assert!(beside > 10, "the canary is seen in the windows: {beside}");
+    let judged = |of: &str| summary["findings"].as_array().unwrap().iter().filter(|f| f["measure"] == of).count();
+    assert_eq!((judged("p50-ms"), judged("cpu-us-per-answer"), judged("canary-p50-ms")), (1, 8, 0));
     assert_eq!(processes_of(directory.path()), [""; 0], "nothing is left running");
 }
 

@@ -67,7 +67,7 @@ impl Watched {
     /// What it has used; none once it has ended.
     #[must_use]
     pub fn account(&self) -> Option<Account> {
-        let cpu = cpu_of_stat(&fs::read_to_string(self.directory.join("stat")).ok()?)?;
+        let cpu = self.cpu()?;
         let mut threads = HashMap::new();
         for thread in fs::read_dir(self.directory.join("task")).ok()?.flatten() {
             let read = |file: &str| fs::read_to_string(thread.path().join(file)).ok();
@@ -78,6 +78,12 @@ impl Watched {
             threads.extend(on_cpu.map(|nanos| (number, (name.trim().to_owned(), Duration::from_nanos(nanos)))));
         }
         Some(Account { cpu, threads })
+    }
+
+    /// User and system time of the whole process, exact to a tick; none once it has ended.
+    #[must_use]
+    pub fn cpu(&self) -> Option<Duration> {
+        cpu_of_stat(&fs::read_to_string(self.directory.join("stat")).ok()?)
     }
 
     /// Resident memory, KiB.

@@ -16,14 +16,6 @@ const HEIGHT: f64 = 220.0;
 const MARGIN: f64 = 70.0;
 /// Told apart on white by most eyes.
 const COLORS: [&str; 8] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#888888"];
-const MEASURES: [Measure; 6] = [
-    Measure::ResidentKib,
-    Measure::Descriptors,
-    Measure::Threads,
-    Measure::P50Ms,
-    Measure::P99Ms,
-    Measure::JournalOctetsPerAnswer,
-];
 
 /// The page.
 #[must_use]
@@ -34,7 +26,7 @@ pub fn page(curves: &Curves, summary: &Summary) -> String {
          svg{display:block}</style><h1>Soak</h1>\n",
     );
     let _ = writeln!(page, "<pre>{}</pre>", escaped(&summary.text()));
-    for measure in MEASURES {
+    for measure in Measure::ALL {
         let of_measure: Vec<_> = curves.iter().filter(|(_, of, _)| *of == measure).collect();
         if !of_measure.is_empty() {
             let lines: Vec<_> = of_measure.iter().map(|(process, _, points)| (*process, *points)).collect();

@@ -2,22 +2,26 @@
 //!
 //! The laboratory, six nodes and an engine are started as processes of their own on loopback addresses. One caller asks
 //! requests of every kind over the engine's gRPC stream, on a schedule. Meanwhile memory, descriptors and threads of
-//! each process are sampled, and latencies and the journal's growth by windows, of a minute if the run is half an hour.
-//! In the end every curve is judged ([`trend`]), and JSON lines and a page of the curves are written.
+//! each process are sampled, and latencies, CPU time and the journal's growth by windows, of a minute if the run is half an
+//! hour or longer. In the end every curve is judged: what a program holds by its slope ([`trend`]), what the machine moves
+//! as well by its levels, beside a canary ([`levels`]). JSON lines and a page of the curves are written.
 //!
 //! Invariant: the run is bounded by time, and ends with a summary however it ends.
 //!
 //! Left out: faults on purpose (`engine/tests/faults.rs`), the highest rate that can be had (`load`), and several
 //! hosts. If this program itself is killed without a word, those that it started stay.
 
+mod canary;
 pub mod chart;
 mod deploy;
+pub mod levels;
 mod load;
 pub mod sample;
 pub mod summary;
 pub mod trend;
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{self, BufWriter, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
@@ -38,13 +42,15 @@ use parallax_protocol::{
 use serde::Serialize;
 
 use self::{
+    canary::Canary,
     deploy::{Deployment, Site},
     load::{Asking, Load, Window},
-    sample::{Curves, Measure, ProcessSample, directory_octets},
+    sample::{CANARY, Curves, Measure, ProcessSample, directory_octets},
     summary::Summary,
 };
 use crate::{
     lab::{error::LabError, kinds::SLOW_SHARE, world::World},
+    open::process::Watched,
     signals,
 };
 
@@ -197,8 +203,10 @@ pub fn run(soak: &Soak) -> Result<ExitCode, SoakError> {
     let load = Load::start(Asking { world, identity, peer, rate: soak.rate })?;
 
     let mut watch = Watch::new(length, directory.join("journal"));
-    let broke = watch.until_the_end(&mut deployment, &load, &stop, &mut record)?;
+    let canary = Canary::start(&directory).map_err(|error| SoakError::Start { program: CANARY.to_owned(), error })?;
+    let mut broke = watch.until_the_end(&mut deployment, &load, &canary, &stop, &mut record)?;
     let seconds = watch.begun.elapsed().as_secs_f64();
+    broke.extend(canary.end().err().map(|error| format!("{CANARY}: {error}")));
     let (counts, ended) = load.end();
     let mut summary = Summary { seconds, counts, broke, ..Summary::of(&watch.curves) };
     summary.interrupted = stop.load(Ordering::Relaxed);
@@ -249,6 +257,15 @@ fn binaries(soak: &Soak) -> Result<PathBuf, SoakError> {
     Ok(itself.parent().map_or_else(PathBuf::new, Path::to_owned))
 }
 
+/// What was counted until a window.
+#[derive(Default)]
+struct Before {
+    answers: u64,
+    journal_octets: u64,
+    /// CPU time, by program.
+    cpu: BTreeMap<String, Duration>,
+}
+
 /// Looks at the programs and the load until the end.
 struct Watch {
     begun: Instant,
@@ -257,8 +274,8 @@ struct Watch {
     curves: Curves,
     sample_every: Duration,
     window_every: Duration,
-    /// Answers and octets of the journal at the last window.
-    before: (u64, u64),
+    /// As it was at the last window.
+    before: Before,
 }
 
 impl Watch {
@@ -266,7 +283,15 @@ impl Watch {
         let every = |count: u32| (length / count).clamp(EVERY_MIN, EVERY_MAX);
         let (sample_every, window_every) = (every(SAMPLES), every(WINDOWS));
         let begun = Instant::now();
-        Self { begun, length, journal, curves: Curves::default(), sample_every, window_every, before: (0, 0) }
+        Self {
+            begun,
+            length,
+            journal,
+            curves: Curves::default(),
+            sample_every,
+            window_every,
+            before: Before::default(),
+        }
     }
 
     /// What broke, if anything did.
@@ -274,6 +299,7 @@ impl Watch {
         &mut self,
         deployment: &mut Deployment,
         load: &Load,
+        canary: &Canary,
         stop: &AtomicBool,
         record: &mut Record,
     ) -> Result<Vec<String>, SoakError> {
@@ -293,7 +319,7 @@ impl Watch {
             }
             if now >= next_window {
                 next_window += self.window_every;
-                self.window(load, record)?;
+                self.window(deployment, load, canary, record)?;
             }
             if now >= self.length || stop.load(Ordering::Relaxed) {
                 return Ok(Vec::new());
@@ -313,21 +339,54 @@ impl Watch {
         Ok(())
     }
 
-    fn window(&mut self, load: &Load, record: &mut Record) -> Result<(), SoakError> {
+    fn window(
+        &mut self,
+        deployment: &mut Deployment,
+        load: &Load,
+        canary: &Canary,
+        record: &mut Record,
+    ) -> Result<(), SoakError> {
         let seconds = self.begun.elapsed().as_secs_f64();
         let (counts, window, octets) = (load.counts(), load.take_window(), directory_octets(&self.journal));
-        for (measure, value) in [(Measure::P50Ms, window.p50_ms), (Measure::P99Ms, window.p99_ms)] {
+        let rounds = canary.take_window();
+        for (whose, measure, value) in [
+            ("load", Measure::P50Ms, window.p50_ms),
+            ("load", Measure::P99Ms, window.p99_ms),
+            (CANARY, Measure::CanaryP50Ms, rounds.p50_ms),
+            (CANARY, Measure::CanaryP99Ms, rounds.p99_ms),
+        ] {
             if let Some(value) = value {
-                self.curves.add("load", measure, seconds, value);
+                self.curves.add(whose, measure, seconds, value);
             }
         }
-        let (answers, grown) = (counts.answered - self.before.0, octets.saturating_sub(self.before.1));
-        if answers > 0 {
-            self.curves.add("engine", Measure::JournalOctetsPerAnswer, seconds, grown as f64 / answers as f64);
+        let answers = counts.answered - self.before.answers;
+        let grown = octets.saturating_sub(self.before.journal_octets);
+        let mut per_answer = |whose: &str, measure, amount: f64| {
+            if answers > 0 {
+                self.curves.add(whose, measure, seconds, amount / answers as f64);
+            }
+        };
+        per_answer("engine", Measure::JournalOctetsPerAnswer, grown as f64);
+        let mut cpu = BTreeMap::new();
+        for program in deployment.programs() {
+            let Some(now) = Watched::new(program.pid()).cpu() else { continue };
+            // Until the first window it has that of its start as well.
+            if let Some(before) = self.before.cpu.get(&program.name) {
+                per_answer(&program.name, Measure::CpuUsPerAnswer, now.saturating_sub(*before).as_secs_f64() * 1e6);
+            }
+            cpu.insert(program.name.clone(), now);
         }
-        self.before = (counts.answered, octets);
+        self.before = Before { answers: counts.answered, journal_octets: octets, cpu };
         progress(self.begun.elapsed(), self.length, &counts, window);
-        record.add(&Entry::Load { seconds, window, journal_octets: octets, counts: &counts })
+        let (canary_p50_ms, canary_p99_ms) = (rounds.p50_ms, rounds.p99_ms);
+        record.add(&Entry::Load {
+            seconds,
+            window,
+            canary_p50_ms,
+            canary_p99_ms,
+            journal_octets: octets,
+            counts: &counts,
+        })
     }
 }
 
@@ -370,6 +429,8 @@ enum Entry<'a> {
         seconds: f64,
         #[serde(flatten)]
         window: Window,
+        canary_p50_ms: Option<f64>,
+        canary_p99_ms: Option<f64>,
         journal_octets: u64,
         #[serde(flatten)]
         counts: &'a Counts,

@@ -6,7 +6,10 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use serde::Serialize;
 
-use super::trend::{Bound, Point, Trend, judge};
+use super::{
+    levels,
+    trend::{self, Bound, Point, Trend},
+};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -22,22 +25,57 @@ pub enum Measure {
     P50Ms,
     /// The 99th percentile of the same.
     P99Ms,
+    /// CPU time of a process for each answer of the engine within a window, microseconds.
+    CpuUsPerAnswer,
     /// Octets that the journal grew by for each answer within a window.
     JournalOctetsPerAnswer,
+    /// Median of the canary's rounds within a window, milliseconds from when a round was due.
+    CanaryP50Ms,
+    /// The 99th percentile of the same.
+    CanaryP99Ms,
+}
+
+/// Whose curves the canary's are.
+pub(super) const CANARY: &str = "canary";
+
+/// How a measure is judged.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rule {
+    /// By its slope in the second half.
+    Slope(Bound),
+    /// By its level in the first and the last third, beside a measure of the canary, if one tells.
+    Levels(Bound, Option<Measure>),
+    /// Not at all: others are judged beside it.
+    Beside,
 }
 
 impl Measure {
-    /// How much it may grow in the second half of a run.
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::ResidentKib,
+        Self::Descriptors,
+        Self::Threads,
+        Self::P50Ms,
+        Self::P99Ms,
+        Self::CpuUsPerAnswer,
+        Self::JournalOctetsPerAnswer,
+        Self::CanaryP50Ms,
+        Self::CanaryP99Ms,
+    ];
+
+    /// How much it may grow, and from when to when.
     #[must_use]
-    pub fn bound(self) -> Bound {
+    pub fn rule(self) -> Rule {
         match self {
-            Self::ResidentKib => Bound { share: 0.05, least: 2048.0 },
-            Self::Descriptors => Bound { share: 0.05, least: 4.0 },
-            Self::Threads => Bound { share: 0.0, least: 0.5 },
-            // Latencies are the machine's as much as ours, and the 99th percentile of a window hangs on a few answers.
-            Self::P50Ms => Bound { share: 0.5, least: 10.0 },
-            Self::P99Ms => Bound { share: 3.0, least: 1000.0 },
-            Self::JournalOctetsPerAnswer => Bound { share: 0.1, least: 200.0 },
+            Self::ResidentKib => Rule::Slope(Bound { share: 0.05, least: 2048.0 }),
+            Self::Descriptors => Rule::Slope(Bound { share: 0.05, least: 4.0 }),
+            Self::Threads => Rule::Slope(Bound { share: 0.0, least: 0.5 }),
+            Self::P50Ms => Rule::Levels(Bound { share: 0.2, least: 0.25 }, Some(Self::CanaryP50Ms)),
+            Self::P99Ms => Rule::Levels(Bound { share: 0.2, least: 1.0 }, Some(Self::CanaryP99Ms)),
+            // On a busy machine it rises too, though less than latency: caches are shared.
+            Self::CpuUsPerAnswer => Rule::Levels(Bound { share: 0.5, least: 100.0 }, None),
+            Self::JournalOctetsPerAnswer => Rule::Slope(Bound { share: 0.1, least: 200.0 }),
+            Self::CanaryP50Ms | Self::CanaryP99Ms => Rule::Beside,
         }
     }
 
@@ -50,7 +88,10 @@ impl Measure {
             Self::Threads => "threads",
             Self::P50Ms => "latency p50, ms",
             Self::P99Ms => "latency p99, ms",
+            Self::CpuUsPerAnswer => "CPU per answer, us",
             Self::JournalOctetsPerAnswer => "journal, octets per answer",
+            Self::CanaryP50Ms => "canary p50, ms",
+            Self::CanaryP99Ms => "canary p99, ms",
         }
     }
 }
@@ -128,15 +169,19 @@ impl Curves {
         self.0.iter().map(|((process, measure), points)| (process.as_str(), *measure, points.as_slice()))
     }
 
-    /// Each curve, judged.
+    /// Each curve that is judged.
     #[must_use]
     pub fn findings(&self) -> Vec<Finding> {
-        let judged = |(process, measure, points): (&str, Measure, &[Point])| Finding {
-            process: process.to_owned(),
-            measure,
-            trend: judge(points, measure.bound()),
+        let beside = |canary: Measure| self.0.get(&(CANARY.to_owned(), canary)).map_or(&[][..], Vec::as_slice);
+        let judged = |(process, measure, points): (&str, Measure, &[Point])| {
+            let trend = match measure.rule() {
+                Rule::Slope(bound) => trend::judge(points, bound),
+                Rule::Levels(bound, canary) => levels::judge(points, bound, canary.map(beside)),
+                Rule::Beside => return None,
+            };
+            Some(Finding { process: process.to_owned(), measure, trend })
         };
-        self.iter().map(judged).collect()
+        self.iter().filter_map(judged).collect()
     }
 }
 
@@ -155,6 +200,40 @@ mod tests {
         assert!(after.resident_kib > 1000 && after.threads >= 1, "{after:?}");
         drop(held);
         assert_eq!(ProcessSample::of(u32::MAX), None);
+    }
+
+    /// Half an hour of windows, in which latency and canary become so many times what they were, and each answer's CPU time.
+    fn half_an_hour(latency: f64, canary: f64, cpu: f64) -> Vec<(Measure, Verdict)> {
+        let mut curves = Curves::default();
+        for minute in 1..=30 {
+            let (seconds, way) = (f64::from(minute) * 60.0, f64::from(minute) / 30.0);
+            let at = |begin: f64, times: f64| begin * (1.0 + (times - 1.0) * way);
+            for (process, measure, value) in [
+                ("load", Measure::P50Ms, at(2.0, latency)),
+                ("load", Measure::P99Ms, at(9.0, latency)),
+                ("engine", Measure::CpuUsPerAnswer, at(1200.0, cpu)),
+                (CANARY, Measure::CanaryP50Ms, at(1.0, canary)),
+                (CANARY, Measure::CanaryP99Ms, at(4.0, canary)),
+            ] {
+                curves.add(process, measure, seconds, value);
+            }
+        }
+        curves.findings().into_iter().map(|finding| (finding.measure, finding.trend.verdict)).collect()
+    }
+
+    #[test]
+    fn err_latency_that_grows_by_half_fails_unless_the_machine_became_slower() {
+        use Verdict::{Busy, Flat, Grows};
+        for (what, found, [cpu, p50, p99]) in [
+            ("nothing changes", half_an_hour(1.0, 1.0, 1.0), [Flat, Flat, Flat]),
+            ("the engine is slower", half_an_hour(1.5, 1.0, 1.0), [Flat, Grows, Grows]),
+            ("so is the machine", half_an_hour(1.5, 1.5, 1.0), [Flat, Flat, Flat]),
+            ("the machine is much slower", half_an_hour(3.0, 4.0, 1.0), [Flat, Busy, Busy]),
+            ("the engine made it slower", half_an_hour(1.5, 1.5, 2.5), [Grows, Flat, Flat]),
+        ] {
+            let right = [(Measure::CpuUsPerAnswer, cpu), (Measure::P50Ms, p50), (Measure::P99Ms, p99)];
+            assert_eq!(found, right, "{what}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{
     load::Counts,
-    sample::{Curves, Finding},
+    sample::{Curves, Finding, Rule},
     trend::Verdict,
 };
 
@@ -48,7 +48,11 @@ impl Summary {
         let grows = self.findings.iter().filter(|finding| finding.trend.verdict == Verdict::Grows);
         faults.extend(grows.map(|f| {
             let (what, t) = (f.measure.title(), &f.trend);
-            format!("{}: {what} grows: {:+.1} in the second half, of {:.1} allowed", f.process, t.growth, t.allowed)
+            let when = match f.measure.rule() {
+                Rule::Levels(..) => "from the first third to the last",
+                Rule::Slope(_) | Rule::Beside => "in the second half",
+            };
+            format!("{}: {what} grows: {:+.1} {when}, of {:.1} allowed", f.process, t.growth, t.allowed)
         }));
         faults
     }
@@ -74,6 +78,7 @@ impl Summary {
                 Verdict::TooShort => "too short to say",
                 Verdict::Flat => "flat",
                 Verdict::Grows => "GROWS",
+                Verdict::Busy => "the machine was too busy to say",
             };
             text += &format!(
                 "{:<8} {:<28} median {:>10.1} {:>+10.1} an hour {:>+9.1} of {:>8.1} allowed  {said}\n",
@@ -86,7 +91,12 @@ impl Summary {
             );
         }
         let faults = self.faults();
-        text += if faults.is_empty() { "all is well\n" } else { "NOT WELL:\n" };
+        let is_told = self.findings.iter().all(|finding| finding.trend.verdict != Verdict::Busy);
+        text += match (faults.is_empty(), is_told) {
+            (true, true) => "all is well\n",
+            (true, false) => "all that could be told is well: repeat the run when the machine is quiet\n",
+            (false, _) => "NOT WELL:\n",
+        };
         text + &faults.iter().map(|fault| format!("  {fault}\n")).collect::<String>()
     }
 }
@@ -127,11 +137,34 @@ mod tests {
     }
 
     #[test]
+    fn ok_what_could_not_be_told_is_neither_a_fault_nor_well() {
+        let mut curves = Curves::default();
+        for minute in 1..=30 {
+            let (seconds, busy) = (f64::from(minute) * 60.0, if minute > 15 { 3.0 } else { 1.0 });
+            curves.add("load", Measure::P50Ms, seconds, 2.0 * busy);
+            curves.add("canary", Measure::CanaryP50Ms, seconds, busy);
+        }
+        let summary = Summary { counts: good().counts, ..Summary::of(&curves) };
+        assert_eq!(summary.faults(), [""; 0]);
+        let text = summary.text();
+        assert!(
+            text.contains("the machine was too busy to say\n") && text.contains("all that could be told"),
+            "{text}"
+        );
+        assert!(!text.contains("all is well"), "{text}");
+    }
+
+    #[test]
     fn err_each_fault_is_told() {
         let with = |counts: Counts| Summary { counts: Counts { asked: 10, ..counts }, ..good() };
         let mut curves = Curves::default();
         for minute in 0..40 {
             curves.add("ams1", Measure::Descriptors, f64::from(minute) * 60.0, f64::from(minute));
+        }
+        let mut slower = Curves::default();
+        for minute in 1..=30 {
+            let seconds = f64::from(minute) * 60.0;
+            slower.add("engine", Measure::CpuUsPerAnswer, seconds, if minute > 15 { 2000.0 } else { 1000.0 });
         }
         for (summary, fault) in [
             (with(Counts { wrong_passes: 1, ..Counts::default() }), "1 requests passed that must not"),
@@ -142,6 +175,10 @@ mod tests {
             (
                 Summary { counts: good().counts, ..Summary::of(&curves) },
                 "ams1: descriptors grows: +19.0 in the second half, of 4.0 allowed",
+            ),
+            (
+                Summary { counts: good().counts, ..Summary::of(&slower) },
+                "engine: CPU per answer, us grows: +1000.0 from the first third to the last, of 500.0 allowed",
             ),
         ] {
             assert_eq!(summary.faults(), [fault]);

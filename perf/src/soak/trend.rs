@@ -4,7 +4,8 @@
 //! slope is taken, the median of the slopes of all pairs of points, which up to 29 % of points that are far off do not
 //! move. What the slope makes of the time looked at is the growth, and a growth beyond a stated bound is too much.
 //!
-//! Left out: a leak smaller than the bound of that measure over the time looked at. Twice the time finds half the leak.
+//! Left out: what is the machine's as much as the program's ([`super::levels`]), and a leak smaller than the bound of
+//! that measure over the time looked at. Twice the time finds half the leak.
 
 use serde::Serialize;
 
@@ -43,6 +44,8 @@ pub enum Verdict {
     Flat,
     /// It grows by more.
     Grows,
+    /// The machine was too busy to tell ([`super::levels`]).
+    Busy,
 }
 
 /// A curve, judged.
@@ -50,11 +53,11 @@ pub enum Verdict {
 pub struct Trend {
     /// What can be said.
     pub verdict: Verdict,
-    /// The median of the second half, in the measure's unit.
+    /// The median of the second half, or of the last third, in the measure's unit.
     pub median: f64,
-    /// The slope of the second half, in units an hour.
+    /// The slope, in units an hour.
     pub per_hour: f64,
-    /// The slope times the time looked at.
+    /// The slope times the time looked at, or from the first third to the last.
     pub growth: f64,
     /// The most that the growth may be.
     pub allowed: f64,
@@ -103,7 +106,7 @@ pub fn theil_sen(points: &[Point]) -> Option<f64> {
 }
 
 /// The middle value, or the mean of both.
-fn median(mut values: Vec<f64>) -> Option<f64> {
+pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     let upper = *values.get(middle)?;
