@@ -13,7 +13,7 @@ use std::{
 use jiff::Timestamp;
 use parallax_validation::{
     base::{attempt::AttemptId, octets::Octets},
-    explain::{Blame, Retry},
+    explain::{Blame, Retry, bogus_question, signed_questions},
     observation::{ControlObservation, DnsFailure, DnsLookup, DnsOutcome, Observation, RecordType, SecurityStatus},
     problem::ProblemKind,
     record::{LateEntry, PerspectiveRecord, Record, RejectedEntry},
@@ -28,6 +28,9 @@ use crate::journal::Entry;
 const MESSAGE_BYTES_MAX: usize = 1_500;
 /// Perspectives named in one alarm.
 const PERSPECTIVES_MAX: usize = 32;
+
+/// Questions with a signed answer that are kept of an attempt: more than a cohort asks.
+const SIGNED_KEPT_MAX: usize = 64;
 
 /// How much it matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -221,6 +224,8 @@ pub struct Known {
     pub method: &'static str,
     /// Whether it was permitted.
     pub permitted: bool,
+    /// Questions to which there was a validly signed answer.
+    signed: Vec<Key>,
 }
 
 impl Known {
@@ -231,6 +236,10 @@ impl Known {
             identifier: printable(&record.request.identifier.to_string()),
             method: record.request.method_label(),
             permitted: record.permits(),
+            signed: {
+                let found: BTreeSet<_> = signed(&record.perspectives).collect();
+                found.into_iter().take(SIGNED_KEPT_MAX).map(|(name, rtype)| (name.to_owned(), rtype)).collect()
+            },
         }
     }
 }
@@ -309,7 +318,17 @@ pub fn of_late(source: &Source, late: &LateEntry, known: Option<&Known>) -> Vec<
         ..Alarm::bare(source, kind, severity, class, late.received)
     };
     let mut alarms = Vec::new();
-    if late.contradicts_verdict {
+    let bogus = late.perspective.observation.as_ref().and_then(bogus_question).filter(|(name, rtype)| {
+        known.is_some_and(|known| known.signed.iter().any(|(n, r)| (n.as_str(), r) == (*name, rtype)))
+    });
+    if let Some((name, rtype)) = bogus {
+        let message = format!(
+            "{who} answered after the verdict, and what it was told about {} {rtype} is bogus, while others had a \
+             validly signed answer. It counted as no confirmation.",
+            printable(name)
+        );
+        alarms.push(alarm(Kind::LateContradiction, Severity::High, "dnssec", message));
+    } else if late.contradicts_verdict {
         let (severity, class, then) = match known.map(|known| known.permitted) {
             Some(true) => (Severity::Critical, "permission_released", "The permission had been released."),
             Some(false) => (Severity::High, "verdict_refused", "The attempt had been refused by then."),
@@ -414,19 +433,36 @@ impl Split {
     }
 }
 
+/// The questions to which somebody had a validly signed answer.
+fn signed(parts: &[PerspectiveRecord]) -> impl Iterator<Item = (&str, RecordType)> {
+    parts.iter().filter_map(|part| part.observation.as_ref()).flat_map(signed_questions)
+}
+
 /// Those that confirmed, and those that saw the contrary.
 struct Sides<'a> {
     confirming: Vec<&'a PerspectiveRecord>,
-    /// The ones that go against the others: the remotes that contradict the primary, or the primary.
+    /// The ones that go against the others: the remotes that contradict the primary, or the primary; and those that
+    /// were told something bogus that is validly signed elsewhere.
     against: Vec<&'a PerspectiveRecord>,
 }
 
 impl<'a> Sides<'a> {
     fn of(parts: &'a [PerspectiveRecord]) -> Option<Self> {
-        let primary = parts.first()?.state;
-        let with = |state| parts.iter().filter(|part| part.state == state).collect::<Vec<_>>();
-        let (confirming, against) = (with(PerspectiveState::Confirmed), with(PerspectiveState::Contradicted));
-        let about_primary = matches!(primary, PerspectiveState::Confirmed | PerspectiveState::Contradicted);
+        let goes_against = |part: &PerspectiveRecord| match part.state {
+            PerspectiveState::Contradicted => true,
+            // It counts as a failed lookup, and is the trace of an attack that DNSSEC has stopped.
+            PerspectiveState::Failed => part
+                .observation
+                .as_ref()
+                .and_then(bogus_question)
+                .is_some_and(|question| signed(parts).any(|other| other == question)),
+            _ => false,
+        };
+        let confirms = |part: &PerspectiveRecord| part.state == PerspectiveState::Confirmed;
+        let primary = parts.first()?;
+        let (confirming, against): (Vec<_>, Vec<_>) =
+            (parts.iter().filter(|part| confirms(part)).collect(), parts.iter().filter(|p| goes_against(p)).collect());
+        let about_primary = confirms(primary) || goes_against(primary);
         let both = about_primary && !confirming.is_empty() && !against.is_empty();
         both.then_some(Self { confirming, against })
     }

@@ -6,7 +6,8 @@ use parallax_validation::{
     base::{attempt::AttemptId, octets::Octets, perspective::PerspectiveId},
     observation::{
         ControlObservation, Denial, DnsFailure, DnsLookup, DnsOutcome, DnsTransport, DnssecFault, DnssecMode, HttpHop,
-        HttpObservation, HttpOutcome, HttpTry, NetworkError, Observation, RecordSet, RecordType, Soa, TryEnd,
+        HttpObservation, HttpOutcome, HttpTry, NetworkError, Observation, RecordSet, RecordType, SecurityStatus, Soa,
+        TryEnd, Validation,
     },
     problem::ProblemKind,
     record::{LateEntry, Record, RejectedEntry, Rejection, Reply, Rules, Terms, perspective_record},
@@ -16,7 +17,7 @@ use parallax_validation::{
 use proptest::prelude::*;
 
 use super::{
-    alarm::{Alarm, Kind, Severity, Source, of_late, of_record, printable},
+    alarm::{Alarm, Kind, Known, Severity, Source, of_late, of_record, printable},
     limit::{Digest, Limiter},
     watcher::{Watcher, as_text},
 };
@@ -212,6 +213,19 @@ fn lookup(name: &str, rtype: RecordType, outcome: DnsOutcome) -> DnsLookup {
     }
 }
 
+fn status(status: SecurityStatus) -> Validation {
+    Validation {
+        status,
+        anchor: None,
+        signers: Vec::new(),
+        insecure: None,
+        fault: None,
+        first_fault: None,
+        links: Vec::new(),
+        message: None,
+    }
+}
+
 fn answer(name: &str, rdata: &[&[u8]]) -> DnsOutcome {
     let rdata = rdata.iter().map(|octets| Octets(octets.to_vec())).collect();
     DnsOutcome::Answer(RecordSet { owner: name.to_owned(), ttl: 60, aliases: Vec::new(), rdata })
@@ -273,16 +287,7 @@ fn h10_a_contradiction_is_classed_by_what_splits_the_evidence() {
     let caa = |outcome| observation(None, vec![lookup("a.example", RecordType::Caa, outcome)]);
     let bogus = DnsOutcome::Failed(DnsFailure::Dnssec(DnssecFault::TooMuchWork));
     let mut unsigned = lookup("a.example", RecordType::Caa, nothing(1));
-    unsigned.validation = Some(Box::new(parallax_validation::observation::Validation {
-        status: parallax_validation::observation::SecurityStatus::Insecure,
-        anchor: None,
-        signers: Vec::new(),
-        insecure: None,
-        fault: None,
-        first_fault: None,
-        links: Vec::new(),
-        message: None,
-    }));
+    unsigned.validation = Some(Box::new(status(SecurityStatus::Insecure)));
     let unsigned = observation(None, vec![unsigned]);
     for (confirming, against, by_control, wants) in [
         (fetched(&[one, two], one, 1), fetched(&[two, one], one, 1), true, "routing"),
@@ -310,6 +315,53 @@ fn h10_a_contradiction_is_classed_by_what_splits_the_evidence() {
         }
         let alarms = of_record(&source(1), &record);
         assert_eq!(told(&alarms), [(Kind::Contradiction, Severity::High, wants)]);
+    }
+}
+
+#[test]
+fn h10_what_is_bogus_at_one_and_validly_signed_at_others_is_told() {
+    let rules = rules();
+    let secure = |name: &str| {
+        let mut lookup = lookup(name, RecordType::Caa, nothing(1));
+        lookup.validation = Some(Box::new(status(SecurityStatus::Secure)));
+        observation(None, vec![lookup])
+    };
+    let bogus = |fault| {
+        let failed = DnsOutcome::Failed(DnsFailure::Dnssec(fault));
+        observation(None, vec![lookup("a.example", RecordType::Caa, failed)])
+    };
+    let [owner, rtype, zone] = ["a.example", "CAA", "a.example"].map(str::to_owned);
+    let stale = || {
+        let (owner, rtype, zone) = (owner.clone(), rtype.clone(), zone.clone());
+        DnssecFault::Expired { owner, rtype, zone, at: instant(-1) }
+    };
+    let forged = || DnssecFault::NoSignature { owner: owner.clone(), rtype: rtype.clone(), zone: zone.clone() };
+    let contrary = (Kind::Contradiction, Severity::High, "dnssec");
+    let late_contrary = (Kind::LateContradiction, Severity::High, "dnssec");
+    let refused = (Kind::FailedValidation, Severity::Low, "caa");
+    for (who, here, elsewhere, wants) in [
+        (3, bogus(forged()), secure("a.example"), vec![contrary]),
+        (0, bogus(forged()), secure("a.example"), vec![contrary, refused]),
+        // A server's own old signature, another name, nothing signed: failures.
+        (3, bogus(stale()), secure("a.example"), vec![]),
+        (3, bogus(forged()), secure("b.example"), vec![]),
+        (3, bogus(forged()), observation(None, vec![lookup("a.example", RecordType::Caa, nothing(1))]), vec![]),
+    ] {
+        let mut record = record(&rules, 7, "a.example", &with(&[(who, Failed)]));
+        for (index, part) in record.perspectives.iter_mut().enumerate() {
+            part.observation = Some(if index == who { here.clone() } else { elsewhere.clone() });
+        }
+        let alarms = of_record(&source(1), &record);
+        assert_eq!(told(&alarms), wants, "{here:?}");
+        if wants.contains(&contrary) {
+            assert_eq!(alarms[0].perspectives, [record.perspectives[who].perspective.to_string()]);
+        }
+        // The same after the verdict, when it was waited for no longer.
+        let mut late = late(&record, who, Failed, false);
+        late.perspective.observation = record.perspectives[who].observation.take();
+        let alarms = of_late(&source(2), &late, Some(&Known::of(&record)));
+        let wants = if wants.contains(&contrary) { vec![late_contrary] } else { Vec::new() };
+        assert_eq!(told(&alarms), wants, "{here:?}");
     }
 }
 

@@ -92,12 +92,22 @@ pub(crate) fn contested(places: &str) -> String {
     )
 }
 
+/// The first question that a judgement may rest on whose answer is bogus as a forged one would be.
+#[must_use]
+pub fn bogus_question(observation: &Observation) -> Option<(&str, RecordType)> {
+    first_bogus(observation).map(|(lookup, _)| (lookup.name.as_str(), lookup.rtype))
+}
+
+/// The questions that have a validly signed answer.
+pub fn signed_questions(observation: &Observation) -> impl Iterator<Item = (&str, RecordType)> {
+    let is_secure =
+        |lookup: &&DnsLookup| lookup.validation.as_ref().is_some_and(|v| v.status == SecurityStatus::Secure);
+    observation.lookups().filter(is_secure).map(|lookup| (lookup.name.as_str(), lookup.rtype))
+}
+
 /// Whether an observation has a validly signed answer to a question.
 pub(crate) fn sees_secure(observation: &Observation, name: &str, rtype: RecordType) -> bool {
-    observation.lookups().any(|lookup| {
-        (lookup.name.as_str(), lookup.rtype) == (name, rtype)
-            && lookup.validation.as_ref().is_some_and(|v| v.status == SecurityStatus::Secure)
-    })
+    signed_questions(observation).any(|question| question == (name, rtype))
 }
 
 /// Whether what has this fault may be somebody else's answer. An old signature is a server's own, and of a link that
