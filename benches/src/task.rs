@@ -18,6 +18,12 @@ use crate::{FixedBits, HTTP_RESPONSE, request, started};
 const ID: u16 = 0x5eed;
 const A: u16 = 1;
 const TXT: u16 = 16;
+/// A string of 43 octets, as of a digest.
+const TXT_RDATA: [u8; 44] = {
+    let mut rdata = [b'A'; 44];
+    rdata[0] = 43;
+    rdata
+};
 
 /// Of a perspective whose resolver validates.
 ///
@@ -33,29 +39,30 @@ pub fn settings() -> TaskSettings {
     }
 }
 
-/// One A record or one TXT record of 43 octets; nothing of any other type, with its SOA.
-fn answer(query: &[u8]) -> Vec<u8> {
+/// One A record or one TXT record of 43 octets; nothing of any other type, with its SOA. Written into a buffer that is
+/// used again: it is not the task's work.
+fn answer(query: &[u8], reply: &mut Vec<u8>) {
     let name_end = 12 + query[12..].iter().position(|octet| *octet == 0).expect("a name") + 1;
     let rtype = u16::from_be_bytes([query[name_end], query[name_end + 1]]);
     let rdata: &[u8] = match rtype {
         A => &[192, 0, 2, 10],
-        TXT => &[&[43][..], &[b'A'; 43]].concat(),
+        TXT => &TXT_RDATA,
         _ => &[],
     };
     let found = u8::from(!rdata.is_empty());
-    let mut reply = query[..2].to_vec();
-    reply.extend([0x81, 0x80, 0, 1, 0, found, 0, 1 - found, 0, 0]);
-    reply.extend(&query[12..name_end + 4]);
+    reply.clear();
+    reply.extend_from_slice(&query[..2]);
+    reply.extend_from_slice(&[0x81, 0x80, 0, 1, 0, found, 0, 1 - found, 0, 0]);
+    reply.extend_from_slice(&query[12..name_end + 4]);
     if rdata.is_empty() {
         // The SOA of the root: a zone that every name lies in.
-        reply.extend([0, 0, 6, 0, 1, 0, 0, 0, 60, 0, 22, 0, 0]);
-        reply.extend([0; 20]);
+        reply.extend_from_slice(&[0, 0, 6, 0, 1, 0, 0, 0, 60, 0, 22, 0, 0]);
+        reply.extend_from_slice(&[0; 20]);
     } else {
-        reply.extend([0xc0, 12, rtype.to_be_bytes()[0], rtype.to_be_bytes()[1], 0, 1, 0, 0, 0, 60]);
-        reply.extend((rdata.len() as u16).to_be_bytes());
-        reply.extend(rdata);
+        reply.extend_from_slice(&[0xc0, 12, rtype.to_be_bytes()[0], rtype.to_be_bytes()[1], 0, 1, 0, 0, 0, 60]);
+        reply.extend_from_slice(&(rdata.len() as u16).to_be_bytes());
+        reply.extend_from_slice(rdata);
     }
-    reply
 }
 
 /// Carries a plan out.
@@ -67,14 +74,15 @@ pub fn run(plan: &Plan, settings: &TaskSettings, zones: &mut ZoneCache) -> Obser
     let mut now = Micros(0);
     let mut site = Site { settings, zones, entropy: &mut entropy };
     let mut task = Task::new(plan.clone(), &mut site, now, started());
-    let (mut buffer, mut bits) = (Vec::new(), FixedBits(3));
+    let (mut query, mut reply, mut bits) = (Vec::with_capacity(512), Vec::with_capacity(512), FixedBits(3));
     loop {
         now.0 += 100;
         for command in task.take_commands() {
             match command {
                 Command::Transmit(slot) => {
-                    assert!(task.compose(slot, ID, &mut bits, &mut buffer), "a query to send");
-                    task.handle_datagram(&mut site, now, slot, &answer(&buffer));
+                    assert!(task.compose(slot, ID, &mut bits, &mut query), "a query to send");
+                    answer(&query, &mut reply);
+                    task.handle_datagram(&mut site, now, slot, &reply);
                 }
                 Command::Connect(stream, _) => task.handle_connected(&mut site, now, stream),
                 Command::Send(stream, _) => {

@@ -202,7 +202,8 @@ fn adjust(deployment: &Deployment) {
         let table = settings.entry(table).or_insert_with(|| Value::Table(Table::new())).as_table_mut().unwrap();
         table.insert(key.to_owned(), Value::Integer(value));
     };
-    set("lookup", "dns_try_ms", 1000);
+    // Also what a connection for a large answer may take, on CPUs that are shared.
+    set("lookup", "dns_try_ms", 2000);
     set("lookup", "dns_transmissions", DNS_TRANSMISSIONS.into());
     // Nearly all requests are for one server, and the CPUs are shared with everything else.
     set("limits", "in_flight_per_target_max", 1000);

@@ -50,6 +50,8 @@ const RCODE_NXDOMAIN: u16 = 3;
 #[derive(Clone, Debug)]
 pub struct Question {
     name: Name<Vec<u8>>,
+    /// The same as text, lower case, without final dot.
+    text: String,
     rtype: RecordType,
     checking_disabled: bool,
     to_name_server: bool,
@@ -63,11 +65,15 @@ impl Question {
     /// # Errors
     /// The name cannot be put on the wire.
     pub fn new(name: &str, rtype: RecordType) -> Result<Self, String> {
-        let name = match plain_name(name) {
-            Some(name) => name,
-            None => Name::from_str(name).map_err(|error| format!("{name}: {error}"))?,
+        let (name, text) = match plain_name(name) {
+            Some(wire) => (wire, name.to_ascii_lowercase()),
+            None => {
+                let wire = Name::from_str(name).map_err(|error| format!("{name}: {error}"))?;
+                let text = text_of(&wire);
+                (wire, text)
+            }
         };
-        Ok(Self { name, rtype, checking_disabled: false, to_name_server: false, mixed_case: true, edns: true })
+        Ok(Self { name, text, rtype, checking_disabled: false, to_name_server: false, mixed_case: true, edns: true })
     }
 
     /// The same with CD set: the resolver is to pass on what it does not believe, since it is validated here
@@ -116,8 +122,8 @@ impl Question {
 
     /// The name asked, lower case, without final dot.
     #[must_use]
-    pub fn name_text(&self) -> String {
-        text_of(&self.name)
+    pub fn into_name_text(self) -> String {
+        self.text
     }
 }
 
@@ -358,7 +364,7 @@ impl<'a> Sections<'a> {
                 return DnsOutcome::Failed(DnsFailure::Malformed(problem));
             }
             if let Some((set_ttl, rdata)) = set {
-                let owner = text_of(current.as_ref());
+                let owner = if aliases.is_empty() { question.text.clone() } else { text_of(current.as_ref()) };
                 return DnsOutcome::Answer(RecordSet { owner, ttl: ttl.min(set_ttl), aliases, rdata });
             }
             let Some((target, alias_ttl, dname)) = self.alias_at(&current) else { break };
@@ -452,6 +458,6 @@ mod tests {
         for text in ["a\\.b.example", "a b.example", "b\u{fc}cher.example", "*.example"] {
             assert_eq!(plain_name(text), None, "{text}");
         }
-        assert_eq!(Question::new("*.example", RecordType::Caa).expect("a name").name_text(), "*.example");
+        assert_eq!(Question::new("*.example", RecordType::Caa).expect("a name").into_name_text(), "*.example");
     }
 }

@@ -303,8 +303,8 @@ impl Query {
     #[must_use]
     pub fn finish(self, now: Micros) -> (DnsLookup, Arc<[u8]>) {
         let lookup = DnsLookup {
-            name: self.question.name_text(),
             rtype: self.question.rtype(),
+            name: self.question.into_name_text(),
             resolver: self.resolver,
             transport: if self.tcp_because.is_some() { DnsTransport::Tcp } else { DnsTransport::Udp },
             transmissions: self.transmissions,
