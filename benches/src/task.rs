@@ -88,7 +88,7 @@ pub fn run(plan: &Plan, settings: &TaskSettings, zones: &mut ZoneCache) -> Obser
                 Command::Send(stream, _) => {
                     task.handle_stream(&mut site, now, stream, HTTP_RESPONSE.as_bytes());
                 }
-                Command::Release(_) | Command::Part(..) | Command::Close(_) => {}
+                Command::Release(_) | Command::Part(..) | Command::Close(_) | Command::Pace(..) => {}
             }
         }
         if let Some(observation) = task.poll_observation(now) {

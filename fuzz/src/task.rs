@@ -351,6 +351,7 @@ impl Driver {
                     assert!(self.ever_opened.contains(&stream), "{stream:?} was never opened");
                     self.open.retain(|open| *open != stream);
                 }
+                Command::Pace(..) => {}
             }
         }
         self.task.poll_observation(self.now)

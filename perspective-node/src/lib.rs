@@ -12,6 +12,7 @@ mod ended;
 pub mod link;
 pub mod memory;
 pub mod node;
+mod pacing;
 mod pool;
 pub mod serve;
 pub mod services;

@@ -112,6 +112,8 @@ pub struct NodeStats {
     pub stray_datagrams: AtomicU64,
     /// Datagrams on a query's port with its id that were not its reply: mangled or forged (req B14).
     pub mismatched_replies: AtomicU64,
+    /// Queries to name servers that had to wait, since others asked the same server, or too many asked any.
+    pub paced_queries: AtomicU64,
     /// Connections made.
     pub connections: AtomicU64,
     /// CPU time of the workers, microseconds; kept up to date about once a second and at the end.

@@ -20,8 +20,6 @@ use crate::{config::NodeConfig, tasks::TaskKey};
 const PORT_USES_MAX: u32 = 20_000;
 /// Draws of an id before the port counts as full.
 const ID_DRAWS_MAX: usize = 16;
-/// Sockets of single queries at a time.
-const OWN_SOCKETS_MAX: usize = 512;
 
 #[derive(Clone, Copy, Debug)]
 enum Place {
@@ -60,8 +58,6 @@ pub(crate) struct PortPool {
     ports: Vec<Port>,
     /// By the socket's index in the ring.
     sockets: Vec<Option<(DatagramId, Use)>>,
-    /// Sockets that have one query only.
-    own: usize,
     local: SocketAddr,
     resolver: SocketAddr,
 }
@@ -70,7 +66,7 @@ impl PortPool {
     pub(crate) fn open(config: &NodeConfig, ring: &mut Ring) -> io::Result<Self> {
         let resolver = config.resolver;
         let local = SocketAddr::new(config.source_for(resolver.ip()).unwrap_or_else(|| any(resolver)), 0);
-        let mut pool = Self { ports: Vec::new(), sockets: Vec::new(), own: 0, local, resolver };
+        let mut pool = Self { ports: Vec::new(), sockets: Vec::new(), local, resolver };
         for index in 0..usize::from(config.source_ports) {
             let socket = ring.open_datagram(local, resolver)?;
             pool.note(socket, Some(Use::Shared(index)));
@@ -106,7 +102,8 @@ impl PortPool {
         None
     }
 
-    /// Opens a socket from `source` to `peer` for one query. None if there are too many, or the kernel gives none.
+    /// Opens a socket from `source` to `peer` for one query. None if the kernel gives none. How many there are at a time
+    /// is bounded by [`crate::pacing`].
     pub(crate) fn take_own(
         &mut self,
         (key, slot): (TaskKey, u16),
@@ -114,14 +111,10 @@ impl PortPool {
         ring: &mut Ring,
         entropy: &mut dyn Entropy,
     ) -> Option<Origin> {
-        if self.own >= OWN_SOCKETS_MAX {
-            return None;
-        }
         let local = SocketAddr::new(source.unwrap_or_else(|| any(peer)), 0);
         let socket = ring.open_datagram(local, peer).ok()?;
         let id = entropy.next_u64() as u16;
         self.note(socket, Some(Use::Own(id, (key, slot))));
-        self.own += 1;
         Some(Origin { place: Place::Own(socket), id })
     }
 
@@ -131,7 +124,6 @@ impl PortPool {
             Place::Shared(port) => usize::from(port),
             Place::Own(socket) => {
                 self.note(socket, None);
-                self.own -= 1;
                 return ring.close_datagram(socket);
             }
         };

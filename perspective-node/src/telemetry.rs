@@ -254,6 +254,11 @@ impl Collector for Figures {
                 "Datagrams with a query's id that are not its reply",
                 read(&stats.mismatched_replies),
             ),
+            (
+                "paced_queries",
+                "Queries to name servers that waited while others asked the same one",
+                read(&stats.paced_queries),
+            ),
             ("ring_enters", "System calls that entered the ring", read(&stats.ring_enters)),
             ("calls_overloaded", "Calls refused because too much was under way", self.desk.refused()),
         ] {

@@ -25,7 +25,7 @@ use parallax_validation::{
     lookup::{
         Dnssec,
         dnssec::chain::ZoneCache,
-        task::{Command, Site, Stream, Task as Core, TaskSettings},
+        task::{Command, Site, Stream, Task as Core, TaskSettings, TurnEvent},
         tls::{TlsSettings, rustls},
     },
     observation::{NetworkError, Observation},
@@ -39,6 +39,7 @@ use crate::{
     ended::{EndedTasks, Remains},
     memory::{Memory, TLS_SESSION_OCTETS, octets_at_begin, octets_of_answer, octets_of_answers},
     node::{Batch, NodeError, Out, Owner, Shared, Wanted},
+    pacing::{Pacing, Turn},
     pool::{Origin, PortPool},
     talks::{Over, TALKS_OCTETS_MAX, Talks},
     tasks::{TaskKey, Tasks},
@@ -69,6 +70,8 @@ struct Running {
     wakes: Micros,
     origins: SmallVec<[(u16, Origin); 1]>,
     streams: Vec<(Stream, StreamId)>,
+    /// Of its queries to name servers.
+    turns: Vec<(u16, Turn)>,
     touched: bool,
     /// Whom it has talked with, if frames are kept.
     talks: Talks,
@@ -84,6 +87,7 @@ struct State {
     tasks: Tasks<Running>,
     touched: Vec<TaskKey>,
     pool: PortPool,
+    pacing: Pacing,
     streams: Streams,
     /// Streams whose octets were taken and that want more.
     to_receive: Vec<StreamId>,
@@ -143,6 +147,7 @@ impl Worker {
             tasks: Tasks::new(),
             touched: Vec::new(),
             pool,
+            pacing: Pacing::new(config.workers),
             streams: Streams::default(),
             to_receive: Vec::new(),
             parting: VecDeque::new(),
@@ -194,6 +199,7 @@ impl Worker {
             }
             let stray = std::mem::take(&mut self.state.stray);
             self.shared.stats.stray_datagrams.fetch_add(stray, Ordering::Relaxed);
+            self.shared.stats.paced_queries.fetch_add(self.state.pacing.take_waited(), Ordering::Relaxed);
         }
         // Release: pairs with the load in `Node::submit`.
         self.shared.ended.store(true, Ordering::Release);
@@ -276,8 +282,13 @@ impl Worker {
             let Some((key, slot)) = self.backlog.pop_front() else { break };
             self.transmit(key, slot);
         }
-        while let Some(key) = self.state.touched.pop() {
-            self.carry_out(key);
+        loop {
+            while let Some(key) = self.state.touched.pop() {
+                self.carry_out(key);
+            }
+            if !self.state.give_turns() {
+                break;
+            }
         }
         for id in std::mem::take(&mut self.state.to_receive) {
             if self.state.streams.get(id).is_some() {
@@ -298,6 +309,7 @@ impl Worker {
                 Command::Send(stream, bytes) => self.send(key, stream, bytes),
                 Command::Part(stream, bytes) => self.part(key, stream, bytes),
                 Command::Close(stream) => self.close(key, stream),
+                Command::Pace(slot, event) => self.state.pace(key, slot, event),
             }
         }
         self.reschedule(key);
@@ -331,6 +343,9 @@ impl Worker {
         }
         let mismatched: u64 = observation.lookups().map(|lookup| u64::from(lookup.ignored_replies)).sum();
         self.shared.stats.mismatched_replies.fetch_add(mismatched, Ordering::Relaxed);
+        for (_, turn) in &running.turns {
+            self.state.pacing.end(turn);
+        }
         for (_, origin) in running.origins {
             self.state.pool.release(origin, &mut self.ring);
         }
@@ -395,8 +410,10 @@ impl Worker {
     }
 
     fn transmit(&mut self, key: TaskKey, slot: u16) {
-        let Some(origin) = self.origin_of(key, slot) else {
-            return self.state.fail_query(key, slot, "no source port with a free id");
+        let origin = match self.origin_of(key, slot) {
+            Ok(origin) => origin,
+            Err(Without::Turn) => return,
+            Err(Without::Port) => return self.state.fail_query(key, slot, "no source port with a free id"),
         };
         if self.ring.datagram_slots_free() == 0 {
             self.ring.want_datagram_slot();
@@ -424,26 +441,32 @@ impl Worker {
         }
     }
 
-    /// Port and id of a query: those it has, or fresh ones.
-    fn origin_of(&mut self, key: TaskKey, slot: u16) -> Option<Origin> {
+    /// Port and id of a query: those it has, or fresh ones. One to a name server gets them when its turn comes.
+    fn origin_of(&mut self, key: TaskKey, slot: u16) -> Result<Origin, Without> {
         let state = &mut self.state;
-        let running = state.tasks.get(key)?;
+        let running = state.tasks.get(key).ok_or(Without::Port)?;
         if let Some((_, origin)) = running.origins.iter().find(|(s, _)| *s == slot) {
-            return Some(*origin);
+            return Ok(*origin);
         }
         let origin = match running.core.peer(slot) {
-            None => state.pool.take(key, slot, &mut state.entropy)?,
+            None => state.pool.take(key, slot, &mut state.entropy),
             Some(peer) => {
                 let source = self.config.source_for(peer.ip());
                 // A family without a source would leave by whatever way the kernel likes, and not from here.
                 if source.is_none() && self.config.has_source() {
-                    return None;
+                    return Err(Without::Port);
                 }
-                state.pool.take_own((key, slot), (source, peer), &mut self.ring, &mut state.entropy)?
+                if !state.has_turn(key, slot, peer) {
+                    return Err(Without::Turn);
+                }
+                state.pool.take_own((key, slot), (source, peer), &mut self.ring, &mut state.entropy)
             }
         };
-        running.origins.push((slot, origin));
-        Some(origin)
+        let origin = origin.ok_or(Without::Port)?;
+        if let Some(running) = state.tasks.get(key) {
+            running.origins.push((slot, origin));
+        }
+        Ok(origin)
     }
 
     fn release(&mut self, key: TaskKey, slot: u16) {
@@ -466,6 +489,12 @@ impl Worker {
             return self.state.with(key, |core, site| {
                 core.handle_stream_failed(site, now, stream, NetworkError::Unreachable);
             });
+        }
+        if let Stream::Query(slot) = stream
+            && let Some(peer) = self.state.get(key).and_then(|running| running.core.peer(slot))
+            && !self.state.has_turn(key, slot, peer)
+        {
+            return;
         }
         match self.ring.connect(source, dialled) {
             Ok(id) => {
@@ -612,6 +641,7 @@ impl State {
             wakes: Micros(u64::MAX),
             origins: SmallVec::new(),
             streams: Vec::new(),
+            turns: Vec::new(),
             touched: true,
             talks: Talks::default(),
             own,
@@ -640,6 +670,53 @@ impl State {
         {
             running.given += octets;
         }
+    }
+
+    /// Whether a query to a name server may ask now. If not, its turn will come.
+    fn has_turn(&mut self, key: TaskKey, slot: u16, server: SocketAddr) -> bool {
+        let now = self.now();
+        let Some(running) = self.tasks.get(key) else { return false };
+        if let Some((_, turn)) = running.turns.iter().find(|(s, _)| *s == slot) {
+            return !turn.is_waited_for();
+        }
+        let turn = self.pacing.ask(now, server.ip(), (key, slot));
+        let has_come = !turn.is_waited_for();
+        if !has_come {
+            running.core.wait_for_turn(slot);
+        }
+        running.turns.push((slot, turn));
+        has_come
+    }
+
+    /// Lets those ask whose turn has come. Gives whether there were any.
+    fn give_turns(&mut self) -> bool {
+        let mut given = false;
+        while let Some((key, slot)) = self.pacing.poll() {
+            given = true;
+            let now = self.now();
+            // A task that has ended has given its turns back.
+            if let Some(running) = self.tasks.get(key)
+                && let Some((_, turn)) = running.turns.iter_mut().find(|(s, _)| *s == slot)
+            {
+                turn.begin_try(now);
+            }
+            self.with(key, |core, _| core.take_turn(slot, now));
+        }
+        given
+    }
+
+    /// Learns how it goes with a query to a name server.
+    fn pace(&mut self, key: TaskKey, slot: u16, event: TurnEvent) {
+        let now = self.now();
+        let Some(running) = self.tasks.get(key) else { return };
+        // One that ended before it could ask has none.
+        let Some(at) = running.turns.iter().position(|(s, _)| *s == slot) else { return };
+        match event {
+            TurnEvent::Answered(kind) => self.pacing.answered(now, &running.turns[at].1, kind),
+            TurnEvent::TimedOut(kind) => self.pacing.timed_out(now, &running.turns[at].1, kind),
+            TurnEvent::Ended => return self.pacing.end(&running.turns.swap_remove(at).1),
+        }
+        running.turns[at].1.begin_try(now);
     }
 
     fn fail_query(&mut self, key: TaskKey, slot: u16, reason: &str) {
@@ -709,6 +786,14 @@ impl State {
             None => self.stray += 1,
         }
     }
+}
+
+/// Why a query has neither port nor id.
+enum Without {
+    /// It waits for its turn.
+    Turn,
+    /// There is none.
+    Port,
 }
 
 /// Whose a connection is.

@@ -447,6 +447,17 @@ fn d27_nothing_of_it_is_told_about_another_lookup() {
 }
 
 #[test]
+fn a_server_that_was_silent_once_and_not_asked_again_is_not_called_dead() {
+    use ServerOutcome::Silent;
+    let once = ServerView { contrast: None, serial: None, ..server(1, answer(Silent)) };
+    assert!(sentences(&of_caa(vec![once.clone()])).is_empty());
+    let told = failed(SERVFAIL, vec![once]);
+    assert!(!told.message.contains("Asked by us directly"), "{}", told.message);
+    let told = sentences(&of_caa(vec![always(1, Silent)])).join(" ");
+    assert!(told.contains("answer"), "{told}");
+}
+
+#[test]
 fn servers_that_were_not_asked_say_nothing() {
     let unasked = ServerView { address: None, answer: None, contrast: None, serial: None, ..good(1) };
     assert!(sentences(&of_caa(vec![unasked.clone()])).is_empty());

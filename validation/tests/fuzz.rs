@@ -1,7 +1,7 @@
 //! Arbitrary and nearly right input: no panic, bounded output, and an end in every case.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     net::{Ipv4Addr, SocketAddr},
 };
 
@@ -29,7 +29,7 @@ use parallax_validation::{
             redirect::Target,
             response::{Progress, Response},
         },
-        task::{Command, Site, Stream, Task, TaskSettings},
+        task::{Command, Site, Stream, Task, TaskSettings, TurnEvent},
         tls::{TlsSettings, rustls},
     },
     observation::{
@@ -567,6 +567,12 @@ fn a_plan() -> impl Strategy<Value = Plan> {
     )
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Waits,
+    Taken,
+}
+
 /// A task with what a driver keeps for it.
 struct Driver {
     task: Task,
@@ -582,6 +588,8 @@ struct Driver {
     ever_opened: HashSet<Stream>,
     /// Who was asked, other than the resolver.
     peers: HashSet<SocketAddr>,
+    /// Queries to name servers that have their turn, or wait for it.
+    turns: HashMap<u16, Turn>,
     sent: Vec<(Stream, Vec<u8>)>,
 }
 
@@ -594,7 +602,7 @@ impl Driver {
         let mut site = Site { settings: &settings, zones: &mut zones, entropy: &mut entropy };
         let task = Task::new(plan, &mut site, now, jiff::Timestamp::UNIX_EPOCH);
         let (packets, open, sent, held) = (Vec::new(), Vec::new(), Vec::new(), HashSet::new());
-        let (ever_opened, peers) = (HashSet::new(), HashSet::new());
+        let (ever_opened, peers, turns) = (HashSet::new(), HashSet::new(), HashMap::new());
         Self {
             task,
             settings,
@@ -607,7 +615,31 @@ impl Driver {
             open,
             ever_opened,
             peers,
+            turns,
             sent,
+        }
+    }
+
+    /// Whether query `slot` may be sent: at times one to a name server has to wait.
+    fn has_turn(&mut self, slot: u16) -> bool {
+        if self.task.peer(slot).is_none() {
+            return true;
+        }
+        let waits = self.entropy.next_u64().is_multiple_of(4);
+        let turn = *self.turns.entry(slot).or_insert(if waits { Turn::Waits } else { Turn::Taken });
+        if turn == Turn::Waits {
+            self.task.wait_for_turn(slot);
+        }
+        turn == Turn::Taken
+    }
+
+    /// Gives their turn to some of those that wait.
+    fn give_turns(&mut self) {
+        for (slot, turn) in &mut self.turns {
+            if *turn == Turn::Waits && self.entropy.next_u64().is_multiple_of(2) {
+                *turn = Turn::Taken;
+                self.task.take_turn(*slot, self.now);
+            }
         }
     }
 
@@ -632,6 +664,7 @@ impl Driver {
     fn settle(&mut self) -> Option<Observation> {
         for command in self.task.take_commands() {
             match command {
+                Command::Transmit(slot) if !self.has_turn(slot) => {}
                 Command::Transmit(slot) => {
                     self.asks(self.task.peer(slot));
                     self.held.insert(slot);
@@ -641,6 +674,7 @@ impl Driver {
                 Command::Release(slot) => {
                     self.held.remove(&slot);
                 }
+                Command::Connect(Stream::Query(slot), _) if !self.has_turn(slot) => {}
                 Command::Connect(stream, peer) => {
                     assert!(self.ever_opened.insert(stream), "{stream:?} was opened twice");
                     self.open.push(stream);
@@ -661,9 +695,17 @@ impl Driver {
                     assert!(self.open.contains(&stream), "{stream:?} is not open");
                     self.open.retain(|open| *open != stream);
                 }
+                Command::Close(Stream::Query(slot)) if self.turns.get(&slot) == Some(&Turn::Waits) => {}
                 Command::Close(stream) => {
                     assert!(self.ever_opened.contains(&stream), "{stream:?} was never opened");
                     self.open.retain(|open| *open != stream);
+                }
+                Command::Pace(slot, TurnEvent::Ended) => {
+                    // One that ended before anything was asked for has no turn.
+                    self.turns.remove(&slot);
+                }
+                Command::Pace(slot, _) => {
+                    assert_eq!(self.turns.get(&slot), Some(&Turn::Taken), "{slot} was heard of before its turn");
                 }
             }
         }
@@ -671,6 +713,7 @@ impl Driver {
     }
 
     fn feed(&mut self, event: &TaskEvent) {
+        self.give_turns();
         let oldest = self.open.first().copied().unwrap_or(Stream::Fetch(1));
         let Self { task, settings, zones, entropy, now, .. } = self;
         let site = &mut Site { settings, zones, entropy };
@@ -723,7 +766,8 @@ impl Driver {
             }
             TaskEvent::Compose(slot) => {
                 // A send that waited for a free slot, perhaps too long.
-                let composed = self.compose(*slot);
+                let waits = self.turns.get(slot) == Some(&Turn::Waits);
+                let composed = !waits && self.compose(*slot);
                 assert!(!composed || self.held.contains(slot), "query {slot} is sent without port and id");
             }
             TaskEvent::Later(millis) => {
@@ -842,6 +886,7 @@ fn play(plan: Plan, events: &[TaskEvent], seed: u64) -> Result<(Observation, Dri
     let observation = observation.expect("ended");
     prop_assert!(driver.open.is_empty(), "left open: {:?}", driver.open);
     prop_assert!(driver.held.is_empty(), "never released: {:?}", driver.held);
+    prop_assert!(driver.turns.is_empty(), "turns that were kept: {:?}", driver.turns);
     prop_assert!(driver.task.take_commands().is_empty());
     let (peers, queries) = match plan.survey {
         Some(_) => (SURVEYED_ADDRESSES_MAX + SURVEY_PARENTS_MAX, SURVEY_QUERIES_MAX),

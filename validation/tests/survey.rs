@@ -17,7 +17,7 @@ use parallax_validation::{
     lookup::{
         Dnssec,
         dnssec::chain::ZoneCache,
-        task::{Command, Site, Stream, Task, TaskSettings},
+        task::{Command, Site, Stream, Task, TaskSettings, TurnEvent},
         tls::{TlsSettings, rustls},
     },
     observation::{MixedCase, NetworkError, Observation, ServerOutcome, Survey, SurveyedAddress},
@@ -33,6 +33,7 @@ const DS: u16 = 43;
 const DNSKEY: u16 = 48;
 const CAA: u16 = 257;
 const FORMERR: u16 = 1;
+const SERVFAIL: u16 = 2;
 const NOTIMP: u16 = 4;
 const REFUSED: u16 = 5;
 /// TC.
@@ -231,6 +232,11 @@ impl Played {
 }
 
 fn play(plan: Plan, answers: impl Fn(&Asked) -> Back) -> Played {
+    play_in_turns(plan, |_, _| Micros(0), answers)
+}
+
+/// The same, where a name server may not be asked, over TCP or not, before a time.
+fn play_in_turns(plan: Plan, turn: impl Fn(IpAddr, bool) -> Micros, answers: impl Fn(&Asked) -> Back) -> Played {
     let provider = rustls::crypto::ring::default_provider();
     let allowed = ["192.0.2.0/24", "198.51.100.0/24"].map(|net| net.parse().expect("a prefix"));
     let settings = TaskSettings {
@@ -250,8 +256,25 @@ fn play(plan: Plan, answers: impl Fn(&Asked) -> Back) -> Played {
     let mut task = Task::new(plan, site!(), now, started);
     let (mut asked, mut open, mut in_flight) = (Vec::new(), Vec::new(), 0_usize);
     let mut events: VecDeque<(u16, Asked)> = VecDeque::new();
+    let (mut waiting, mut turns): (Vec<(Micros, u16)>, Vec<u16>) = (Vec::new(), Vec::new());
     loop {
         for command in task.take_commands() {
+            let wants_turn = match &command {
+                Command::Transmit(slot) => Some((*slot, false)),
+                Command::Connect(Stream::Query(slot), _) => Some((*slot, true)),
+                _ => None,
+            };
+            if let Some((slot, tcp)) = wants_turn
+                && let Some(at) = task.peer(slot).map(|peer| peer.ip())
+                && !turns.contains(&slot)
+            {
+                turns.push(slot);
+                if turn(at, tcp) > now {
+                    waiting.push((turn(at, tcp), slot));
+                    task.wait_for_turn(slot);
+                    continue;
+                }
+            }
             match command {
                 Command::Transmit(slot) => {
                     let mut packet = Vec::new();
@@ -292,11 +315,17 @@ fn play(plan: Plan, answers: impl Fn(&Asked) -> Back) -> Played {
                 Command::Close(stream) => open.retain(|(other, _)| *other != stream),
                 Command::Release(_) => {}
                 Command::Part(..) => panic!("a survey parts with nobody"),
+                Command::Pace(slot, TurnEvent::Ended) => {
+                    waiting.retain(|(_, other)| *other != slot);
+                    turns.retain(|other| *other != slot);
+                }
+                Command::Pace(..) => {}
             }
         }
         assert!(open.iter().all(|(stream, _)| matches!(stream, Stream::Query(_))));
         if let Some(seen) = task.poll_observation(now) {
             assert!(open.is_empty(), "{open:?} are left open");
+            assert!(turns.is_empty(), "{turns:?} keep their turns");
             return Played { seen, asked, elapsed: now.since(Micros(1_000)) };
         }
         match events.pop_front() {
@@ -311,8 +340,11 @@ fn play(plan: Plan, answers: impl Fn(&Asked) -> Back) -> Played {
                 }
             }
             None => {
-                now = task.timeout();
+                now = waiting.iter().map(|(at, _)| *at).fold(task.timeout(), Micros::min);
                 assert!(now <= deadline, "it waits beyond its deadline");
+                for (_, slot) in waiting.extract_if(.., |(at, _)| *at <= now) {
+                    task.take_turn(slot, now);
+                }
                 task.handle_timeout(site!(), now);
             }
         }
@@ -581,6 +613,77 @@ fn err_dead_name_servers_everywhere_end_by_the_deadline() {
     assert!(played.survey().cut_off && played.elapsed == 1_500_000, "{}", played.elapsed);
     assert_eq!(played.at(ONE).is_reached(), None, "nobody says that it is dead");
     assert_eq!(played.seen.budget, None, "the check itself lacked no time");
+}
+
+// ---- turns --------------------------------------------------------------------------------------------
+
+/// Not while a task lasts.
+const NEVER: Micros = Micros(u64::MAX);
+
+#[test]
+fn ok_the_time_of_a_question_begins_with_its_turn() {
+    let later = Micros(1_000).plus_ms(4_000);
+    let played = play_in_turns(plan("customer.example"), |at, _| if at == ONE { later } else { Micros(0) }, sound);
+    assert!(!played.survey().cut_off && played.elapsed >= 4_000_000);
+    let seen = played.at(ONE);
+    assert_eq!((seen.answers_udp(), seen.answers_tcp()), (Some(true), Some(true)));
+    let version = seen.version.as_ref().expect("SOA");
+    assert!(version.answer.elapsed_us < 1_000_000, "{version:?}");
+    assert_eq!(played.count(ONE), played.count(TWO), "it was sent as often");
+    // One that is silent is so for as long as any other.
+    let silent = |asked: &Asked| if asked.at == ONE { Back::Nothing } else { sound(asked) };
+    let played = play_in_turns(plan("customer.example"), |at, _| if at == ONE { later } else { Micros(0) }, silent);
+    assert_eq!(played.at(ONE).is_reached(), Some(false));
+    let version = played.at(ONE).version.as_ref().expect("SOA");
+    assert_eq!(version.answer.outcome, ServerOutcome::Silent);
+    assert!((2_000_000..2_100_000).contains(&version.answer.elapsed_us), "{version:?}");
+}
+
+#[test]
+fn err_who_was_not_asked_in_time_is_not_called_silent() {
+    let short =
+        Plan { limits: PlanLimits { task_deadline_ms: 5_000, ..PlanLimits::default() }, ..plan("customer.example") };
+    let played = play_in_turns(short.clone(), |at, _| if at == ONE { NEVER } else { Micros(0) }, sound);
+    assert!(played.survey().cut_off && played.count(ONE) == 0 && played.elapsed == 5_000_000);
+    assert_eq!(*played.at(ONE), SurveyedAddress::new(ONE));
+    assert_eq!(played.at(TWO).is_reached(), Some(true));
+    // It is silent over UDP, and over TCP it was not asked: perhaps it answers there.
+    let silent = |asked: &Asked| if asked.at == ONE { Back::Nothing } else { sound(asked) };
+    let played = play_in_turns(short, |at, tcp| if at == ONE && tcp { NEVER } else { Micros(0) }, silent);
+    let seen = played.at(ONE);
+    assert_eq!((seen.answers_udp(), seen.answers_tcp(), seen.is_reached()), (Some(false), None, None));
+}
+
+#[test]
+fn err_a_diagnosis_says_nothing_of_a_server_that_it_did_not_ask_in_time() {
+    let plan = Plan {
+        survey: None,
+        diagnose: true,
+        caa_levels: vec!["customer.example".to_owned()],
+        ..plan("customer.example")
+    };
+    let fails = |asked: &Asked| match asked.at == RESOLVER && asked.rtype == CAA {
+        true => code(asked, SERVFAIL),
+        false => sound(asked),
+    };
+    let played = play_in_turns(plan.clone(), |at, _| if at == ONE { NEVER } else { Micros(0) }, fails);
+    let diagnosis = played.seen.diagnosis.as_ref().expect("a diagnosis");
+    let of = |at: IpAddr| diagnosis.servers.iter().find(|server| server.address == Some(at)).expect("a server");
+    let (one, two) = (of(ONE), of(TWO));
+    assert_eq!((&one.answer, &one.contrast, one.serial), (&None, &None, None));
+    assert!(two.answer.as_ref().is_some_and(|answer| answer.is_reply()), "{two:?}");
+    assert!(played.count(ONE) == 0 && played.elapsed < 5_100_000, "{}", played.elapsed);
+    assert_eq!(played.seen.budget, None, "the check itself lacked no time");
+    // It goes on over TCP within its turn.
+    let cuts = |asked: &Asked| match asked.at == ONE && asked.rtype == CAA && !asked.tcp {
+        true => code(asked, TRUNCATED),
+        false => fails(asked),
+    };
+    let played = play_in_turns(plan, |_, tcp| if tcp { NEVER } else { Micros(0) }, cuts);
+    let diagnosis = played.seen.diagnosis.as_ref().expect("a diagnosis");
+    let one = diagnosis.servers.iter().find(|server| server.address == Some(ONE)).expect("a server");
+    assert_eq!(one.answer.as_ref().map(|answer| &answer.outcome), Some(&ServerOutcome::Truncated));
+    assert!(one.answer.as_ref().is_some_and(|answer| answer.over_tcp.is_some()), "{one:?}");
 }
 
 #[test]

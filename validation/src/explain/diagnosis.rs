@@ -81,7 +81,7 @@ pub fn sentences(diagnosis: &Diagnosis) -> Vec<String> {
 
 /// What the servers say, and what follows from it.
 pub(super) fn told(diagnosis: &Diagnosis) -> Told {
-    let asked: Vec<&ServerView> = diagnosis.servers.iter().filter(|server| server.answer.is_some()).collect();
+    let asked: Vec<&ServerView> = diagnosis.servers.iter().filter(|server| is_known(server)).collect();
     if asked.is_empty() {
         return Told::default();
     }
@@ -110,7 +110,7 @@ pub(super) fn told(diagnosis: &Diagnosis) -> Told {
 
 /// That the servers answer us as they should, if they do.
 pub(super) fn sound(diagnosis: &Diagnosis) -> Option<String> {
-    let asked: Vec<&ServerView> = diagnosis.servers.iter().filter(|server| server.answer.is_some()).collect();
+    let asked: Vec<&ServerView> = diagnosis.servers.iter().filter(|server| is_known(server)).collect();
     if asked.is_empty() || asked.iter().any(|server| fault_of(server, diagnosis).is_some()) {
         return None;
     }
@@ -121,6 +121,14 @@ pub(super) fn sound(diagnosis: &Diagnosis) -> Option<String> {
         group.verb("answers", "answer"),
         diagnosis.rtype
     ))
+}
+
+/// Whether enough was asked of a server to tell of it. Of one that is silent on the question alone, since time ran out
+/// before anything else was asked, it is not known whether it is dead.
+fn is_known(server: &ServerView) -> bool {
+    let silent = |answer: &ServerAnswer| *answer.last() == ServerOutcome::Silent;
+    let else_asked = server.contrast.is_some() || server.serial.is_some();
+    server.answer.as_ref().is_some_and(|answer| !silent(answer) || else_asked)
 }
 
 /// Servers whose signatures expired at different times make one group.

@@ -8,12 +8,14 @@
 //! Invariants: a task ends by its deadline; ends once; its queries and its stream are ended by commands.
 
 mod surveying;
+mod turns;
 
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
 
 use jiff::Timestamp;
 use smallvec::SmallVec;
 
+pub use self::turns::TurnEvent;
 use super::{
     Dnssec,
     asking::Asking,
@@ -86,6 +88,9 @@ pub enum Command {
     Part(Stream, Vec<u8>),
     /// Close it.
     Close(Stream),
+    /// How it goes with a query to a name server, for a driver that keeps too many from asking one server at a time:
+    /// see [`Task::wait_for_turn`].
+    Pace(u16, TurnEvent),
 }
 
 /// What the driver is asked to do, in this order. Few tasks ask for more than two things at a time.
@@ -350,7 +355,7 @@ impl Task {
     #[must_use]
     pub fn peer(&self, slot: u16) -> Option<SocketAddr> {
         match self.slots.get(usize::from(slot))? {
-            Slot::Active(query, purpose, _) if purpose.is_aside() && query.is_to_name_server() => Some(query.peer()),
+            Slot::Active(query, purpose, _) if turns::are_taken_by(query, *purpose) => Some(query.peer()),
             Slot::Active(..) | Slot::Ended => None,
         }
     }
@@ -447,7 +452,11 @@ impl Task {
     fn with_query(&mut self, site: &mut Site<'_>, now: Micros, slot: u16, event: impl FnOnce(&mut Query) -> QueryStep) {
         let Some(Slot::Active(query, purpose, streaming)) = self.slots.get_mut(usize::from(slot)) else { return };
         let may_use_tcp = purpose.may_use_tcp();
-        match event(query) {
+        let step = event(query);
+        if let Some(event) = turns::event(query, *purpose, *streaming, &step) {
+            self.commands.push(Command::Pace(slot, event));
+        }
+        match step {
             QueryStep::Wait => {}
             QueryStep::Transmit => self.commands.push(Command::Transmit(slot)),
             QueryStep::OpenStream if may_use_tcp => {
@@ -655,6 +664,9 @@ impl Task {
             self.in_flight -= 1;
         }
         self.commands.push(if streaming { Command::Close(Stream::Query(slot)) } else { Command::Release(slot) });
+        if turns::are_taken_by(&query, purpose) {
+            self.commands.push(Command::Pace(slot, TurnEvent::Ended));
+        }
         let (lookup, packet) = query.finish(now);
         Some((lookup, purpose, packet))
     }

@@ -193,8 +193,12 @@ impl SurveyedAddress {
     /// Whether it can be reached at all; none if that was not found out.
     #[must_use]
     pub fn is_reached(&self) -> Option<bool> {
-        let udp = self.answers_udp()?;
-        Some(udp || self.answers_tcp() == Some(true))
+        match (self.answers_udp(), self.answers_tcp()) {
+            (Some(true), _) | (_, Some(true)) => Some(true),
+            (Some(false), Some(false)) => Some(false),
+            // What was not asked could have been answered.
+            _ => None,
+        }
     }
 }
 

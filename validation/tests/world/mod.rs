@@ -746,6 +746,7 @@ impl<'a> Driver<'a> {
                     Command::Part(stream, _) | Command::Close(stream) => {
                         self.streams.remove(&key(stream));
                     }
+                    Command::Pace(..) => {}
                 }
             }
         }

@@ -120,6 +120,11 @@ impl Question {
         self.rtype
     }
 
+    /// Whether its letters are in mixed case, and whether it has EDNS: servers that drop queries may do so by either.
+    pub(super) fn form(&self) -> (bool, bool) {
+        (self.mixed_case, self.edns)
+    }
+
     /// The name asked, lower case, without final dot.
     #[must_use]
     pub fn into_name_text(self) -> String {

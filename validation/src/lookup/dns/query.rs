@@ -34,6 +34,19 @@ pub enum QueryStep {
     Done,
 }
 
+/// A kind of question: a server may answer one and drop another, whatever the load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QuestionKind {
+    /// Number of the type asked.
+    pub rtype: u16,
+    /// Over TCP.
+    pub over_tcp: bool,
+    /// With letters in mixed case.
+    pub mixed_case: bool,
+    /// With EDNS.
+    pub edns: bool,
+}
+
 /// Limits of a query.
 #[derive(Clone, Copy, Debug)]
 pub struct QueryLimits {
@@ -68,6 +81,8 @@ pub struct Query {
     tcp_because: Option<TcpReason>,
     started: Micros,
     try_ends: Micros,
+    /// Others are asked first.
+    waits_for_turn: bool,
     outcome: Option<DnsOutcome>,
     authenticated: bool,
     extended_errors: Vec<ExtendedError>,
@@ -91,6 +106,7 @@ impl Query {
             tcp_because: None,
             started: now,
             try_ends: now,
+            waits_for_turn: false,
             outcome: None,
             authenticated: false,
             extended_errors: Vec::new(),
@@ -125,6 +141,44 @@ impl Query {
     #[must_use]
     pub fn peer(&self) -> SocketAddr {
         self.resolver
+    }
+
+    /// Its first try is put off until [`Self::take_turn`]. If the deadline comes first, it was not asked.
+    pub fn wait_for_turn(&mut self) {
+        self.waits_for_turn = true;
+        self.try_ends = self.limits.deadline;
+    }
+
+    /// Its first try begins now, and so does its time. Gives whether one was put off.
+    pub fn take_turn(&mut self, now: Micros) -> bool {
+        let waited = std::mem::take(&mut self.waits_for_turn);
+        if waited {
+            self.started = now;
+            self.begin_try(now);
+        }
+        waited
+    }
+
+    /// What was asked, in so far as servers treat it differently.
+    #[must_use]
+    pub fn kind(&self, over_tcp: bool) -> QuestionKind {
+        let (mixed_case, edns) = self.question.form();
+        QuestionKind { rtype: self.question.rtype().number(), over_tcp, mixed_case, edns }
+    }
+
+    /// Whether it ended since nothing came in time; none if it has not ended, or by our own or the network's fault.
+    #[must_use]
+    pub fn is_timed_out(&self) -> Option<bool> {
+        match self.outcome.as_ref()? {
+            DnsOutcome::Failed(DnsFailure::Timeout | DnsFailure::Tcp(NetworkError::Timeout)) => Some(true),
+            DnsOutcome::Failed(
+                DnsFailure::Tcp(_)
+                | DnsFailure::ResolverUnreachable(_)
+                | DnsFailure::DeadlineOfTask
+                | DnsFailure::Local(_),
+            ) => None,
+            _ => Some(false),
+        }
     }
 
     fn begin_try(&mut self, now: Micros) {
@@ -265,6 +319,9 @@ impl Query {
     pub fn handle_timeout(&mut self, now: Micros) -> QueryStep {
         if now < self.try_ends || matches!(self.state, State::Ended) {
             return QueryStep::Wait;
+        }
+        if self.waits_for_turn {
+            return self.fail(DnsFailure::DeadlineOfTask);
         }
         let transmissions_left = self.transmissions < self.limits.transmissions;
         match self.state {
