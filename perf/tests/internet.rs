@@ -118,7 +118,8 @@ fn a3_hijacks_end_as_they_must_and_status_says_where_packets_go() {
     let Some(lab) = Lab::make() else { return };
     lab.must(&["up"]);
     assert_eq!(lab.namespaces(), 20);
-    let summary: Value = serde_json::from_str(&lab.must(&["run", "equal-one", "primary", "--json"])).unwrap();
+    let summary: Value =
+        serde_json::from_str(&lab.must(&["run", "equal-one", "primary", "first-primary", "--json"])).unwrap();
     assert_eq!(summary["journal_holds"], true);
     let requests = |run: usize| summary["runs"][run]["requests"].as_array().unwrap().clone();
     let find = |run: usize, id: &str| {
@@ -135,6 +136,23 @@ fn a3_hijacks_end_as_they_must_and_status_says_where_packets_go() {
     assert_eq!(attacker["attempts"][0]["restarted"], true);
     assert_eq!(attacker["attempts"][1]["perspectives"][0]["seen"], "attacker");
     assert_eq!(attacker["attempts"][1]["perspectives"][1]["seen"], "owner");
+    // A certificate that answers a challenge is no better than a file, over a route that is stolen.
+    let attacker = find(1, "attacker-tls-alpn-01-plain");
+    assert_eq!(
+        (attacker["permitted"].as_bool(), attacker["attempts"][0]["restarted"].as_bool()),
+        (Some(false), Some(true))
+    );
+    assert_eq!(attacker["attempts"][1]["perspectives"][0]["seen"], "attacker");
+    // Where the primary is asked first and refuses, nobody else is asked.
+    let owner = find(2, "owner-tls-alpn-01-plain");
+    let states = |attempt: &Value| -> Vec<String> {
+        let views = attempt["perspectives"].as_array().unwrap();
+        views.iter().map(|view| view["state"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(owner["attempts"].as_array().unwrap().len(), 1, "{owner}");
+    assert_eq!(states(&owner["attempts"][0]), [&["contradicted"][..], &["not_asked"; 5]].concat(), "{owner}");
+    let attacker = find(2, "attacker-tls-alpn-01-plain");
+    assert_eq!(states(&attacker["attempts"][1]), [&["confirmed"][..], &["contradicted"; 5]].concat(), "{attacker}");
     // Nothing is left of the attack, and another one is seen where it is.
     assert!(lab.must(&["status"]).starts_with("no attack\n"));
     lab.must(&["hijack", "--nameserver", "--near", "gru1"]);
@@ -161,7 +179,10 @@ fn a3_hijacks_end_as_they_must_and_status_says_where_packets_go() {
     let output = lab.run(&["run", "peace"]);
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("owner-http-01-plain: attempt 1: syd1 saw Nothing (TimedOut), must see Owner"), "{text}");
+    assert!(
+        text.contains("owner-http-01-plain: attempt 1: syd1 saw Nothing and is TimedOut, must see Owner"),
+        "{text}"
+    );
     assert!(!lab.run(&["up"]).status.success(), "one is up already");
     // By its name alone nobody takes it down, or brings up another, from elsewhere.
     for word in ["down", "up"] {

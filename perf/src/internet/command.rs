@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     io::{IsTerminal as _, Write as _},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::atomic::AtomicBool,
@@ -14,13 +15,14 @@ use super::{
     attack::{Form, Hijack, Routing, Target},
     error::InternetError,
     picture::{Scene, draw},
-    routes, run, scenario,
+    responder, routes, run, scenario,
     script::Script,
     state::State,
     status,
     summary::{self, Summary},
     topology,
     up::{self, down, route},
+    zones::Actor,
 };
 use crate::signals;
 
@@ -45,7 +47,7 @@ pub enum InternetCommand {
     Hijack(Attack),
     /// Withdraw what the attacker announces; nobody filters any more.
     Heal(Place),
-    /// Make runs with a known right outcome: an attack, sixteen requests, and everything compared.
+    /// Make runs with a known right outcome: an attack, 24 requests, and everything compared.
     ///
     /// Leaves summary.json, summary.html and a picture of each run. The status is 1 if anything was not as it must be.
     Run {
@@ -76,6 +78,15 @@ pub enum InternetCommand {
     Test(Place),
     /// End everything. Files stay. May be repeated.
     Down(Place),
+    /// Answer tls-alpn-01 for an actor until it is ended: what `up` starts beside each web server.
+    #[command(hide = true)]
+    Respond {
+        /// Whose challenges.
+        by: Actor,
+        /// Where.
+        #[arg(required = true)]
+        at: Vec<SocketAddr>,
+    },
 }
 
 /// Which laboratory.
@@ -208,6 +219,7 @@ pub fn execute(command: InternetCommand) -> Result<ExitCode, InternetError> {
             let ended = take_down(&place)?;
             println!("{ended} namespaces were taken down");
         }
+        InternetCommand::Respond { by, at } => responder::serve(by, &at, &stop)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -279,7 +291,7 @@ fn make_runs(state: &mut State, scripts: &[Script], json: bool, stop: &AtomicBoo
         runs.push(outcome);
     }
     route(state, &Routing::default(), stop)?;
-    let verified = run::verify_journal(state);
+    let verified = run::verify_journals(state);
     let journal_holds = verified.is_ok();
     let journal = verified.unwrap_or_else(|error| error.to_string());
     let summary = Summary { runs, journal, journal_holds };

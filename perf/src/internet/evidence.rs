@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use parallax_validation::{
-    observation::{ControlObservation, DnsLookup, DnsOutcome, HttpOutcome, Observation, SecurityStatus},
+    observation::{ControlObservation, DnsLookup, DnsOutcome, HttpOutcome, Observation, SecurityStatus, TlsOutcome},
     record::Record,
     verdict::PerspectiveState,
 };
@@ -13,13 +13,19 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     error::InternetError,
-    programs::output_of,
+    programs::{output_ending, output_of},
     verdict::Seen,
     zones::{Actor, Domain, refusal_of},
 };
 
 /// More than all runs bring, so that each alarm is told by itself and not counted in a digest.
 const ALARMS_PER_MINUTE: &str = "100000";
+
+/// The class of a contradiction that came after a permission.
+pub const RELEASED: &str = "permission_released";
+
+/// The class of what was bogus for some and validly signed for others, before a verdict or after it.
+pub const FORGED: &str = "dnssec";
 
 /// One attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,12 +62,13 @@ pub fn attempts(parallax: &Path, journal: &Path) -> Result<BTreeMap<String, Vec<
     Ok(all)
 }
 
-/// One alarm of `parallax watch` that perspectives contradicted each other.
+/// One alarm of `parallax watch` that perspectives contradicted each other, before the verdict or after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contradiction {
     /// The request's id.
     pub request: String,
-    /// What lies behind it, as `watch` has it: `routing`, `split_view`, ….
+    /// What lies behind it, as `watch` has it: `routing`, `split_view`, …; [`RELEASED`] if a remote that was not awaited
+    /// went against a permission.
     pub class: String,
 }
 
@@ -82,12 +89,15 @@ struct Alarm {
 /// The journal cannot be read.
 pub fn contradictions(parallax: &Path, journal: &Path) -> Result<Vec<Contradiction>, InternetError> {
     let journal_name = journal.display().to_string();
-    let text = output_of(parallax, &["watch", &journal_name, "--json", "--per-minute", ALARMS_PER_MINUTE])?;
+    // 1 says that there were critical alarms.
+    let text =
+        output_ending(parallax, &["watch", &journal_name, "--json", "--per-minute", ALARMS_PER_MINUTE], &[0, 1])?;
     let read = |line: &str| -> Result<Alarm, InternetError> {
         serde_json::from_str(line).map_err(|error| InternetError::Unreadable { path: journal.to_owned(), error })
     };
     let alarms: Vec<Alarm> = text.lines().map(read).collect::<Result<_, _>>()?;
-    let wanted = alarms.into_iter().filter(|alarm| alarm.kind == "contradiction");
+    let wanted =
+        alarms.into_iter().filter(|alarm| matches!(alarm.kind.as_str(), "contradiction" | "late_contradiction"));
     Ok(wanted.map(|Alarm { request, class, .. }| Contradiction { request, class }).collect())
 }
 
@@ -126,7 +136,13 @@ fn seen(observation: &Observation) -> Seen {
             _ => Seen::Nothing,
         },
         Some(ControlObservation::Record(lookup)) => record(lookup),
-        Some(ControlObservation::Climb(_) | ControlObservation::Tls(_)) | None => Seen::Nothing,
+        Some(ControlObservation::Tls(probe)) => match &probe.outcome {
+            TlsOutcome::Handshake(handshake) => whose(&handshake.certificate.0, |actor| {
+                Domain::ALL.map(|domain| actor.challenge_digest(domain).to_vec()).into()
+            }),
+            TlsOutcome::Failed(_) => Seen::Nothing,
+        },
+        Some(ControlObservation::Climb(_)) | None => Seen::Nothing,
     }
 }
 

@@ -4,7 +4,7 @@
 //! * [`topology`]: which systems there are, as data; all else follows from it.
 //! * [`attack`], [`predict`]: what is announced, and where packets ought to go then.
 //! * [`bird`], [`routes`]: the routers' settings, and where packets go.
-//! * [`zones`], [`services`], [`settings`], [`programs`]: what runs.
+//! * [`zones`], [`services`], [`responder`], [`settings`], [`programs`]: what runs.
 //! * [`state`], [`up`], `owner`: brings it up, changes it, takes it down; the file that says what is up, and whose it is.
 //! * [`scenario`], [`script`], [`verdict`], [`run`], [`requests`], [`evidence`], [`summary`]: runs with a known right outcome.
 //! * [`status`], [`picture`]: how it stands.
@@ -21,6 +21,7 @@ pub mod picture;
 pub mod predict;
 pub mod programs;
 pub mod requests;
+pub mod responder;
 mod rise;
 pub mod routes;
 pub mod run;

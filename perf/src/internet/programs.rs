@@ -87,9 +87,17 @@ pub fn output(needed: &Needed, arguments: &[&str]) -> Result<String, InternetErr
 /// # Errors
 /// It cannot be run, or does not end well.
 pub fn output_of(program: &Path, arguments: &[&str]) -> Result<String, InternetError> {
+    output_ending(program, arguments, &[0])
+}
+
+/// The same where several statuses are good ends.
+///
+/// # Errors
+/// It cannot be run, or ends with another status.
+pub fn output_ending(program: &Path, arguments: &[&str], good: &[i32]) -> Result<String, InternetError> {
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
     let output = output.map_err(InternetError::file(program))?;
-    if output.status.success() {
+    if output.status.code().is_some_and(|code| good.contains(&code)) {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();

@@ -1,4 +1,4 @@
-//! The requests of one run: asked of the real engine by `parallax bulk`, all sixteen at once, or one after another while
+//! The requests of one run: asked of the real engine by `parallax bulk`, all at once, or one after another while
 //! routes heal; results and journal are read, and nothing is judged here.
 
 use std::{
@@ -15,16 +15,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use parallax_validation::verdict::PerspectiveState;
 use serde::{Deserialize, Serialize};
 
 use super::{
     attack::Routing,
     error::InternetError,
-    evidence::{self, Attempt},
+    evidence::{self, Attempt, View},
     programs::output_of,
     script::Script,
-    settings::{ENGINE, request},
-    state::State,
+    settings::{ENGINE, FanOut, request},
+    state::{EngineState, State},
     up::route,
     verdict::{Asks, Fooled, Seen},
     zones::{Actor, Domain, Method},
@@ -101,6 +102,8 @@ struct Explained {
 pub(super) struct Asking<'a> {
     pub(super) state: State,
     pub(super) number: u32,
+    /// Which engine is asked.
+    pub(super) fan_out: FanOut,
     /// Where files of the run go.
     pub(super) files: PathBuf,
     pub(super) stop: &'a AtomicBool,
@@ -111,7 +114,11 @@ impl Asking<'_> {
         self.state.programs_from.join("parallax")
     }
 
-    /// Asks all sixteen at once, and reads results and journal.
+    fn engine(&self) -> &EngineState {
+        self.state.engine_of(self.fan_out)
+    }
+
+    /// Asks all 24 at once, and reads results and journal.
     pub(super) fn ask_all(&self, script: &Script) -> Result<Vec<RequestOutcome>, InternetError> {
         let asked: Vec<(String, Asks)> =
             Asks::all().into_iter().map(|asks| (format!("r{}-{}", self.number, asks.slug()), asks)).collect();
@@ -121,7 +128,7 @@ impl Asking<'_> {
         let mut child = self.bulk(&path.display().to_string(), "results.jsonl")?;
         self.wait(&mut child)?;
         let mut lines = self.results("results.jsonl")?;
-        let mut attempts = evidence::attempts(&self.parallax(), &self.state.engine.journal)?;
+        let mut attempts = evidence::attempts(&self.parallax(), &self.engine().journal)?;
         let outcome = |(id, asks): (String, Asks)| {
             let line = lines.remove(&id);
             let of = |read: fn(&Line) -> &str| line.as_ref().map(read).unwrap_or("no result").to_owned();
@@ -165,7 +172,7 @@ impl Asking<'_> {
         self.wait(&mut child)?;
         let lines = self.results("midway.jsonl")?;
         let permitted = lines.values().filter(|line| line.verdict == "pass").count();
-        let attempts = evidence::attempts(&self.parallax(), &self.state.engine.journal)?;
+        let attempts = evidence::attempts(&self.parallax(), &self.engine().journal)?;
         let prefix = format!("r{}-m", self.number);
         let ours = || attempts.iter().filter(|(id, _)| id.starts_with(&prefix)).flat_map(|(_, attempts)| attempts);
         let primaries = |wanted: Seen| {
@@ -184,6 +191,16 @@ impl Asking<'_> {
         let parts = ours().filter(|attempt| attempt.perspectives.len() != Perspective::ALL.len()).count();
         if parts > 0 {
             differences.push(format!("{parts} attempts midway lack views of perspectives"));
+        }
+        let is_not_asked = |view: &View| view.state == PerspectiveState::NotAsked;
+        let is_otherwise = |attempt: &&Attempt| {
+            let Some((primary, remotes)) = attempt.perspectives.split_first() else { return false };
+            let are_asked = self.fan_out == FanOut::Parallel || primary.state == PerspectiveState::Confirmed;
+            !(if are_asked { !remotes.iter().any(is_not_asked) } else { remotes.iter().all(is_not_asked) })
+        };
+        let otherwise = ours().filter(is_otherwise).count();
+        if otherwise > 0 {
+            differences.push(format!("{otherwise} attempts midway asked remotes otherwise than their primary has it"));
         }
         if midway.permitted > 0 {
             differences.push(format!("{} requests of the attacker were permitted midway", midway.permitted));
@@ -218,7 +235,7 @@ impl Asking<'_> {
 
     /// `parallax bulk` at the CA, against the engine.
     fn bulk(&self, file: &str, out: &str) -> Result<Child, InternetError> {
-        let engine = &self.state.engine;
+        let engine = self.engine();
         let [certificate, key, authorities] = &engine.caller;
         let log = self.files.join(format!("{out}.log"));
         let log_file = fs::File::create(&log).map_err(InternetError::file(&log))?;
@@ -270,11 +287,11 @@ impl Asking<'_> {
 
     /// The headline of the last attempt: what the explanation begins with.
     pub(super) fn explain(&self, id: &str) -> Result<String, InternetError> {
-        let journal = self.state.engine.journal.display().to_string();
+        let journal = self.engine().journal.display().to_string();
         let text = output_of(&self.parallax(), &["explain", id, "--journal", &journal, "--json"])?;
         let last = text.lines().last().unwrap_or_default();
         let explained: Explained = serde_json::from_str(last)
-            .map_err(|error| InternetError::Unreadable { path: self.state.engine.journal.clone(), error })?;
+            .map_err(|error| InternetError::Unreadable { path: self.engine().journal.clone(), error })?;
         Ok(explained.message)
     }
 }

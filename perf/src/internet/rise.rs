@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -21,7 +21,7 @@ use super::{
     programs::{Needed, Started, get, is_open},
     routes,
     services::{self, Served},
-    settings,
+    settings::{self, FanOut},
     state::{EngineState, ProgramState, State},
     topology::{self, ATTACKER, DNS, REGISTRY, WEB, address, links, site, site_id, system, systems},
     up::{Tell, write_router},
@@ -34,6 +34,8 @@ use crate::{
 
 /// How long a program may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Where tls-alpn-01 asks.
+const HTTPS: u16 = 443;
 const POLL: Duration = Duration::from_millis(20);
 /// Certificates of the laboratory are good for so many days.
 const CERTIFICATE_DAYS: u32 = 30;
@@ -75,7 +77,7 @@ impl<'a> Rising<'a> {
         tell("routes come together");
         let stop = self.stop;
         routes::wait_until_converged(&self.state, || stop.load(Ordering::Relaxed))?;
-        tell("nodes and engine start");
+        tell("nodes and engines start");
         self.programs()?;
         self.state.is_up = true;
         self.save()
@@ -139,7 +141,8 @@ impl<'a> Rising<'a> {
         }
         let ports = [(REGISTRY, topology::root_address(), 53), (REGISTRY, topology::tld_address(), 53)];
         let ports = ports.into_iter().chain([DNS, ATTACKER].map(|number| (number, dns, 53)));
-        let ports = ports.chain([WEB, ATTACKER].map(|number| (number, topology::web_address(), 80)));
+        let web = [WEB, ATTACKER].map(|number| [80, HTTPS].map(|port| (number, topology::web_address(), port)));
+        let ports = ports.chain(web.into_iter().flatten());
         let resolvers = Perspective::ALL.map(|p| (site(p), settings::node_address(p), 53));
         for (number, address, port) in ports.chain(resolvers) {
             let namespace = self.namespace(number)?;
@@ -161,7 +164,11 @@ impl<'a> Rising<'a> {
         let path = own.join("nginx.conf");
         write(&path, &services::nginx(by, at, &own))?;
         let path = path.display().to_string();
-        self.start(number, "nginx", &Needed::NGINX.path()?, &["-e", "stderr", "-c", &path])
+        self.start(number, "nginx", &Needed::NGINX.path()?, &["-e", "stderr", "-c", &path])?;
+        let program = std::env::current_exe().map_err(InternetError::file("this program"))?;
+        let at: Vec<String> = at.iter().map(|at| SocketAddr::from((*at, HTTPS)).to_string()).collect();
+        let arguments = ["internet", "respond", by.name()].into_iter().chain(at.iter().map(String::as_str));
+        self.start(number, "tls", &program, &arguments.collect::<Vec<_>>())
     }
 
     fn programs(&mut self) -> Result<(), InternetError> {
@@ -174,15 +181,22 @@ impl<'a> Rising<'a> {
             self.start(site(perspective), "node", &node, &["run", "--config", &path.display().to_string()])?;
         }
         self.wait_said("node", "serving on", Perspective::ALL.len())?;
-        let engine = self.state.engine.clone();
-        write(&engine.settings, &settings::engine())?;
-        let [config, journal] = [&engine.settings, &engine.journal].map(|path| path.display().to_string());
-        let program = self.state.programs_from.join("parallax");
-        let arguments = ["serve", "--config", &config, "--journal", &journal];
-        self.start(engine.system, "engine", &program, &arguments)?;
-        self.wait_said("engine", "serving on", 1)?;
-        let namespace = self.namespace(engine.system)?;
-        self.wait("all links of the engine stand", || links_up(&namespace, &engine).len() == Perspective::ALL.len())
+        let engines = FanOut::ALL.map(|fan_out| (fan_out, self.state.engine_of(fan_out).clone()));
+        for (fan_out, engine) in &engines {
+            write(&engine.settings, &settings::engine(*fan_out))?;
+            let [config, journal] = [&engine.settings, &engine.journal].map(|path| path.display().to_string());
+            let program = self.state.programs_from.join("parallax");
+            let arguments = ["serve", "--config", &config, "--journal", &journal];
+            self.start(engine.system, fan_out.name(), &program, &arguments)?;
+        }
+        self.wait_said("engine", "serving on", engines.len())?;
+        for (_, engine) in &engines {
+            let namespace = self.namespace(engine.system)?;
+            self.wait("all links of the engines stand", || {
+                links_up(&namespace, engine).len() == Perspective::ALL.len()
+            })?;
+        }
+        Ok(())
     }
 
     fn start(&mut self, number: u32, name: &str, program: &Path, arguments: &[&str]) -> Result<(), InternetError> {

@@ -1,28 +1,40 @@
-//! Makes runs: routes as a run wants them, all sixteen requests by the real engine, and everything compared with what is
+//! Makes runs: routes as a run wants them, all 24 requests by the real engine, and everything compared with what is
 //! right.
 //!
 //! Compared are the fooled sites with what is written down, each verdict with what is written down and with
 //! [`super::verdict`], what each perspective saw with what it must have seen, and how often a process began afresh.
 //! Whatever differs is told and makes the exit status 1; nothing is repeated until it fits.
 
-use std::{collections::BTreeMap, fs, sync::atomic::AtomicBool, time::Instant};
+use std::{
+    collections::BTreeMap,
+    fs,
+    sync::atomic::AtomicBool,
+    thread,
+    time::{Duration, Instant},
+};
 
+use parallax_validation::verdict::PerspectiveState;
 use serde::{Deserialize, Serialize};
 
 use super::{
     attack::{Routing, Target},
     error::InternetError,
-    evidence::{self, Contradiction},
+    evidence::{self, Attempt, Contradiction, FORGED, RELEASED},
     programs::output_of,
     requests::{Asking, Midway, RequestOutcome},
     routes::{self, Walker, Way, address_of},
     script::Script,
+    settings::FanOut,
     state::State,
     topology::{site, site_id},
     up::{flush_resolvers, route},
-    verdict::{self, Fooled},
+    verdict::{self, Asks, Fooled},
 };
 use crate::lab::world::Perspective;
+
+/// How long answers that were not awaited may take.
+const LATE_MAX: Duration = Duration::from_secs(15);
+const POLL: Duration = Duration::from_millis(100);
 
 /// What came of one run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -35,6 +47,8 @@ pub struct Outcome {
     pub lesson: String,
     /// Whether corroboration can stop all of it.
     pub within: bool,
+    /// How the engine asked.
+    pub fan_out: FanOut,
     /// Routing as it was asked for.
     pub routing: Routing,
     /// Ways of all sites to what was attacked, the primary's first, as they were during the attack.
@@ -66,14 +80,13 @@ pub fn make(state: &mut State, script: &Script, stop: &AtomicBool) -> Result<Out
     flush_resolvers(state)?;
     let mut differences = fooled_differ(script, &found);
     let ways = ways(state, script)?;
-    let run = Asking { state: state.clone(), number: state.runs, files, stop };
+    let run = Asking { state: state.clone(), number: state.runs, fan_out: script.fan_out, files, stop };
     let midway = if script.heals { Some(run.heal_midway(state, &mut differences)?) } else { None };
     let fooled = if script.heals { Fooled::default() } else { found };
     let requests = run.ask_all(script)?;
     differences.extend(requests.iter().flat_map(|request| requests_differ(script, request, &fooled)));
-    let told = evidence::contradictions(&state.programs_from.join("parallax"), &state.engine.journal)?;
-    let told: Vec<_> = told.into_iter().filter(|one| one.request.starts_with(&format!("r{}-", state.runs))).collect();
-    differences.extend(alarms_differ(script, &requests, &told, &fooled));
+    let (told, differing) = alarms(state, script, &requests, &fooled)?;
+    differences.extend(differing);
     let mut alarms = BTreeMap::new();
     told.into_iter().for_each(|one| *alarms.entry(one.class).or_default() += 1);
     let shown = requests.iter().find(|request| request.asks == script.shown).map(|request| request.id.clone());
@@ -83,6 +96,7 @@ pub fn make(state: &mut State, script: &Script, stop: &AtomicBool) -> Result<Out
         about: script.about.clone(),
         lesson: script.lesson.clone(),
         within: script.is_within(),
+        fan_out: script.fan_out,
         routing: script.routing.clone(),
         ways,
         requests,
@@ -94,14 +108,39 @@ pub fn make(state: &mut State, script: &Script, stop: &AtomicBool) -> Result<Out
     })
 }
 
-/// Verifies the journal of all runs; what the program says.
+/// Verifies the journals of both engines, with all runs; what the program says.
 ///
 /// # Errors
-/// It does not hold.
-pub fn verify_journal(state: &State) -> Result<String, InternetError> {
-    let journal = state.engine.journal.display().to_string();
-    let said = output_of(&state.programs_from.join("parallax"), &["journal", "verify", &journal])?;
-    Ok(said.trim().to_owned())
+/// One does not hold.
+pub fn verify_journals(state: &State) -> Result<String, InternetError> {
+    let verify = |fan_out| {
+        let journal = state.engine_of(fan_out).journal.display().to_string();
+        let said = output_of(&state.programs_from.join("parallax"), &["journal", "verify", &journal])?;
+        Ok(said.trim().to_owned())
+    };
+    let said: Vec<String> = FanOut::ALL.into_iter().map(verify).collect::<Result<_, InternetError>>()?;
+    Ok(said.join("\n"))
+}
+
+/// The contradictions that `watch` tells of a run, and what of them is not as it must be. What a remote says that was not
+/// awaited comes to the journal after the results, so it is looked for until it is there.
+fn alarms(
+    state: &State,
+    script: &Script,
+    requests: &[RequestOutcome],
+    fooled: &Fooled,
+) -> Result<(Vec<Contradiction>, Vec<String>), InternetError> {
+    let begun = Instant::now();
+    loop {
+        let journal = &state.engine_of(script.fan_out).journal;
+        let mut told = evidence::contradictions(&state.programs_from.join("parallax"), journal)?;
+        told.retain(|one| one.request.starts_with(&format!("r{}-", state.runs)));
+        let differing = alarms_differ(script, requests, &told, fooled);
+        if differing.is_empty() || script.fan_out == FanOut::Parallel || begun.elapsed() > LATE_MAX {
+            return Ok((told, differing));
+        }
+        thread::sleep(POLL);
+    }
 }
 
 fn ways(state: &State, script: &Script) -> Result<Vec<Way>, InternetError> {
@@ -129,7 +168,8 @@ fn requests_differ(script: &Script, request: &RequestOutcome, fooled: &Fooled) -
         let right = if request.right { "permitted" } else { "refused" };
         all.push(format!("{id}: must be {right}; the engine says: {}", request.message));
     }
-    let restarts = usize::from(verdict::restarts(asks, fooled));
+    let is_late = is_late(script, asks, request.attempts.first(), fooled);
+    let restarts = usize::from(verdict::disagrees(asks, fooled, script.fan_out) && !is_late);
     if request.attempts.len() != restarts + 1 || request.attempts.iter().filter(|a| a.restarted).count() != restarts {
         all.push(format!("{id}: {} attempts, must be {}", request.attempts.len(), restarts + 1));
     }
@@ -139,62 +179,79 @@ fn requests_differ(script: &Script, request: &RequestOutcome, fooled: &Fooled) -
             all.push(format!("{id}: attempt {number}: {views} views, must be {}", Perspective::ALL.len()));
         }
         for (perspective, view) in Perspective::ALL.into_iter().zip(&attempt.perspectives) {
-            let right = verdict::sees(perspective, asks, fooled);
-            if view.perspective != site_id(perspective) || view.seen != right {
-                let (who, saw) = (&view.perspective, view.seen);
-                all.push(format!("{id}: attempt {number}: {who} saw {saw:?} ({:?}), must see {right:?}", view.state));
-                continue;
-            }
-            let right = verdict::concludes(perspective, asks, fooled);
-            if view.state != right {
+            let parts = verdict::parts(perspective, asks, fooled, script.fan_out);
+            let is_right = view.perspective == site_id(perspective) && parts.contains(&(view.seen, view.state));
+            if let (false, Some((sees, is))) = (is_right, parts.first()) {
                 let (who, saw, state) = (&view.perspective, view.seen, view.state);
-                all.push(format!("{id}: attempt {number}: {who} saw {saw:?} and is {state:?}, must be {right:?}"));
+                all.push(format!(
+                    "{id}: attempt {number}: {who} saw {saw:?} and is {state:?}, must see {sees:?} and be {is:?}"
+                ));
             }
+        }
+        let not_awaited = attempt.perspectives.iter().filter(|view| view.state == PerspectiveState::NotAwaited).count();
+        if not_awaited > verdict::NOT_AGREEING_MAX {
+            all.push(format!("{id}: attempt {number}: {not_awaited} were not awaited, fewer than a quorum confirmed"));
         }
     }
     all
 }
 
+/// Whether the contrary comes after this attempt's permission, since it did not await all. Whether it does depends on who
+/// answers first, so it is read and not computed.
+fn is_late(script: &Script, asks: Asks, attempt: Option<&Attempt>, fooled: &Fooled) -> bool {
+    let not_awaited = |attempt: &Attempt| {
+        Perspective::ALL.into_iter().zip(&attempt.perspectives).any(|(perspective, view)| {
+            view.state == PerspectiveState::NotAwaited && verdict::contradicts(perspective, asks, fooled)
+        })
+    };
+    script.fan_out == FanOut::PrimaryFirst && attempt.is_some_and(not_awaited)
+}
+
 /// What of the alarms is not as it must be: there is one for each request whose perspectives contradicted each other, for
-/// no other, and it says whether the way or the names were stolen.
+/// no other, and it says whether the way or the names were stolen. If the contrary comes after a permission, it says that.
+/// What was forged of a signed domain for some of them has one of its own class, whenever it comes.
 fn alarms_differ(script: &Script, requests: &[RequestOutcome], told: &[Contradiction], fooled: &Fooled) -> Vec<String> {
     let right = match script.target {
         Target::Web => "routing",
         Target::NameServers => "split_view",
     };
     let differ = |request: &RequestOutcome| {
-        let must = verdict::restarts(request.asks, fooled);
-        let classes: Vec<&str> =
+        let is_late = |attempt| is_late(script, request.asks, attempt, fooled);
+        let late = is_late(request.attempts.last());
+        let in_time = verdict::disagrees(request.asks, fooled, script.fan_out) && !is_late(request.attempts.first());
+        let mut classes: Vec<&str> =
             told.iter().filter(|one| one.request == request.id).map(|one| one.class.as_str()).collect();
-        let is_right = classes.is_empty() != must && classes.iter().all(|class| *class == right);
-        (!is_right).then(|| {
-            let wanted = if must { right } else { "none" };
-            format!("{}: contradictions told: {classes:?}, must be {wanted}", request.id)
-        })
+        classes.sort_unstable();
+        classes.dedup();
+        let forged = verdict::is_forged_for_some(request.asks, fooled, script.fan_out);
+        let mut must: Vec<&str> = [(late, RELEASED), (in_time, right), (forged, FORGED)]
+            .iter()
+            .filter(|one| one.0)
+            .map(|one| one.1)
+            .collect();
+        must.sort_unstable();
+        (classes != must).then(|| format!("{}: contradictions told: {classes:?}, must be {must:?}", request.id))
     };
     requests.iter().filter_map(differ).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use parallax_validation::verdict::PerspectiveState;
-
     use super::*;
     use crate::internet::{
-        evidence::{Attempt, View},
+        evidence::View,
         scenario::named,
-        verdict::{Asks, Seen},
+        verdict::Seen,
         zones::{Actor, Domain, Method},
     };
 
     /// A request of a run that ended as it must.
     fn right(script: &Script, asks: Asks) -> RequestOutcome {
         let fooled = &script.fooled;
-        let restarts = verdict::restarts(asks, fooled);
-        let view = |perspective| View {
-            perspective: site_id(perspective).to_owned(),
-            seen: verdict::sees(perspective, asks, fooled),
-            state: verdict::concludes(perspective, asks, fooled),
+        let restarts = verdict::disagrees(asks, fooled, script.fan_out);
+        let view = |perspective| {
+            let (seen, state) = verdict::parts(perspective, asks, fooled, script.fan_out)[0];
+            View { perspective: site_id(perspective).to_owned(), seen, state }
         };
         let attempt = |restarted| Attempt { restarted, perspectives: Perspective::ALL.map(view).into() };
         let attempts = if restarts { vec![attempt(true), attempt(false)] } else { vec![attempt(false)] };
@@ -218,7 +275,8 @@ mod tests {
 
     #[test]
     fn what_is_as_it_must_be_differs_in_nothing() {
-        for name in ["peace", "equal-one", "primary", "primary-four", "dns-primary", "dns-subprefix"] {
+        let parallel = ["peace", "equal-one", "primary", "primary-four", "dns-primary", "dns-subprefix"];
+        for name in parallel.into_iter().chain(["first-peace", "first-one", "first-two", "first-primary"]) {
             let script = &Script::of(named(name).unwrap());
             assert_eq!(fooled_differ(script, &script.fooled), [""; 0]);
             for asks in Asks::all() {
@@ -243,17 +301,71 @@ mod tests {
         let released = differ(&|request| request.attempts[0].restarted = false);
         assert_eq!(released.len(), 1, "{released:?}");
         let seen = differ(&|request| request.attempts[1].perspectives[2].seen = Seen::Attacker);
-        assert_eq!(seen, ["attacker-http-01-plain: attempt 2: waw1 saw Attacker (Contradicted), must see Owner"]);
+        assert_eq!(
+            seen,
+            ["attacker-http-01-plain: attempt 2: waw1 saw Attacker and is Contradicted, must see Owner and be \
+                          Contradicted"]
+        );
         let fewer = differ(&|request| drop(request.attempts[1].perspectives.pop()));
         assert_eq!(fewer, ["attacker-http-01-plain: attempt 2: 5 views, must be 6"]);
         let none = differ(&|request| request.attempts[1].perspectives.clear());
         assert_eq!(none, ["attacker-http-01-plain: attempt 2: 0 views, must be 6"]);
         let state = differ(&|request| request.attempts[0].perspectives[3].state = PerspectiveState::TimedOut);
-        assert_eq!(state, ["attacker-http-01-plain: attempt 1: syd1 saw Owner and is TimedOut, must be Contradicted"]);
+        assert_eq!(
+            state,
+            ["attacker-http-01-plain: attempt 1: syd1 saw Owner and is TimedOut, must see Owner and be \
+                           Contradicted"]
+        );
         let table = differ(&|request| (request.right, request.permitted) = (true, true));
         assert_eq!(table, ["attacker-http-01-plain: the table of primary and the computed verdict differ"]);
         let nobody = fooled_differ(script, &Fooled::default());
         assert!(nobody[0].contains("web nobody") && nobody[0].contains("web ams1"), "{nobody:?}");
+    }
+
+    #[test]
+    fn a_remote_that_is_asked_though_the_primary_refused_is_told() {
+        let script = &Script::of(named("first-primary").unwrap());
+        let mut request = right(script, asks(Actor::Owner));
+        assert!(request.attempts[0].perspectives[1..].iter().all(|view| view.state == PerspectiveState::NotAsked));
+        (request.attempts[0].perspectives[1].seen, request.attempts[0].perspectives[1].state) =
+            (Seen::Owner, PerspectiveState::Confirmed);
+        let told = requests_differ(script, &request, &script.fooled);
+        let must = "iad1 saw Owner and is Confirmed, must see Nothing and be NotAsked";
+        assert_eq!(told, [format!("owner-http-01-plain: attempt 1: {must}")]);
+    }
+
+    #[test]
+    fn the_contrary_may_come_after_a_permission_which_an_alarm_then_must_tell() {
+        let script = &Script::of(named("first-one").unwrap());
+        let mut late = right(script, asks(Actor::Owner));
+        late.attempts.remove(0);
+        let view = &mut late.attempts[0].perspectives[1];
+        (view.seen, view.state) = (Seen::Nothing, PerspectiveState::NotAwaited);
+        assert_eq!(requests_differ(script, &late, &script.fooled), [""; 0]);
+        let of = |class: &str| Contradiction { request: late.id.clone(), class: class.to_owned() };
+        let differ = |told: &[Contradiction]| alarms_differ(script, std::slice::from_ref(&late), told, &script.fooled);
+        assert_eq!(differ(&[of(RELEASED)]), [""; 0]);
+        assert_eq!(differ(&[]).len(), 1);
+        assert_eq!(differ(&[of("routing")]).len(), 1);
+        // One that confirms may be left out, two may not; and a fooled one that is not awaited begins nothing afresh.
+        let mut other = late.clone();
+        let view = &mut other.attempts[0].perspectives[2];
+        (view.seen, view.state) = (Seen::Nothing, PerspectiveState::NotAwaited);
+        let told = requests_differ(script, &other, &script.fooled);
+        assert_eq!(told, ["owner-http-01-plain: attempt 1: 2 were not awaited, fewer than a quorum confirmed"]);
+        let mut afresh = late.clone();
+        afresh.attempts[0].restarted = true;
+        assert_eq!(requests_differ(script, &afresh, &script.fooled).len(), 1);
+        // It may come in time at first, and too late when the process has started afresh: then both alarms are told.
+        let mut both = right(script, asks(Actor::Owner));
+        both.attempts[1] = late.attempts[0].clone();
+        assert_eq!(requests_differ(script, &both, &script.fooled), [""; 0]);
+        let told = [of("routing"), of(RELEASED)];
+        assert_eq!(alarms_differ(script, std::slice::from_ref(&both), &told, &script.fooled), [""; 0]);
+        assert_eq!(alarms_differ(script, std::slice::from_ref(&both), &told[1..], &script.fooled).len(), 1);
+        // Where all are asked at once nobody is left out.
+        let parallel = &Script::of(named("equal-one").unwrap());
+        assert_eq!(requests_differ(parallel, &late, &parallel.fooled).len(), 2);
     }
 
     #[test]
@@ -264,7 +376,10 @@ mod tests {
         assert_eq!(request.attempts[0].perspectives[0].seen, Seen::Bogus);
         request.attempts[0].perspectives[0].seen = Seen::Nothing;
         let told = requests_differ(script, &request, &script.fooled);
-        assert_eq!(told, ["attacker-dns-01-signed: attempt 1: ams1 saw Nothing (Failed), must see Bogus"]);
+        assert_eq!(
+            told,
+            ["attacker-dns-01-signed: attempt 1: ams1 saw Nothing and is Failed, must see Bogus and be Failed"]
+        );
     }
 
     #[test]
@@ -285,6 +400,25 @@ mod tests {
         assert_eq!(differ(&[told.as_slice(), &[of(calm, "routing")]].concat()), 1, "one is out of place");
         let other = told.iter().map(|one| Contradiction { class: "split_view".to_owned(), ..one.clone() });
         assert_eq!(differ(&other.collect::<Vec<_>>()), told.len(), "all are of another class");
+    }
+
+    #[test]
+    fn what_is_forged_for_one_and_signed_for_others_must_be_told_as_such() {
+        let script = &Script::of(named("dns-one").unwrap());
+        let asks = |actor, domain| Asks { actor, method: Method::Dns01, domain };
+        let told_differ = |asks, class: Option<&str>| {
+            let request = right(script, asks);
+            let of = |class: &str| Contradiction { request: request.id.clone(), class: class.to_owned() };
+            let told: Vec<_> = class.map(of).into_iter().collect();
+            alarms_differ(script, std::slice::from_ref(&request), &told, &script.fooled).len()
+        };
+        let owner = asks(Actor::Owner, Domain::Signed);
+        assert_eq!(told_differ(owner, Some(FORGED)), 0);
+        assert_eq!(told_differ(owner, None), 1, "it is missing");
+        assert_eq!(told_differ(owner, Some("split_view")), 1, "of another class");
+        // Nobody confirms the attacker's, and of an unsigned domain nothing is forged as far as anybody can see.
+        assert_eq!(told_differ(asks(Actor::Attacker, Domain::Signed), None), 0);
+        assert_eq!(told_differ(asks(Actor::Owner, Domain::Plain), Some("split_view")), 0);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use super::{
     attack::{Form, Hijack, Routing, Target},
+    settings::FanOut,
     topology::{self, perspective, regional},
     verdict::{Asks, Fooled},
     zones::{Actor, Domain, Method},
@@ -41,6 +42,8 @@ pub struct Scenario {
     pub shown: Asks,
     /// Whether routing heals while requests of the attacker are under way.
     pub heals: bool,
+    /// How the engine asks.
+    pub fan_out: FanOut,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,11 +58,20 @@ enum Filtering {
 use Domain::{Bound, Plain, Signed, SignedBound};
 use Filtering::{AllBut, Nobody, TransitsOf};
 use Form::{Equal, ForgedOrigin, SubPrefix};
-use Method::{Dns01, Http01};
+use Method::{Dns01, Http01, TlsAlpn01};
 use Target::{NameServers, Web};
 
 const EVERY_SITE: &[&str] = &topology::SITES;
-const BY_FILE: &[What] = &[(Http01, Plain), (Http01, Bound), (Http01, Signed), (Http01, SignedBound)];
+const BY_WEB_SERVER: &[What] = &[
+    (Http01, Plain),
+    (Http01, Bound),
+    (Http01, Signed),
+    (Http01, SignedBound),
+    (TlsAlpn01, Plain),
+    (TlsAlpn01, Bound),
+    (TlsAlpn01, Signed),
+    (TlsAlpn01, SignedBound),
+];
 const EVERYTHING: &[What] = &[
     (Http01, Plain),
     (Http01, Bound),
@@ -69,11 +81,16 @@ const EVERYTHING: &[What] = &[
     (Dns01, Bound),
     (Dns01, Signed),
     (Dns01, SignedBound),
+    (TlsAlpn01, Plain),
+    (TlsAlpn01, Bound),
+    (TlsAlpn01, Signed),
+    (TlsAlpn01, SignedBound),
 ];
 /// A stolen web server passes for the owner's, unless CAA, which is the owner's, names the account.
-const UNBOUND_BY_FILE: &[What] = &[(Http01, Plain), (Http01, Signed)];
+const UNBOUND_BY_WEB_SERVER: &[What] = &[(Http01, Plain), (Http01, Signed), (TlsAlpn01, Plain), (TlsAlpn01, Signed)];
 /// Stolen name servers pass for the owner's, unless the zone is signed.
-const UNSIGNED: &[What] = &[(Http01, Plain), (Http01, Bound), (Dns01, Plain), (Dns01, Bound)];
+const UNSIGNED: &[What] =
+    &[(Http01, Plain), (Http01, Bound), (Dns01, Plain), (Dns01, Bound), (TlsAlpn01, Plain), (TlsAlpn01, Bound)];
 
 const BASE: Scenario = Scenario {
     name: "peace",
@@ -84,18 +101,28 @@ const BASE: Scenario = Scenario {
     dns: &[],
     issued: &[],
     refused: &[],
-    lesson: "The owner is permitted by both methods for all domains; the attacker, who controls nothing, for none.",
+    lesson: "The owner is permitted by all methods for all domains; the attacker, who controls nothing, for none.",
     shown: Asks { actor: Actor::Attacker, method: Http01, domain: Plain },
     heals: false,
+    fan_out: FanOut::Parallel,
 };
+
+/// The same of an engine with the default way of asking.
+const FIRST: Scenario = Scenario { fan_out: FanOut::PrimaryFirst, ..BASE };
 
 const fn shows(actor: Actor, method: Method, domain: Domain) -> Asks {
     Asks { actor, method, domain }
 }
 
-/// All runs, in the order they are made.
+/// All runs, in the order they are made. Runs with the same attack follow each other, since routes then need not settle anew.
 pub const ALL: &[Scenario] = &[
     BASE,
+    Scenario {
+        name: "first-peace",
+        about: "nobody attacks, and the engine asks the primary first",
+        lesson: "The primary refuses the attacker, and no remote is asked.",
+        ..FIRST
+    },
     Scenario {
         name: "equal-afar",
         about: "the web server's prefix is announced far from all sites",
@@ -113,40 +140,82 @@ pub const ALL: &[Scenario] = &[
         ..BASE
     },
     Scenario {
+        name: "first-one",
+        about: "the web server's prefix is announced near one remote, and the engine asks the primary first",
+        attack: Some((Web, Equal, &["iad1"])),
+        web: &["iad1"],
+        lesson: "A permission awaits no more remotes than it needs. If the fooled one answers before it, the process \
+                 starts afresh once; if after it, `watch` tells a critical alarm. The owner is permitted either way.",
+        shown: shows(Actor::Owner, Http01, Plain),
+        ..FIRST
+    },
+    Scenario {
         name: "equal-two",
         about: "the web server's prefix is announced near two remotes",
         attack: Some((Web, Equal, &["iad1", "syd1"])),
         web: &["iad1", "syd1"],
-        refused: BY_FILE,
+        refused: BY_WEB_SERVER,
         lesson: "Two fooled remotes deny the owner a certificate and give the attacker none.",
         shown: shows(Actor::Owner, Http01, Plain),
         ..BASE
+    },
+    Scenario {
+        name: "first-two",
+        about: "the web server's prefix is announced near two remotes, and the engine asks the primary first",
+        attack: Some((Web, Equal, &["iad1", "syd1"])),
+        web: &["iad1", "syd1"],
+        refused: BY_WEB_SERVER,
+        lesson: "As when all are asked at once: no order of answers gives the owner 4 of 5, or the attacker anything.",
+        shown: shows(Actor::Owner, TlsAlpn01, Plain),
+        ..FIRST
     },
     Scenario {
         name: "equal-three",
         about: "the web server's prefix is announced near three remotes",
         attack: Some((Web, Equal, &["iad1", "syd1", "gru1"])),
         web: &["iad1", "syd1", "gru1"],
-        refused: BY_FILE,
+        refused: BY_WEB_SERVER,
         lesson: "As with two: as long as the primary sees the owner, the attacker gets nothing.",
         ..BASE
+    },
+    Scenario {
+        name: "first-three",
+        about: "the web server's prefix is announced near three remotes, and the engine asks the primary first",
+        attack: Some((Web, Equal, &["iad1", "syd1", "gru1"])),
+        web: &["iad1", "syd1", "gru1"],
+        refused: BY_WEB_SERVER,
+        lesson: "The primary refuses the attacker, and the fooled remotes are never asked.",
+        shown: shows(Actor::Attacker, TlsAlpn01, Plain),
+        ..FIRST
     },
     Scenario {
         name: "primary",
         about: "the web server's prefix is announced near the primary alone",
         attack: Some((Web, Equal, &["ams1"])),
         web: &["ams1"],
-        refused: BY_FILE,
+        refused: BY_WEB_SERVER,
         lesson: "The primary confirms for the attacker and every remote contradicts: nothing is released, the process \
                  starts afresh, and is refused again. Without remotes this would have been a certificate.",
         ..BASE
+    },
+    Scenario {
+        name: "first-primary",
+        about: "the web server's prefix is announced near the primary alone, and the engine asks it first",
+        attack: Some((Web, Equal, &["ams1"])),
+        web: &["ams1"],
+        refused: BY_WEB_SERVER,
+        lesson: "For the owner the primary refuses, no remote is asked and nothing shows that there is an attack. For the \
+                 attacker it confirms, the remotes are asked, and all contradict: the process starts afresh, and is \
+                 refused again.",
+        shown: shows(Actor::Attacker, TlsAlpn01, Plain),
+        ..FIRST
     },
     Scenario {
         name: "primary-one",
         about: "the web server's prefix is announced near the primary and one remote",
         attack: Some((Web, Equal, &["ams1", "iad1"])),
         web: &["ams1", "iad1"],
-        refused: BY_FILE,
+        refused: BY_WEB_SERVER,
         lesson: "1 of 5 remotes agrees with a fooled primary; 4 would have to.",
         ..BASE
     },
@@ -155,7 +224,7 @@ pub const ALL: &[Scenario] = &[
         about: "the web server's prefix is announced near the primary and three remotes",
         attack: Some((Web, Equal, &["ams1", "iad1", "syd1", "gru1"])),
         web: &["ams1", "iad1", "syd1", "gru1"],
-        refused: BY_FILE,
+        refused: BY_WEB_SERVER,
         lesson: "The most that may be fooled: 3 of 5 remotes are one too few for the attacker.",
         ..BASE
     },
@@ -164,8 +233,8 @@ pub const ALL: &[Scenario] = &[
         about: "the web server's prefix is announced near the primary and four remotes of four RIR regions",
         attack: Some((Web, Equal, &["ams1", "iad1", "waw1", "syd1", "gru1"])),
         web: &["ams1", "iad1", "waw1", "syd1", "gru1"],
-        issued: UNBOUND_BY_FILE,
-        refused: BY_FILE,
+        issued: UNBOUND_BY_WEB_SERVER,
+        refused: BY_WEB_SERVER,
         lesson: "Outside what corroboration can stop: a quorum is fooled. CAA with accounturi still is the owner's, and \
                  refuses the attacker's account.",
         ..BASE
@@ -195,8 +264,8 @@ pub const ALL: &[Scenario] = &[
         about: "both halves of the web server's prefix are announced, far away",
         attack: Some((Web, SubPrefix, &[])),
         web: EVERY_SITE,
-        issued: UNBOUND_BY_FILE,
-        refused: BY_FILE,
+        issued: UNBOUND_BY_WEB_SERVER,
+        refused: BY_WEB_SERVER,
         lesson: "Outside what corroboration can stop: everybody is led astray alike. CAA with accounturi refuses the \
                  attacker; DNSSEC alone does not, since only the web server is stolen.",
         ..BASE
@@ -229,7 +298,7 @@ pub const ALL: &[Scenario] = &[
         attack: Some((Web, ForgedOrigin, &["iad1", "syd1"])),
         filtering: TransitsOf(&["iad1"]),
         web: &["iad1", "syd1"],
-        refused: BY_FILE,
+        refused: BY_WEB_SERVER,
         lesson: "Origin validation looks at the origin alone, and that is right: both remotes are fooled.",
         shown: shows(Actor::Owner, Http01, Plain),
         ..BASE
@@ -254,6 +323,16 @@ pub const ALL: &[Scenario] = &[
         web: &["ams1"],
         heals: true,
         ..BASE
+    },
+    Scenario {
+        name: "first-healed",
+        about: "as healed-midway, and the engine asks the primary first",
+        attack: Some((Web, Equal, &["ams1"])),
+        lesson: "Between the primary's answer and the remotes' there may be the healing; no request of the attacker is \
+                 permitted.",
+        web: &["ams1"],
+        heals: true,
+        ..FIRST
     },
 ];
 

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use super::{
     attack::{Form, Hijack, Routing, Target},
     scenario::Scenario,
+    settings::FanOut,
     topology::site_id,
     verdict::{self, Asks, Fooled},
     zones::{Actor, Domain, Method},
@@ -33,6 +34,8 @@ pub struct Script {
     pub shown: Asks,
     /// Whether routing heals while requests of the attacker are under way.
     pub heals: bool,
+    /// How the engine asks.
+    pub fan_out: FanOut,
 }
 
 impl Script {
@@ -49,6 +52,7 @@ impl Script {
             permitted: Asks::all().into_iter().filter(|asks| scenario.permits(*asks)).collect(),
             shown: scenario.shown,
             heals: scenario.heals,
+            fan_out: scenario.fan_out,
         }
     }
 
@@ -76,6 +80,7 @@ impl Script {
             fooled,
             shown: Asks { actor: Actor::Attacker, method: Method::Http01, domain: Domain::Plain },
             heals: false,
+            fan_out: FanOut::Parallel,
         }
     }
 

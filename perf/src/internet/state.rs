@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     attack::Routing,
     error::InternetError,
-    owner, settings,
+    owner,
+    settings::{self, FanOut},
     topology::{AUTHORITY, links, site, site_id, systems},
 };
 use crate::lab::world::Perspective;
@@ -42,8 +43,10 @@ pub struct State {
     pub links: Vec<LinkState>,
     /// Sites of perspectives, the primary's first.
     pub sites: Vec<SiteState>,
-    /// The engine.
+    /// The engine that asks all perspectives at once.
     pub engine: EngineState,
+    /// The engine that asks the primary first.
+    pub engine_primary_first: EngineState,
     /// Everything that runs.
     pub programs: Vec<ProgramState>,
     /// What routing is, or is about to be.
@@ -84,7 +87,7 @@ pub struct SiteState {
     pub settings: PathBuf,
 }
 
-/// The engine.
+/// An engine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineState {
     /// Its system.
@@ -155,6 +158,15 @@ impl State {
         self.programs.iter().find(|program| program.name == name)
     }
 
+    /// The engine that asks in this way.
+    #[must_use]
+    pub fn engine_of(&self, fan_out: FanOut) -> &EngineState {
+        match fan_out {
+            FanOut::Parallel => &self.engine,
+            FanOut::PrimaryFirst => &self.engine_primary_first,
+        }
+    }
+
     /// The name of a system's namespace; empty for a system that there is not.
     #[must_use]
     pub fn namespace(&self, system: u32) -> String {
@@ -203,13 +215,13 @@ pub fn planned(name: &str, directory: &Path, programs_from: &Path) -> State {
         settings: directory.join(format!("{}.toml", site_id(perspective))),
     });
     let caller = ["ra.pem", "ra.key", "ca.pem"].map(|file| directory.join("pki").join(file));
-    let engine = EngineState {
+    let engine = |fan_out: FanOut, journal: &str| EngineState {
         system: AUTHORITY,
-        listen: (settings::engine_address(), settings::PORT).into(),
-        metrics: settings::METRICS,
-        settings: directory.join("engine.toml"),
-        journal: directory.join("journal"),
-        caller,
+        listen: fan_out.listen(),
+        metrics: fan_out.metrics(),
+        settings: directory.join(format!("{}.toml", fan_out.name())),
+        journal: directory.join(journal),
+        caller: caller.clone(),
     };
     State {
         name: name.to_owned(),
@@ -219,7 +231,8 @@ pub fn planned(name: &str, directory: &Path, programs_from: &Path) -> State {
         namespaces,
         links: links.collect(),
         sites: sites.into(),
-        engine,
+        engine: engine(FanOut::Parallel, "journal"),
+        engine_primary_first: engine(FanOut::PrimaryFirst, "journal-primary-first"),
         programs: Vec::new(),
         routing: Routing::default(),
         runs: 0,

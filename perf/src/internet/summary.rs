@@ -2,11 +2,13 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, fs};
 
+use parallax_validation::verdict::PerspectiveState;
 use serde::{Deserialize, Serialize};
 
 use super::{
     attack::Target,
     error::InternetError,
+    evidence::View,
     picture::{Scene, draw, escape},
     requests::RequestOutcome,
     run::Outcome,
@@ -20,9 +22,9 @@ use super::{
 pub struct Summary {
     /// Runs in the order they were made.
     pub runs: Vec<Outcome>,
-    /// What `parallax journal verify` said of the journal of all of them.
+    /// What `parallax journal verify` said of the two journals of all of them.
     pub journal: String,
-    /// Whether it holds.
+    /// Whether all hold.
     pub journal_holds: bool,
 }
 
@@ -99,7 +101,7 @@ pub fn text(summary: &Summary) -> String {
             let _ = writeln!(text, "  DIFFERS: {difference}");
         }
     }
-    let _ = writeln!(text, "\njournal: {}", summary.journal.replace('\n', "\n  "));
+    let _ = writeln!(text, "\njournals: {}", summary.journal.replace('\n', "\n  "));
     let within = summary.runs.iter().filter(|run| run.within);
     let wrongly: usize = within.clone().map(|run| issued(run).count()).sum();
     let outside: usize = summary.runs.iter().filter(|run| !run.within).map(|run| issued(run).count()).sum();
@@ -124,14 +126,22 @@ fn what(asks: Asks) -> String {
 /// What each perspective saw in the last attempt.
 fn saw(request: &RequestOutcome) -> String {
     let Some(last) = request.attempts.last() else { return "no attempt".to_owned() };
-    let of = |wanted: Seen| -> String {
-        let ids = last.perspectives.iter().filter(|view| view.seen == wanted).map(|view| view.perspective.as_str());
-        ids.collect::<Vec<_>>().join(", ")
+    let said = |view: &View| match (view.seen, view.state) {
+        (Seen::Owner, _) => "owner's seen by",
+        (Seen::Attacker, _) => "attacker's seen by",
+        (Seen::Bogus, _) => "forged seen by",
+        (Seen::Nothing, PerspectiveState::NotAsked) => "not asked:",
+        (Seen::Nothing, PerspectiveState::NotAwaited) => "not awaited:",
+        (Seen::Nothing, _) => "nothing seen by",
     };
-    let parts =
-        [(Seen::Owner, "owner's"), (Seen::Attacker, "attacker's"), (Seen::Bogus, "forged"), (Seen::Nothing, "nothing")];
-    let said = parts.map(|(seen, word)| (of(seen), word)).into_iter().filter(|(ids, _)| !ids.is_empty());
-    said.map(|(ids, word)| format!("{word} seen by {ids}")).collect::<Vec<_>>().join("; ")
+    let mut parts: Vec<(&str, Vec<&str>)> = Vec::new();
+    for view in &last.perspectives {
+        match parts.iter_mut().find(|(words, _)| *words == said(view)) {
+            Some((_, ids)) => ids.push(&view.perspective),
+            None => parts.push((said(view), vec![&view.perspective])),
+        }
+    }
+    parts.iter().map(|(words, ids)| format!("{words} {}", ids.join(", "))).collect::<Vec<_>>().join("; ")
 }
 
 /// Writes `summary.json` and `summary.html` beside `state.json`, and a picture of each run.
@@ -225,7 +235,7 @@ pub fn html(summary: &Summary) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::internet::{routes::Way, scenario, topology::site};
+    use crate::internet::{evidence::Attempt, routes::Way, scenario, topology::site};
     use crate::lab::world::Perspective;
 
     fn example(differences: &[&str]) -> Outcome {
@@ -246,6 +256,7 @@ mod tests {
             about: scenario.about.to_owned(),
             lesson: scenario.lesson.to_owned(),
             within: scenario.is_within(),
+            fan_out: scenario.fan_out,
             routing: scenario.routing(),
             ways: Perspective::ALL.map(|p| Way { systems: vec![site(p)], arrives: false }).into(),
             requests: requests.collect(),
@@ -261,18 +272,35 @@ mod tests {
     fn what_was_issued_wrongly_is_said_to_be_outside() {
         let run = example(&[]);
         assert!(
-            line(&run).starts_with("primary-four        OUTSIDE         2          4        4   as it must be (1.5 s)")
+            line(&run).starts_with("primary-four        OUTSIDE         4          4        8   as it must be (1.5 s)")
         );
         let summary = Summary { runs: vec![run], journal: "holds".to_owned(), journal_holds: true };
         assert!(summary.is_right());
         let text = text(&summary);
-        assert!(text.contains("cannot stop: plain.example by http-01, signed.example by http-01\n"), "{text}");
+        assert!(text.contains("by http-01, signed.example by http-01, plain.example by tls-alpn-01"), "{text}");
         assert!(text.contains("contradictions that watch told: routing 12\n"), "{text}");
-        let last = "issued wrongly where corroboration can stop it: 0 in 0 runs; where it cannot: 2 in 1\n";
+        let last = "issued wrongly where corroboration can stop it: 0 in 0 runs; where it cannot: 4 in 1\n";
         assert!(text.ends_with(last), "{text}");
         let page = html(&summary);
         assert!(page.contains("a &lt;headline&gt;") && !page.contains("<headline>"));
         assert!(page.contains("permitted wrongly, cannot be stopped"));
+    }
+
+    #[test]
+    fn who_was_not_asked_or_not_awaited_is_not_said_to_have_seen_nothing() {
+        let view = |perspective: &str, seen, state| View { perspective: perspective.to_owned(), seen, state };
+        let mut request = example(&[]).requests.remove(0);
+        request.attempts = vec![Attempt {
+            restarted: false,
+            perspectives: vec![
+                view("a", Seen::Owner, PerspectiveState::Confirmed),
+                view("b", Seen::Nothing, PerspectiveState::NotAwaited),
+                view("c", Seen::Owner, PerspectiveState::Contradicted),
+                view("d", Seen::Nothing, PerspectiveState::NotAsked),
+                view("e", Seen::Nothing, PerspectiveState::TimedOut),
+            ],
+        }];
+        assert_eq!(saw(&request), "owner's seen by a, c; not awaited: b; not asked: d; nothing seen by e");
     }
 
     #[test]

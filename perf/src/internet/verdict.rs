@@ -9,13 +9,13 @@ use parallax_validation::verdict::PerspectiveState;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    settings::rir,
+    settings::{FanOut, rir},
     zones::{Actor, Domain, Method},
 };
 use crate::lab::world::Perspective;
 
 /// Remotes that may fail to agree, of five.
-const NOT_AGREEING_MAX: usize = 1;
+pub(super) const NOT_AGREEING_MAX: usize = 1;
 /// RIR regions that agreeing remotes must be of.
 const REGIONS_MIN: usize = 2;
 
@@ -54,7 +54,7 @@ pub enum Seen {
 }
 
 impl Asks {
-    /// All sixteen.
+    /// All 24.
     #[must_use]
     pub fn all() -> Vec<Self> {
         let of = |actor| {
@@ -76,7 +76,7 @@ pub fn sees(perspective: Perspective, asks: Asks, fooled: &Fooled) -> Seen {
     match (fooled.dns.contains(&perspective), asks.domain.is_signed(), asks.method) {
         (true, true, _) => Seen::Bogus,
         (true, false, _) => Seen::Attacker,
-        (false, _, Method::Http01) if fooled.web.contains(&perspective) => Seen::Attacker,
+        (false, _, Method::Http01 | Method::TlsAlpn01) if fooled.web.contains(&perspective) => Seen::Attacker,
         (false, ..) => Seen::Owner,
     }
 }
@@ -111,11 +111,43 @@ pub fn concludes(perspective: Perspective, asks: Asks, fooled: &Fooled) -> Persp
     }
 }
 
-/// Whether the process must start afresh before anything is released: some agree and others say the contrary (req H8).
+/// What one perspective's part in an attempt must be; where there are several, any of them may be. An engine that asks the
+/// primary first asks no remote if that one refuses, and does not await all of them if a quorum confirms.
 #[must_use]
-pub fn restarts(asks: Asks, fooled: &Fooled) -> bool {
+pub fn parts(perspective: Perspective, asks: Asks, fooled: &Fooled, fan_out: FanOut) -> Vec<(Seen, PerspectiveState)> {
+    let whole = (sees(perspective, asks, fooled), concludes(perspective, asks, fooled));
+    let is_remote_of_first = fan_out == FanOut::PrimaryFirst && perspective != Perspective::PRIMARY;
+    if is_remote_of_first && !agrees(Perspective::PRIMARY, asks, fooled) {
+        vec![(Seen::Nothing, PerspectiveState::NotAsked)]
+    } else if is_remote_of_first && permits(asks, fooled) {
+        vec![whole, (Seen::Nothing, PerspectiveState::NotAwaited)]
+    } else {
+        vec![whole]
+    }
+}
+
+/// Whether some that are asked agree and others say the contrary. The process must then start afresh before anything is
+/// released (req H8), unless the contrary comes after a permission.
+#[must_use]
+pub fn disagrees(asks: Asks, fooled: &Fooled, fan_out: FanOut) -> bool {
     let any = |of: fn(Perspective, Asks, &Fooled) -> bool| Perspective::ALL.into_iter().any(|p| of(p, asks, fooled));
-    any(agrees) && any(contradicts)
+    let all_are_asked = fan_out == FanOut::Parallel || agrees(Perspective::PRIMARY, asks, fooled);
+    all_are_asked && any(agrees) && any(contradicts)
+}
+
+/// Whether one perspective is shown forged records of a signed domain, which another sees as they are.
+#[must_use]
+pub fn is_shown_forged(perspective: Perspective, asks: Asks, fooled: &Fooled) -> bool {
+    let is_bogus = |perspective| sees(perspective, asks, fooled) == Seen::Bogus;
+    is_bogus(perspective) && Perspective::ALL.into_iter().any(|other| !is_bogus(other))
+}
+
+/// Whether some that are asked agree and others are shown what is forged. That is told, and starts nothing afresh.
+#[must_use]
+pub fn is_forged_for_some(asks: Asks, fooled: &Fooled, fan_out: FanOut) -> bool {
+    let any = |of: fn(Perspective, Asks, &Fooled) -> bool| Perspective::ALL.into_iter().any(|p| of(p, asks, fooled));
+    let all_are_asked = fan_out == FanOut::Parallel || agrees(Perspective::PRIMARY, asks, fooled);
+    all_are_asked && any(agrees) && any(is_shown_forged)
 }
 
 /// Whether the request must be permitted.
@@ -169,6 +201,33 @@ mod tests {
     }
 
     #[test]
+    fn who_is_asked_when_the_primary_is_first() {
+        let [primary, remote, ..] = Perspective::ALL;
+        let asks = |actor| Asks { actor, method: Method::TlsAlpn01, domain: Domain::Plain };
+        let first = |perspective, actor, fooled: &Fooled| parts(perspective, asks(actor), fooled, FanOut::PrimaryFirst);
+        let at_primary = Fooled { web: vec![primary], dns: Vec::new() };
+        let not_asked = (Seen::Nothing, PerspectiveState::NotAsked);
+        assert_eq!(first(remote, Actor::Owner, &at_primary), [not_asked], "the primary refuses");
+        assert_eq!(first(primary, Actor::Owner, &at_primary), [(Seen::Attacker, PerspectiveState::Contradicted)]);
+        let contrary = (Seen::Owner, PerspectiveState::Contradicted);
+        assert_eq!(first(remote, Actor::Attacker, &at_primary), [contrary], "all are awaited where it is refused");
+        let at_remote = Fooled { web: vec![remote], dns: Vec::new() };
+        let late = (Seen::Nothing, PerspectiveState::NotAwaited);
+        let contrary = (Seen::Attacker, PerspectiveState::Contradicted);
+        assert_eq!(first(remote, Actor::Owner, &at_remote), [contrary, late]);
+        assert_eq!(parts(remote, asks(Actor::Owner), &at_remote, FanOut::Parallel), [contrary]);
+        for (actor, fooled, disagree) in [
+            (Actor::Owner, &at_primary, [true, false]),
+            (Actor::Attacker, &at_primary, [true, true]),
+            (Actor::Owner, &at_remote, [true, true]),
+            (Actor::Attacker, &at_remote, [true, false]),
+        ] {
+            let found = FanOut::ALL.map(|fan_out| disagrees(asks(actor), fooled, fan_out));
+            assert_eq!(found, disagree, "{actor:?} {fooled:?}");
+        }
+    }
+
+    #[test]
     fn nobody_is_fooled_in_peace_and_owner_and_attacker_are_never_both_permitted() {
         for asks in Asks::all() {
             assert_eq!(permits(asks, &Fooled::default()), asks.actor == Actor::Owner);
@@ -189,7 +248,9 @@ mod tests {
         let web = Fooled { web: everywhere.clone(), dns: Vec::new() };
         assert!(permits(asks(Method::Http01, Domain::Plain), &web));
         assert!(permits(asks(Method::Http01, Domain::Signed), &web), "signatures do not cover the web server");
+        assert!(permits(asks(Method::TlsAlpn01, Domain::Signed), &web), "nor a certificate that it shows");
         assert!(!permits(asks(Method::Http01, Domain::Bound), &web));
+        assert!(!permits(asks(Method::TlsAlpn01, Domain::Bound), &web));
         let dns = Fooled { web: Vec::new(), dns: everywhere };
         assert!(permits(asks(Method::Dns01, Domain::Plain), &dns));
         assert!(permits(asks(Method::Dns01, Domain::Bound), &dns), "an unsigned CAA record can be forged");

@@ -9,6 +9,7 @@
 use std::{fmt, fs, net::Ipv4Addr, path::Path};
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use clap::ValueEnum;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -47,10 +48,12 @@ pub enum Method {
     Http01,
     /// By a TXT record (RFC 8555 §8.4).
     Dns01,
+    /// By a certificate that the web server shows (RFC 8737).
+    TlsAlpn01,
 }
 
 /// Who asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Actor {
     /// Whose name it is.
@@ -106,8 +109,8 @@ impl fmt::Display for Domain {
 }
 
 impl Method {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Http01, Self::Dns01];
+    /// All.
+    pub const ALL: [Self; 3] = [Self::Http01, Self::Dns01, Self::TlsAlpn01];
 
     /// As requests name it.
     #[must_use]
@@ -115,6 +118,7 @@ impl Method {
         match self {
             Self::Http01 => "http-01",
             Self::Dns01 => "dns-01",
+            Self::TlsAlpn01 => "tls-alpn-01",
         }
     }
 }
@@ -160,6 +164,12 @@ impl Actor {
         digest(&self.key_authorization(domain))
     }
 
+    /// The same as octets: what its certificate for tls-alpn-01 holds.
+    #[must_use]
+    pub fn challenge_digest(self, domain: Domain) -> [u8; 32] {
+        Sha256::digest(self.key_authorization(domain)).into()
+    }
+
     /// What names the account in a key authorization.
     #[must_use]
     pub fn thumbprint(self) -> String {
@@ -193,9 +203,9 @@ pub fn zone(domain: Domain, by: Actor) -> String {
     text += &format!("_acme-challenge.www.{domain}. TXT \"{}\"\n", by.txt_value(domain));
     if by == Actor::Owner && domain.is_bound() {
         let account = Actor::Owner.account_uri();
-        text += &format!(
-            "{domain}. CAA 0 issue \"{ISSUER_DOMAIN}; accounturi={account}; validationmethods=http-01,dns-01\"\n"
-        );
+        let methods = Method::ALL.map(Method::name).join(",");
+        text +=
+            &format!("{domain}. CAA 0 issue \"{ISSUER_DOMAIN}; accounturi={account}; validationmethods={methods}\"\n");
     }
     text
 }
@@ -293,7 +303,7 @@ mod tests {
     #[test]
     fn ok_account_binding() {
         let line = "bound.example. CAA 0 issue \"ca.example; accounturi=https://ca.example/acct/7; \
-                    validationmethods=http-01,dns-01\"\n";
+                    validationmethods=http-01,dns-01,tls-alpn-01\"\n";
         assert!(zone(Domain::Bound, Actor::Owner).ends_with(line));
     }
 
