@@ -195,21 +195,15 @@ fn label_length(octets: usize) -> Option<u8> {
     u8::try_from(octets).ok().filter(|length| (1..=LABEL_OCTETS_MAX).contains(length))
 }
 
-/// Flips the case of letters in a wire-form name by random bits. Length octets are below 64 and so are
-/// never letters.
+/// Flips the case of letters in a wire-form name by random bits, one for each octet. Length octets are below 64 and so
+/// are never letters.
 fn mix_case(name: &mut [u8], entropy: &mut dyn Entropy) {
-    let mut bits = 0;
-    let mut left = 0;
-    for octet in name.iter_mut().filter(|octet| octet.is_ascii_alphabetic()) {
-        if left == 0 {
-            bits = entropy.next_u64();
-            left = 64;
+    for octets in name.chunks_mut(64) {
+        let bits = entropy.next_u64();
+        for (at, octet) in octets.iter_mut().enumerate() {
+            let flips = (bits >> at) as u8 & u8::from(octet.is_ascii_alphabetic());
+            *octet ^= flips << 5;
         }
-        if bits & 1 == 1 {
-            *octet ^= 0x20;
-        }
-        bits >>= 1;
-        left -= 1;
     }
 }
 
@@ -455,6 +449,32 @@ mod tests {
             // The root, and a name with a final dot, are not given as such.
             let theirs = theirs.filter(|_| !text.is_empty() && !text.ends_with('.'));
             prop_assert_eq!(plain_name(&text), theirs);
+        }
+    }
+
+    #[test]
+    fn the_case_of_each_letter_is_drawn_and_of_nothing_else() {
+        struct Fixed(std::vec::IntoIter<u64>);
+        impl Entropy for Fixed {
+            fn next_u64(&mut self) -> u64 {
+                self.0.next().expect("a draw for each 64 octets")
+            }
+        }
+        let text = format!("{}.{}.Z-9.example", "a".repeat(61), "b".repeat(30));
+        let plain = plain_name(&text).expect("a plain name").into_octets();
+        let mixed = |draws: Vec<u64>| {
+            let mut name = plain.clone();
+            mix_case(&mut name, &mut Fixed(draws.into_iter()));
+            name
+        };
+        assert_eq!(mixed(vec![0, 0]), plain);
+        let other: Vec<u8> = plain.iter().map(|o| if o.is_ascii_alphabetic() { o ^ 0x20 } else { *o }).collect();
+        assert_eq!(mixed(vec![u64::MAX, u64::MAX]), other);
+        for at in (0..plain.len()).filter(|at| plain[*at].is_ascii_alphabetic()) {
+            let mut one = plain.clone();
+            one[at] ^= 0x20;
+            let draw = |chunk: usize| if at / 64 == chunk { 1 << (at % 64) } else { 0 };
+            assert_eq!(mixed(vec![draw(0), draw(1)]), one, "{at}");
         }
     }
 

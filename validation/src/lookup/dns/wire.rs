@@ -74,6 +74,9 @@ pub(super) struct OwnerAt<'a> {
 impl OwnerAt<'_> {
     /// Whether it is this name. Case does not count (RFC 4343).
     pub(super) fn is<Octs: AsRef<[u8]>>(&self, name: &Name<Octs>) -> bool {
+        if self.stands_whole(name.as_slice()) {
+            return true;
+        }
         let mut rest = name.as_slice();
         let whole = walk(self.packet, self.at, &mut |label| match rest.split_at_checked(label.len()) {
             Some((ours, behind)) if ours.eq_ignore_ascii_case(label) => {
@@ -83,6 +86,17 @@ impl OwnerAt<'_> {
             _ => false,
         });
         matches!(whole, Ok(Some(_))) && rest.is_empty()
+    }
+
+    /// Whether its octets stand in one piece where it begins, or where a pointer there leads, as those of the question do
+    /// for nearly every answer. A name that is compressed elsewhere has to be walked through.
+    fn stands_whole(&self, wire: &[u8]) -> bool {
+        let whole_at = match u16_at(self.packet, self.at) {
+            Some(first) if first.to_be_bytes()[0] & POINTER == POINTER => usize::from(first & 0x3fff),
+            _ => self.at,
+        };
+        // Length octets are below 64, and so are no letters.
+        self.packet.get(whole_at..whole_at + wire.len()).is_some_and(|octets| octets.eq_ignore_ascii_case(wire))
     }
 }
 
