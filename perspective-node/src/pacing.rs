@@ -7,7 +7,7 @@
 //!
 //! The rules, for each server:
 //!
-//! 1. The limit begins at [`START`], divided among the workers, for they do not know of each other.
+//! 1. The limit begins at [`START`], divided among the workers, for they do not know of each other; each has [`LIMIT_MIN`].
 //! 2. While it is in use, a limit's worth of answers raises it by one; at most once in [`STEP_MS`], after which it is known
 //!    whether what was sent last was lost, and up to [`LIMIT_MAX`], divided too.
 //! 3. A try that timed out is a loss if the server has answered a question of the same kind since that try was sent. So
@@ -236,7 +236,8 @@ impl Pacing {
         let (place, limit) = self.place(now, server);
         let number = self.next;
         self.next += 1;
-        let may_go = self.under_way < UNDER_WAY_MAX;
+        // Whoever waits for room among all servers comes first.
+        let may_go = self.under_way < UNDER_WAY_MAX && self.ready.is_empty();
         let entry = self.servers.entry(place).or_insert_with(|| Server::new(limit, now));
         entry.touched = now;
         let sent = if may_go && entry.waiting.is_empty() && entry.has_room() {

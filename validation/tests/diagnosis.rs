@@ -458,6 +458,14 @@ fn a_server_that_was_silent_once_and_not_asked_again_is_not_called_dead() {
 }
 
 #[test]
+fn one_dead_server_is_not_all_of_them_if_others_were_not_asked() {
+    let not_asked = ServerView { answer: None, contrast: None, serial: None, ..always(2, ServerOutcome::Silent) };
+    let told = sentences(&of_caa(vec![always(1, ServerOutcome::Silent), not_asked])).join(" ");
+    assert!(told.contains("ns1.customer.example (198.51.100.1) does not answer at all."), "{told}");
+    assert!(!told.contains("None of the nameservers"), "{told}");
+}
+
+#[test]
 fn servers_that_were_not_asked_say_nothing() {
     let unasked = ServerView { address: None, answer: None, contrast: None, serial: None, ..good(1) };
     assert!(sentences(&of_caa(vec![unasked.clone()])).is_empty());

@@ -125,6 +125,32 @@ fn b14_stray_packets_are_counted_and_do_not_end_the_wait() {
     assert!(matches!(seen.outcome, DnsOutcome::Answer(_)) && seen.ignored_replies == 4, "{seen:?}");
 }
 
+/// Nothing that came in less than the time of a try is silence, over either transport.
+#[test]
+fn a_try_that_its_deadline_cuts_short_is_no_silence() {
+    let question = || Question::new(NAME, RecordType::Caa).expect("a good name");
+    let peer = "192.0.2.53:53".parse().expect("an address");
+    let ends = |left_ms: u64, over_tcp: bool| {
+        let limits = QueryLimits { try_ms: 1000, transmissions: 1, deadline: START.plus_ms(left_ms) };
+        let begin = if over_tcp { Query::over_stream } else { Query::new };
+        let mut query = begin(question(), peer, limits, START);
+        if over_tcp {
+            let _ = query.handle_connected(7);
+        } else {
+            query.compose(7, &mut Counter(1), &mut Vec::new());
+        }
+        let at = query.timeout();
+        assert_eq!(query.handle_timeout(at), QueryStep::Done);
+        (query.is_timed_out(), query.finish(at).0.outcome)
+    };
+    let failed = |failure| DnsOutcome::Failed(failure);
+    for over_tcp in [false, true] {
+        assert_eq!(ends(999, over_tcp), (None, failed(DnsFailure::DeadlineOfTask)), "{over_tcp}");
+        let silent = if over_tcp { DnsFailure::Tcp(NetworkError::Timeout) } else { DnsFailure::Timeout };
+        assert_eq!(ends(1000, over_tcp), (Some(true), failed(silent)), "{over_tcp}");
+    }
+}
+
 #[test]
 fn a_silent_resolver_is_asked_again_once_with_the_same_packet() {
     let (mut query, first) = begun(RecordType::A);

@@ -13,7 +13,7 @@ use std::{
 use jiff::Timestamp;
 use parallax_validation::{
     base::{attempt::AttemptId, octets::Octets},
-    explain::{Blame, Retry, bogus_question, signed_questions},
+    explain::{Blame, Retry, bogus_questions, signed_questions},
     observation::{ControlObservation, DnsFailure, DnsLookup, DnsOutcome, Observation, RecordType, SecurityStatus},
     problem::ProblemKind,
     record::{LateEntry, PerspectiveRecord, Record, RejectedEntry},
@@ -29,7 +29,7 @@ const MESSAGE_BYTES_MAX: usize = 1_500;
 /// Perspectives named in one alarm.
 const PERSPECTIVES_MAX: usize = 32;
 
-/// Questions with a signed answer that are kept of an attempt: more than a cohort asks.
+/// Questions with a signed answer that are kept of an attempt, those for CAA first: hosts that redirects lead to may be many.
 const SIGNED_KEPT_MAX: usize = 64;
 
 /// How much it matters.
@@ -236,10 +236,7 @@ impl Known {
             identifier: printable(&record.request.identifier.to_string()),
             method: record.request.method_label(),
             permitted: record.permits(),
-            signed: {
-                let found: BTreeSet<_> = signed(&record.perspectives).collect();
-                found.into_iter().take(SIGNED_KEPT_MAX).map(|(name, rtype)| (name.to_owned(), rtype)).collect()
-            },
+            signed: signed_kept(&record.perspectives),
         }
     }
 }
@@ -267,7 +264,7 @@ pub fn of_record(source: &Source, record: &Record) -> Vec<Alarm> {
     if let Some(sides) = Sides::of(&record.perspectives) {
         let names = names(&sides.against);
         let afresh = if record.restarted { "Nothing was released: the process starts afresh. " } else { "" };
-        let message = format!("From {} the contrary was seen. {afresh}{said}", names.join(", "));
+        let message = format!("{} {afresh}{said}", sides.told());
         let class = sides.class().as_str();
         alarms.push(Alarm {
             perspectives: names,
@@ -318,17 +315,10 @@ pub fn of_late(source: &Source, late: &LateEntry, known: Option<&Known>) -> Vec<
         ..Alarm::bare(source, kind, severity, class, late.received)
     };
     let mut alarms = Vec::new();
-    let bogus = late.perspective.observation.as_ref().and_then(bogus_question).filter(|(name, rtype)| {
+    let is_signed = |(name, rtype): &(&str, RecordType)| {
         known.is_some_and(|known| known.signed.iter().any(|(n, r)| (n.as_str(), r) == (*name, rtype)))
-    });
-    if let Some((name, rtype)) = bogus {
-        let message = format!(
-            "{who} answered after the verdict, and what it was told about {} {rtype} is bogus, while others had a \
-             validly signed answer. It counted as no confirmation.",
-            printable(name)
-        );
-        alarms.push(alarm(Kind::LateContradiction, Severity::High, "dnssec", message));
-    } else if late.contradicts_verdict {
+    };
+    if late.contradicts_verdict {
         let (severity, class, then) = match known.map(|known| known.permitted) {
             Some(true) => (Severity::Critical, "permission_released", "The permission had been released."),
             Some(false) => (Severity::High, "verdict_refused", "The attempt had been refused by then."),
@@ -339,6 +329,13 @@ pub fn of_late(source: &Source, late: &LateEntry, known: Option<&Known>) -> Vec<
              evidence in the journal before a certificate relies on it."
         );
         alarms.push(alarm(Kind::LateContradiction, severity, class, message));
+    } else if let Some((name, rtype)) = late.perspective.observation.iter().flat_map(bogus_questions).find(is_signed) {
+        let message = format!(
+            "{who} answered after the verdict, and what it was told about {} {rtype} is bogus, while others had a \
+             validly signed answer. It counted as no confirmation.",
+            printable(name)
+        );
+        alarms.push(alarm(Kind::LateContradiction, Severity::High, "dnssec", message));
     }
     if late.perspective.state == PerspectiveState::RejectedReply {
         let message = format!("What came late from {who} was not the reply to what was asked.");
@@ -435,7 +432,19 @@ impl Split {
 
 /// The questions to which somebody had a validly signed answer.
 fn signed(parts: &[PerspectiveRecord]) -> impl Iterator<Item = (&str, RecordType)> {
-    parts.iter().filter_map(|part| part.observation.as_ref()).flat_map(signed_questions)
+    parts.iter().filter_map(|part| part.observation.as_ref()).flat_map(|seen| signed_questions(seen.lookups()))
+}
+
+/// Those of them that are kept, each once.
+fn signed_kept(parts: &[PerspectiveRecord]) -> Vec<Key> {
+    let observations = || parts.iter().filter_map(|part| part.observation.as_ref());
+    let mut kept: Vec<(&str, RecordType)> = Vec::new();
+    for question in observations().flat_map(|seen| signed_questions(&seen.caa)).chain(signed(parts)) {
+        if kept.len() < SIGNED_KEPT_MAX && !kept.contains(&question) {
+            kept.push(question);
+        }
+    }
+    kept.into_iter().map(|(name, rtype)| (name.to_owned(), rtype)).collect()
 }
 
 /// Those that confirmed, and those that saw the contrary.
@@ -451,11 +460,10 @@ impl<'a> Sides<'a> {
         let goes_against = |part: &PerspectiveRecord| match part.state {
             PerspectiveState::Contradicted => true,
             // It counts as a failed lookup, and is the trace of an attack that DNSSEC has stopped.
-            PerspectiveState::Failed => part
-                .observation
-                .as_ref()
-                .and_then(bogus_question)
-                .is_some_and(|question| signed(parts).any(|other| other == question)),
+            PerspectiveState::Failed => {
+                let mut bogus = part.observation.iter().flat_map(bogus_questions);
+                bogus.any(|question| signed(parts).any(|other| other == question))
+            }
             _ => false,
         };
         let confirms = |part: &PerspectiveRecord| part.state == PerspectiveState::Confirmed;
@@ -465,6 +473,23 @@ impl<'a> Sides<'a> {
         let about_primary = confirms(primary) || goes_against(primary);
         let both = about_primary && !confirming.is_empty() && !against.is_empty();
         both.then_some(Self { confirming, against })
+    }
+
+    /// Who saw what.
+    fn told(&self) -> String {
+        let of = |is_contrary: bool| {
+            let are = |part: &&&PerspectiveRecord| (part.state == PerspectiveState::Contradicted) == is_contrary;
+            names(&self.against.iter().filter(are).copied().collect::<Vec<_>>()).join(", ")
+        };
+        let (contrary, bogus) = (of(true), of(false));
+        match (contrary.is_empty(), bogus.is_empty()) {
+            (false, true) => format!("From {contrary} the contrary was seen."),
+            (true, _) => format!("What {bogus} was told is bogus, and validly signed as seen from others."),
+            (false, false) => format!(
+                "From {contrary} the contrary was seen; what {bogus} was told is bogus, and validly signed as seen \
+                 from others."
+            ),
+        }
     }
 
     fn class(&self) -> Split {

@@ -354,7 +354,10 @@ fn h10_what_is_bogus_at_one_and_validly_signed_at_others_is_told() {
         let alarms = of_record(&source(1), &record);
         assert_eq!(told(&alarms), wants, "{here:?}");
         if wants.contains(&contrary) {
-            assert_eq!(alarms[0].perspectives, [record.perspectives[who].perspective.to_string()]);
+            let name = record.perspectives[who].perspective.to_string();
+            let message = &alarms[0].message;
+            assert!(message.starts_with(&format!("What {name} was told is bogus")) && !message.contains("contrary"));
+            assert_eq!(alarms[0].perspectives, [name]);
         }
         // The same after the verdict, when it was waited for no longer.
         let mut late = late(&record, who, Failed, false);
@@ -362,7 +365,48 @@ fn h10_what_is_bogus_at_one_and_validly_signed_at_others_is_told() {
         let alarms = of_late(&source(2), &late, Some(&Known::of(&record)));
         let wants = if wants.contains(&contrary) { vec![late_contrary] } else { Vec::new() };
         assert_eq!(told(&alarms), wants, "{here:?}");
+        // What contradicts goes first: being bogus as well makes it no less grave.
+        late.perspective.state = Contradicted;
+        late.contradicts_verdict = true;
+        let mut known = Known::of(&record);
+        known.permitted = true;
+        let alarms = of_late(&source(2), &late, Some(&known));
+        assert_eq!(told(&alarms), [(Kind::LateContradiction, Severity::Critical, "permission_released")]);
     }
+}
+
+#[test]
+fn h10_a_bogus_answer_is_told_whatever_else_was_asked() {
+    let rules = rules();
+    let signed = |names: &[String]| {
+        let lookups = names.iter().map(|name| {
+            let mut lookup = lookup(name, RecordType::A, answer(name, &[&[192, 0, 2, 1]]));
+            lookup.validation = Some(Box::new(status(SecurityStatus::Secure)));
+            lookup
+        });
+        lookups.collect::<Vec<_>>()
+    };
+    let forged = |name: &str| {
+        let [owner, rtype, zone] = [name, "A", "example"].map(str::to_owned);
+        let fault = DnssecFault::NoSignature { owner, rtype, zone };
+        lookup(name, RecordType::A, DnsOutcome::Failed(DnsFailure::Dnssec(fault)))
+    };
+    // Where redirects led each of them, in an order that is theirs.
+    let hosts: Vec<String> = (0..200).map(|number| format!("a{number}.redirects.example")).collect();
+    let mut elsewhere = observation(None, signed(&["www.example".to_owned()]));
+    elsewhere.derivation = signed(&hosts);
+    let mut here = observation(None, vec![forged("www.example")]);
+    here.derivation = vec![forged("z.redirects.example")];
+    let mut record = record(&rules, 7, "www.example", &with(&[(3, Failed)]));
+    for (index, part) in record.perspectives.iter_mut().enumerate() {
+        part.observation = Some(if index == 3 { here.clone() } else { elsewhere.clone() });
+    }
+    assert_eq!(told(&of_record(&source(1), &record)), [(Kind::Contradiction, Severity::High, "dnssec")]);
+    let mut late = late(&record, 3, Failed, false);
+    late.perspective.observation = record.perspectives[3].observation.take();
+    let alarms = of_late(&source(2), &late, Some(&Known::of(&record)));
+    assert_eq!(told(&alarms), [(Kind::LateContradiction, Severity::High, "dnssec")]);
+    assert!(alarms[0].message.contains("about www.example A is bogus"), "{}", alarms[0].message);
 }
 
 #[test]

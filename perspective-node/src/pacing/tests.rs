@@ -205,6 +205,21 @@ fn all_servers_together_are_asked_512_at_a_time_and_take_turns() {
 }
 
 #[test]
+fn a_newcomer_does_not_go_before_those_in_line() {
+    let pacing = &mut Pacing::new(1);
+    let turns: Vec<Turn> = (0..600).map(|n| pacing.ask(ms(0), server(n % 40), asker(n.into()))).collect();
+    let (first, rest) = turns.split_first().expect("turns");
+    pacing.end(first);
+    let fresh = pacing.ask(ms(1), server(1_000), asker(1_000));
+    assert!(fresh.is_waited_for(), "others wait for the place that became free");
+    assert_eq!(pacing.poll().map(|(key, _)| key.index), Some(512));
+    for turn in rest.iter().chain([&fresh]) {
+        pacing.end(turn);
+    }
+    assert_is_idle(pacing);
+}
+
+#[test]
 fn the_table_is_bounded_and_forgets() {
     let pacing = &mut Pacing::new(1);
     for number in 0..5_000 {

@@ -188,6 +188,11 @@ impl Group<'_> {
         self.servers.len() == self.of
     }
 
+    /// Whether of each server that has an address enough was asked.
+    fn are_all_known(&self) -> bool {
+        self.diagnosis.servers.iter().filter(|server| server.address.is_some()).count() == self.of
+    }
+
     /// `singular` if one server does it.
     fn verb(&self, singular: &'static str, plural: &'static str) -> &'static str {
         if self.servers.len() == 1 { singular } else { plural }
@@ -294,7 +299,7 @@ impl Group<'_> {
                 self.verb("replies", "reply")
             )],
             Fault::Expired(_) => vec![self.say_expired(its)],
-            Fault::Dead if self.is_all() => vec![self.say_dead()],
+            Fault::Dead if self.is_all() && self.are_all_known() => vec![self.say_dead()],
             Fault::Dead => vec![format!("{} {} not answer at all.", self.names(), self.verb("does", "do"))],
         }
     }

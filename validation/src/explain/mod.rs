@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::split::{bogus_question, signed_questions};
+pub use self::split::{bogus_questions, signed_questions};
 pub(crate) use self::split::{contested, may_be_forged, sees_secure};
 pub use self::text::without_secret;
 use self::{

@@ -73,7 +73,7 @@ pub(super) fn contest(cause: &mut Cause, seen: &Seen<'_>, all: &[Seen<'_>]) {
     if !matches!(cause.kind, Kind::Dns | Kind::Caa) {
         return;
     }
-    let Some((bogus, fault)) = seen.observation.and_then(first_bogus) else { return };
+    let Some((bogus, fault)) = seen.observation.and_then(|observation| bogus(observation).next()) else { return };
     let is_secure = |other: &&Seen<'_>| other.observation.is_some_and(|o| sees_secure(o, &bogus.name, bogus.rtype));
     let secure: Vec<&Seen<'_>> = all.iter().filter(is_secure).collect();
     if secure.is_empty() {
@@ -92,22 +92,23 @@ pub(crate) fn contested(places: &str) -> String {
     )
 }
 
-/// The first question that a judgement may rest on whose answer is bogus as a forged one would be.
-#[must_use]
-pub fn bogus_question(observation: &Observation) -> Option<(&str, RecordType)> {
-    first_bogus(observation).map(|(lookup, _)| (lookup.name.as_str(), lookup.rtype))
+/// The questions that a judgement may rest on whose answers are bogus as forged ones would be.
+pub fn bogus_questions(observation: &Observation) -> impl Iterator<Item = (&str, RecordType)> {
+    bogus(observation).map(|(lookup, _)| (lookup.name.as_str(), lookup.rtype))
 }
 
-/// The questions that have a validly signed answer.
-pub fn signed_questions(observation: &Observation) -> impl Iterator<Item = (&str, RecordType)> {
+/// The questions of some lookups that have a validly signed answer.
+pub fn signed_questions<'a>(
+    lookups: impl IntoIterator<Item = &'a DnsLookup>,
+) -> impl Iterator<Item = (&'a str, RecordType)> {
     let is_secure =
         |lookup: &&DnsLookup| lookup.validation.as_ref().is_some_and(|v| v.status == SecurityStatus::Secure);
-    observation.lookups().filter(is_secure).map(|lookup| (lookup.name.as_str(), lookup.rtype))
+    lookups.into_iter().filter(is_secure).map(|lookup| (lookup.name.as_str(), lookup.rtype))
 }
 
 /// Whether an observation has a validly signed answer to a question.
 pub(crate) fn sees_secure(observation: &Observation, name: &str, rtype: RecordType) -> bool {
-    signed_questions(observation).any(|question| question == (name, rtype))
+    signed_questions(observation.lookups()).any(|question| question == (name, rtype))
 }
 
 /// Whether what has this fault may be somebody else's answer. An old signature is a server's own, and of a link that
@@ -120,9 +121,9 @@ pub(crate) fn may_be_forged(fault: &DnssecFault) -> bool {
     )
 }
 
-/// The first lookup that a judgement may rest on whose reply somebody may have forged.
-fn first_bogus(observation: &Observation) -> Option<(&DnsLookup, &DnssecFault)> {
-    observation.lookups().find_map(|lookup| match &lookup.outcome {
+/// The lookups that a judgement may rest on whose replies somebody may have forged.
+fn bogus(observation: &Observation) -> impl Iterator<Item = (&DnsLookup, &DnssecFault)> {
+    observation.lookups().filter_map(|lookup| match &lookup.outcome {
         DnsOutcome::Failed(DnsFailure::Dnssec(fault)) if may_be_forged(fault) => Some((lookup, fault)),
         _ => None,
     })

@@ -81,6 +81,8 @@ pub struct Query {
     tcp_because: Option<TcpReason>,
     started: Micros,
     try_ends: Micros,
+    /// The deadline leaves the try under way less than its time.
+    is_cut_short: bool,
     /// Others are asked first.
     waits_for_turn: bool,
     outcome: Option<DnsOutcome>,
@@ -106,6 +108,7 @@ impl Query {
             tcp_because: None,
             started: now,
             try_ends: now,
+            is_cut_short: false,
             waits_for_turn: false,
             outcome: None,
             authenticated: false,
@@ -159,6 +162,12 @@ impl Query {
         waited
     }
 
+    /// Whether it was sent at all over UDP.
+    #[must_use]
+    pub fn was_sent(&self) -> bool {
+        self.transmissions > 0
+    }
+
     /// What was asked, in so far as servers treat it differently.
     #[must_use]
     pub fn kind(&self, over_tcp: bool) -> QuestionKind {
@@ -182,7 +191,9 @@ impl Query {
     }
 
     fn begin_try(&mut self, now: Micros) {
-        self.try_ends = now.plus_ms(u64::from(self.limits.try_ms)).min(self.limits.deadline);
+        let whole = now.plus_ms(u64::from(self.limits.try_ms));
+        self.is_cut_short = whole > self.limits.deadline;
+        self.try_ends = whole.min(self.limits.deadline);
     }
 
     /// Composes the datagram. The first time, `id` is taken and the case of the name is drawn; a
@@ -320,7 +331,8 @@ impl Query {
         if now < self.try_ends || matches!(self.state, State::Ended) {
             return QueryStep::Wait;
         }
-        if self.waits_for_turn {
+        // That nothing came in less than its time says nothing of whom was asked.
+        if self.waits_for_turn || self.is_cut_short {
             return self.fail(DnsFailure::DeadlineOfTask);
         }
         let transmissions_left = self.transmissions < self.limits.transmissions;

@@ -53,6 +53,8 @@ pub(super) fn event(query: &Query, purpose: Purpose, over_tcp: bool, step: &Quer
     }
     let timed_out = match step {
         QueryStep::Wait | QueryStep::SendStream(_) => return None,
+        // One that was not sent for lack of room on our side has lost nothing.
+        QueryStep::Transmit if !query.was_sent() => return None,
         QueryStep::Transmit => true,
         QueryStep::OpenStream => false,
         QueryStep::Done => query.is_timed_out()?,
