@@ -256,7 +256,7 @@ impl Collector for Figures {
             ),
             (
                 "paced_queries",
-                "Queries to name servers that waited while others asked the same one",
+                "Queries to name servers that waited while others asked the same one, or too many in all",
                 read(&stats.paced_queries),
             ),
             ("ring_enters", "System calls that entered the ring", read(&stats.ring_enters)),
