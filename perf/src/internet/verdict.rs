@@ -130,9 +130,7 @@ pub fn parts(perspective: Perspective, asks: Asks, fooled: &Fooled, fan_out: Fan
 /// released (req H8), unless the contrary comes after a permission.
 #[must_use]
 pub fn disagrees(asks: Asks, fooled: &Fooled, fan_out: FanOut) -> bool {
-    let any = |of: fn(Perspective, Asks, &Fooled) -> bool| Perspective::ALL.into_iter().any(|p| of(p, asks, fooled));
-    let all_are_asked = fan_out == FanOut::Parallel || agrees(Perspective::PRIMARY, asks, fooled);
-    all_are_asked && any(agrees) && any(contradicts)
+    some_agree_and(contradicts, asks, fooled, fan_out)
 }
 
 /// Whether one perspective is shown forged records of a signed domain, which another sees as they are.
@@ -145,9 +143,14 @@ pub fn is_shown_forged(perspective: Perspective, asks: Asks, fooled: &Fooled) ->
 /// Whether some that are asked agree and others are shown what is forged. That is told, and starts nothing afresh.
 #[must_use]
 pub fn is_forged_for_some(asks: Asks, fooled: &Fooled, fan_out: FanOut) -> bool {
+    some_agree_and(is_shown_forged, asks, fooled, fan_out)
+}
+
+/// Whether, of those that are asked, some agree and something is so for others.
+fn some_agree_and(is_so: fn(Perspective, Asks, &Fooled) -> bool, asks: Asks, fooled: &Fooled, fan_out: FanOut) -> bool {
     let any = |of: fn(Perspective, Asks, &Fooled) -> bool| Perspective::ALL.into_iter().any(|p| of(p, asks, fooled));
     let all_are_asked = fan_out == FanOut::Parallel || agrees(Perspective::PRIMARY, asks, fooled);
-    all_are_asked && any(agrees) && any(is_shown_forged)
+    all_are_asked && any(agrees) && any(is_so)
 }
 
 /// Whether the request must be permitted.
