@@ -33,6 +33,9 @@ const LAB_PORTS: u16 = 30;
 pub(super) const PORTS: u16 = 40;
 /// What an engine takes of its one caller at a time.
 pub(super) const IN_FLIGHT_MAX: usize = 10_000;
+/// The longest cool-down. Requests for addresses share one of two, and some of them must fail, again and again: with the
+/// minute that an engine has by default, those that wait for its end would still wait when the soak looks for answers.
+const COOL_DOWN_MAX: Duration = Duration::from_secs(1);
 /// The name of the caller in its certificate.
 const CALLER: &str = "caller";
 
@@ -230,7 +233,11 @@ fn write_settings(directory: &Path, port: u16) -> Result<Vec<String>, SoakError>
     settings.insert("tls".to_owned(), tls_table("engine"));
     settings.insert("laboratory".to_owned(), laboratory);
     // All requests are for a handful of the laboratory's servers.
-    settings.insert("limits".to_owned(), table([("in_flight_per_target_max", 1_000_000.into())]));
+    let limits = [
+        ("in_flight_per_target_max", 1_000_000.into()),
+        ("cool_down_max_ms", (COOL_DOWN_MAX.as_millis() as i64).into()),
+    ];
+    settings.insert("limits".to_owned(), table(limits));
     let caller = table([
         ("name", CALLER.into()),
         ("may", Value::Array(vec!["corroborate".into()])),
@@ -256,4 +263,23 @@ fn tls_table(name: &str) -> Value {
         ("key", format!("pki/{name}.key").into()),
         ("authorities", "pki/ca.pem".into()),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::load::DRAIN_MAX, *};
+
+    #[test]
+    fn ok_an_engine_cools_down_for_less_time_than_answers_are_awaited() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let directory = directory.path();
+        generate_without_requests(directory, &World::new(1, 1_000)).expect("a laboratory");
+        write_settings(directory, 27_000).expect("settings");
+        let text = fs::read_to_string(directory.join("engine.toml")).expect("settings of the engine");
+        let settings: Table = text.parse().expect("TOML");
+        let longest_ms = settings["limits"]["cool_down_max_ms"].as_integer().expect("a number");
+        // What remembers failures is among what must not grow, and a wait is varied by a quarter.
+        let longest = Duration::from_millis(u64::try_from(longest_ms).expect("a time"));
+        assert!(longest > Duration::ZERO && longest * 5 / 4 < DRAIN_MAX / 2, "{longest:?}");
+    }
 }

@@ -7,7 +7,9 @@
 //!
 //! A canary (`canary`) tells a slower engine from a busier machine. Its quiet level is the lower quartile of its
 //! windows. A window in which it is slower is scaled down by as much; one in which it takes more than half as long again
-//! is left out. If that leaves too few windows of a third, nothing can be said: [`Verdict::Busy`].
+//! is left out. If that leaves too few windows of a third, those left out count as they are, provided that they are no
+//! slower than the others of their third: then the canary alone suffered, as its slowest rounds do from a slow disk. Else
+//! nothing can be said: [`Verdict::Busy`].
 //!
 //! With a share of 20 % and windows that vary little, it finds a steady rise of 37 % or more over the whole run (a line
 //! stands at 25 % and at 85 % of the run in the middle of its thirds), and a step of more than 20 % between these two
@@ -26,6 +28,10 @@ const WARM_UP_SHARE: f64 = 0.1;
 const WINDOWS_OF_THIRD_MIN: usize = 4;
 /// A window in which the canary takes longer than this many times its quiet level says nothing.
 const CANARY_SLOWER_MAX: f64 = 1.5;
+/// Windows with a quiet canary that others are held against, at least.
+const QUIET_WINDOWS_MIN: usize = 2;
+/// Windows with a slow canary are no slower than the others if their median is within this share of the others'.
+const NO_SLOWER_SHARE: f64 = 0.1;
 /// Standard errors that are noise.
 const STANDARD_ERRORS: f64 = 3.0;
 /// Of a normal distribution: its standard deviation over the median deviation, and the standard error of a median over
@@ -39,18 +45,18 @@ pub fn judge(windows: &[Point], bound: Bound, canary: Option<&[Point]>) -> Trend
     let (begun, ended) = windows.first().zip(windows.last()).map_or((0.0, 0.0), |(a, b)| (a.seconds, b.seconds));
     let from = begun + WARM_UP_SHARE * (ended - begun);
     let third = (ended - from) / 3.0;
-    let comparable = canary.map_or_else(|| windows.to_vec(), |canary| scaled(windows, canary, from));
-    let within = |windows: &[Point], from: f64, to: f64| -> Vec<f64> {
-        windows.iter().filter(|at| at.seconds >= from && at.seconds <= to).map(|at| at.value).collect()
-    };
-    let thirds = |windows: &[Point]| [within(windows, from, from + third), within(windows, ended - third, ended)];
+    let in_first = |at: &Point| at.seconds >= from && at.seconds <= from + third;
+    let in_last = |at: &Point| at.seconds >= ended - third && at.seconds <= ended;
     let too_few = |thirds: &[Vec<f64>; 2]| thirds.iter().any(|values| values.len() < WINDOWS_OF_THIRD_MIN);
-    let [first, last] = thirds(&comparable);
+    let beside = Beside::of(windows, canary, from);
+    let thirds = [beside.comparable(&in_first), beside.comparable(&in_last)];
+    let all = [&in_first as &dyn Fn(&Point) -> bool, &in_last].map(|is_in| values_of(windows, is_in));
+    let [first, last] = thirds;
     let level = |values: &[f64]| median(values.to_vec()).unwrap_or(0.0);
     let (before, after) = (level(&first), level(&last));
     let growth = after - before;
     let allowed = (bound.share * before).max(bound.least).max(STANDARD_ERRORS * standard_error(&first, &last));
-    let verdict = if ended - from < LOOKED_AT_SECONDS_MIN || too_few(&thirds(windows)) {
+    let verdict = if ended - from < LOOKED_AT_SECONDS_MIN || too_few(&all) {
         Verdict::TooShort
     } else if too_few(&[first, last]) {
         Verdict::Busy
@@ -64,19 +70,52 @@ pub fn judge(windows: &[Point], bound: Bound, canary: Option<&[Point]>) -> Trend
     Trend { verdict, median: after, per_hour, growth, allowed }
 }
 
-/// The windows that can be compared, as they had been with a quiet canary.
-fn scaled(windows: &[Point], canary: &[Point], from: f64) -> Vec<Point> {
-    let mut times: Vec<f64> = canary.iter().filter(|at| at.seconds >= from).map(|at| at.value).collect();
-    times.sort_by(f64::total_cmp);
-    let Some(quiet) = times.get(times.len() / 4).filter(|quiet| **quiet > 0.0) else { return Vec::new() };
-    let scaled = |window: &Point| {
-        // Both are taken at once, window by window; a window without a round of the canary says nothing.
-        let place = canary.binary_search_by(|at| at.seconds.total_cmp(&window.seconds)).ok()?;
-        let slower = canary[place].value / quiet;
-        let value = window.value / slower.max(1.0);
-        (slower <= CANARY_SLOWER_MAX).then_some(Point { seconds: window.seconds, value })
-    };
-    windows.iter().filter_map(scaled).collect()
+fn values_of(windows: &[Point], is_in: &dyn Fn(&Point) -> bool) -> Vec<f64> {
+    windows.iter().filter(|at| is_in(at)).map(|at| at.value).collect()
+}
+
+/// Windows by how the canary fared in them.
+struct Beside {
+    /// As they had been with a quiet canary.
+    scaled: Vec<Point>,
+    /// As they were, in so far as the canary was too slow.
+    slow: Vec<Point>,
+}
+
+impl Beside {
+    fn of(windows: &[Point], canary: Option<&[Point]>, from: f64) -> Self {
+        let mut beside = Self { scaled: Vec::new(), slow: Vec::new() };
+        let Some(canary) = canary else {
+            beside.scaled = windows.to_vec();
+            return beside;
+        };
+        let mut times: Vec<f64> = canary.iter().filter(|at| at.seconds >= from).map(|at| at.value).collect();
+        times.sort_by(f64::total_cmp);
+        let Some(quiet) = times.get(times.len() / 4).filter(|quiet| **quiet > 0.0) else { return beside };
+        for window in windows {
+            // Both are taken at once, window by window; a window without a round of the canary says nothing.
+            let Ok(place) = canary.binary_search_by(|at| at.seconds.total_cmp(&window.seconds)) else { continue };
+            let slower = canary[place].value / quiet;
+            if slower <= CANARY_SLOWER_MAX {
+                beside.scaled.push(Point { seconds: window.seconds, value: window.value / slower.max(1.0) });
+            } else {
+                beside.slow.push(*window);
+            }
+        }
+        beside
+    }
+
+    /// The values of a third that can be compared.
+    fn comparable(&self, is_in: &dyn Fn(&Point) -> bool) -> Vec<f64> {
+        let (mut scaled, slow) = (values_of(&self.scaled, is_in), values_of(&self.slow, is_in));
+        if scaled.len() < WINDOWS_OF_THIRD_MIN
+            && scaled.len() >= QUIET_WINDOWS_MIN
+            && median(slow.clone()) <= median(scaled.clone()).map(|level| level * (1.0 + NO_SLOWER_SHARE))
+        {
+            scaled.extend(slow);
+        }
+        scaled
+    }
 }
 
 /// The standard error of the difference of two medians.
@@ -185,6 +224,25 @@ mod tests {
         // Some busy windows are left out, and the others tell.
         let (slower, busy) = (run(|way| if way < 0.5 { 50.0 } else { 75.0 }), run(busy_from(0.7, 0.85, 3.0)));
         assert_eq!(judge(&slower, BOUND, Some(&busy)).verdict, Verdict::Grows);
+    }
+
+    /// In two windows of three the canary is slow, and what is measured is not.
+    #[test]
+    fn ok_a_canary_that_suffers_alone_excuses_nothing_and_hides_nothing() {
+        let alone = |way: f64| {
+            if ((way * f64::from(WINDOWS)).round() as u32).is_multiple_of(3) { 1.0 } else { 4.0 + 3.0 * way }
+        };
+        let (canary, noisy) = (run(alone), |way: f64| 1.0 + 0.02 * noise(way, 7));
+        for (value, verdict) in [(0.0, Verdict::Flat), (0.1, Verdict::Flat), (0.5, Verdict::Grows)] {
+            let trend = judge(&run(|way| 30.0 * (1.0 + value * way) * noisy(way)), BOUND, Some(&canary));
+            assert_eq!(trend.verdict, verdict, "{value}: {trend:?}");
+        }
+        // Where what is measured suffers as well, nothing is said.
+        let both = judge(&run(|way| 30.0 * if alone(way) > 1.0 { 1.3 } else { 1.0 }), BOUND, Some(&canary));
+        assert_eq!(both.verdict, Verdict::Busy, "{both:?}");
+        // And without a quiet window there is nothing to hold against.
+        let never = run(|way| if way < 0.4 { 1.0 } else { 4.0 });
+        assert_eq!(judge(&run(|_| 30.0), BOUND, Some(&never)).verdict, Verdict::Busy);
     }
 
     #[test]

@@ -37,11 +37,11 @@ use crate::{
 };
 
 /// How long answers are awaited once nothing more is asked: several times what the slowest kind takes.
-const DRAIN_MAX: Duration = Duration::from_secs(60);
+pub(super) const DRAIN_MAX: Duration = Duration::from_secs(60);
 /// How often it is looked whether to stop while nothing is due.
 const STOP_CHECK: Duration = Duration::from_millis(50);
-/// Of wrong verdicts so many are told in full.
-const WRONG_TOLD_MAX: usize = 10;
+/// Of wrong verdicts, and of requests without an answer, so many are told in full.
+const TOLD_MAX: usize = 10;
 /// The longest message from the engine, octets.
 const FROM_ENGINE_BYTES_MAX: usize = 32 << 20;
 
@@ -72,11 +72,32 @@ impl Counts {
             return;
         }
         *(if told.verdict == "pass" { &mut self.wrong_passes } else { &mut self.wrong_others }) += 1;
-        if self.wrong_told.len() < WRONG_TOLD_MAX {
+        if self.wrong_told.len() < TOLD_MAX {
             let (id, kind) = (scenario.id(), scenario.kind.slug());
             let problem = told.problem.as_deref().unwrap_or("none");
             self.wrong_told.push(format!("{id} {kind}: {} instead of {right}, problem {problem}", told.verdict));
         }
+    }
+}
+
+/// Requests that were never answered.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Unanswered {
+    /// How many.
+    pub count: u64,
+    /// The first few, oldest first.
+    pub told: Vec<String>,
+}
+
+impl Unanswered {
+    fn of(waiting: HashMap<String, (Scenario, Instant)>) -> Self {
+        let mut waiting: Vec<(Scenario, Instant)> = waiting.into_values().collect();
+        waiting.sort_unstable_by_key(|(scenario, due)| (*due, scenario.index));
+        let told = waiting.iter().take(TOLD_MAX).map(|(scenario, due)| {
+            let (kind, ago) = (scenario.kind.slug(), due.elapsed().as_secs_f64());
+            format!("{kind}, due {ago:.1} s ago: {}", request_line(scenario))
+        });
+        Self { told: told.collect(), count: waiting.len() as u64 }
     }
 }
 
@@ -118,7 +139,7 @@ pub(super) struct Asking {
 pub(super) struct Load {
     shared: Arc<Mutex<Shared>>,
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<Result<u64, SoakError>>,
+    thread: JoinHandle<Result<Unanswered, SoakError>>,
 }
 
 impl Load {
@@ -148,8 +169,8 @@ impl Load {
         Window { quick: window.count(), p50_ms: at(0.5), p99_ms: at(0.99) }
     }
 
-    /// Asks no more and waits for answers; how many never came.
-    pub(super) fn end(self) -> (Counts, Result<u64, SoakError>) {
+    /// Asks no more and waits for answers; which never came.
+    pub(super) fn end(self) -> (Counts, Result<Unanswered, SoakError>) {
         self.stop.store(true, Ordering::Release);
         let ended = self.thread.join().unwrap_or(Err(SoakError::LoadBroke));
         (lock(&self.shared).counts.clone(), ended)
@@ -170,7 +191,7 @@ fn requests(world: &World) -> impl Iterator<Item = (Scenario, RawRequest)> {
     (0..world.requests).map(|index| world.scenario(index)).filter_map(readable)
 }
 
-async fn drive(asking: &Asking, shared: &Mutex<Shared>, stop: &AtomicBool) -> Result<u64, SoakError> {
+async fn drive(asking: &Asking, shared: &Mutex<Shared>, stop: &AtomicBool) -> Result<Unanswered, SoakError> {
     let channel = connect(&asking.identity, &asking.peer, &ConnectLimits::default()).await?;
     let mut client = CorroborationClient::new(channel).max_decoding_message_size(FROM_ENGINE_BYTES_MAX);
     let (out, queue) = mpsc::unbounded_channel();
@@ -213,7 +234,7 @@ async fn drive(asking: &Asking, shared: &Mutex<Shared>, stop: &AtomicBool) -> Re
     if let Ok(ended) = tokio::time::timeout(DRAIN_MAX, drain).await {
         ended?;
     }
-    Ok(waiting.len() as u64)
+    Ok(Unanswered::of(waiting))
 }
 
 fn note(
@@ -261,6 +282,22 @@ mod tests {
         }
         assert_eq!((counts.answered, counts.wrong_passes, counts.wrong_others), (7, 2, 2));
         assert!(counts.wrong_told[0].contains("http-ok: fail instead of pass"), "{:?}", counts.wrong_told);
+    }
+
+    #[test]
+    fn ok_the_oldest_of_those_unanswered_are_told_with_what_was_asked() {
+        let (world, now) = (World::new(3, 5_000), Instant::now());
+        let waiting = |index: u64, ago: u64| {
+            let scenario = world.scenario(index);
+            (scenario.id(), (scenario, now - Duration::from_secs(ago)))
+        };
+        let unanswered = Unanswered::of((0..25).map(|index| waiting(index, 100 + index)).collect());
+        assert_eq!((unanswered.count, unanswered.told.len()), (25, 10));
+        let oldest = world.scenario(24);
+        let told = format!("{}, due 124.", oldest.kind.slug());
+        assert!(unanswered.told[0].starts_with(&told), "{:?}", unanswered.told);
+        assert!(unanswered.told[0].ends_with(&request_line(&oldest)), "{:?}", unanswered.told);
+        assert_eq!(Unanswered::of(HashMap::new()), Unanswered::default());
     }
 
     #[test]

@@ -54,7 +54,7 @@ use crate::{
     signals,
 };
 
-pub use load::Counts;
+pub use load::{Counts, Unanswered};
 
 const TICK: Duration = Duration::from_millis(50);
 /// Samples of processes in one run, and windows; the longest time between two of either.
@@ -213,7 +213,7 @@ pub fn run(soak: &Soak) -> Result<ExitCode, SoakError> {
     match ended {
         Ok(unanswered) => summary.unanswered = unanswered,
         Err(error) => {
-            summary.unanswered = summary.counts.asked - summary.counts.answered;
+            summary.unanswered.count = summary.counts.asked - summary.counts.answered;
             summary.broke.push(error.to_string());
         }
     }

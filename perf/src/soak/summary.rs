@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{
-    load::Counts,
+    load::{Counts, Unanswered},
     sample::{Curves, Finding, Rule},
     trend::Verdict,
 };
@@ -18,7 +18,7 @@ pub struct Summary {
     /// Requests and answers.
     pub counts: Counts,
     /// Requests that were never answered.
-    pub unanswered: u64,
+    pub unanswered: Unanswered,
     /// Octets of the journal at the end.
     pub journal_octets: u64,
     /// Programs that ended before they were told to, or not well, and what broke the load.
@@ -40,11 +40,12 @@ impl Summary {
         };
         count(counts.wrong_passes, "requests passed that must not");
         count(counts.wrong_others, "other verdicts are wrong");
-        count(self.unanswered, "requests were never answered");
+        count(self.unanswered.count, "requests were never answered");
         if counts.asked == 0 {
             faults.push("nothing was asked".to_owned());
         }
-        faults.extend(counts.wrong_told.iter().map(|told| format!("  such as {told}")));
+        let told = counts.wrong_told.iter().chain(&self.unanswered.told);
+        faults.extend(told.map(|told| format!("  such as {told}")));
         let grows = self.findings.iter().filter(|finding| finding.trend.verdict == Verdict::Grows);
         faults.extend(grows.map(|f| {
             let (what, t) = (f.measure.title(), &f.trend);
@@ -69,7 +70,7 @@ impl Summary {
             counts.answered,
             counts.wrong_passes,
             counts.wrong_others,
-            self.unanswered,
+            self.unanswered.count,
             self.journal_octets / 1024,
         );
         for finding in &self.findings {
@@ -109,7 +110,7 @@ impl Summary {
             seconds: 0.0,
             interrupted: false,
             counts: Counts::default(),
-            unanswered: 0,
+            unanswered: Unanswered::default(),
             journal_octets: 0,
             broke: Vec::new(),
             findings: curves.findings(),
@@ -155,6 +156,15 @@ mod tests {
     }
 
     #[test]
+    fn err_what_was_wrong_and_what_was_not_answered_is_told() {
+        let told = |what: &str| vec![what.to_owned()];
+        let counts = Counts { wrong_others: 1, wrong_told: told("r000001 http-ok"), ..good().counts };
+        let summary = Summary { counts, unanswered: Unanswered { count: 1, told: told("r000002") }, ..good() };
+        let faults = summary.faults();
+        assert_eq!(faults[2..], ["  such as r000001 http-ok", "  such as r000002"]);
+    }
+
+    #[test]
     fn err_each_fault_is_told() {
         let with = |counts: Counts| Summary { counts: Counts { asked: 10, ..counts }, ..good() };
         let mut curves = Curves::default();
@@ -169,7 +179,10 @@ mod tests {
         for (summary, fault) in [
             (with(Counts { wrong_passes: 1, ..Counts::default() }), "1 requests passed that must not"),
             (with(Counts { wrong_others: 2, ..Counts::default() }), "2 other verdicts are wrong"),
-            (Summary { unanswered: 3, ..good() }, "3 requests were never answered"),
+            (
+                Summary { unanswered: Unanswered { count: 3, told: Vec::new() }, ..good() },
+                "3 requests were never answered",
+            ),
             (Summary { counts: Counts::default(), ..good() }, "nothing was asked"),
             (Summary { broke: vec!["jnb1 ended".to_owned()], ..good() }, "jnb1 ended"),
             (
