@@ -62,6 +62,29 @@ pub fn attempts(parallax: &Path, journal: &Path) -> Result<BTreeMap<String, Vec<
     Ok(all)
 }
 
+/// What of a journal's late answers is told by `parallax journal verify`.
+#[derive(Debug, Deserialize)]
+struct Verified {
+    late: u64,
+}
+
+/// Answers that attempts did not await and that have not come to the journal yet.
+///
+/// # Errors
+/// The journal cannot be read, or does not hold.
+pub fn outstanding(parallax: &Path, journal: &Path) -> Result<u64, InternetError> {
+    let not_awaited = not_awaited(&attempts(parallax, journal)?);
+    let text = output_of(parallax, &["journal", "verify", &journal.display().to_string(), "--json"])?;
+    let Verified { late } =
+        serde_json::from_str(&text).map_err(|error| InternetError::Unreadable { path: journal.to_owned(), error })?;
+    Ok(not_awaited.saturating_sub(late))
+}
+
+fn not_awaited(attempts: &BTreeMap<String, Vec<Attempt>>) -> u64 {
+    let views = attempts.values().flatten().flat_map(|attempt| &attempt.perspectives);
+    views.filter(|view| view.state == PerspectiveState::NotAwaited).count() as u64
+}
+
 /// One alarm of `parallax watch` that perspectives contradicted each other, before the verdict or after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contradiction {
@@ -199,6 +222,20 @@ mod tests {
             repeat: None,
             outcome: DnsOutcome::Failed(failure),
         }
+    }
+
+    #[test]
+    fn answers_that_were_not_awaited_are_counted_over_all_attempts() {
+        let attempt = |states: &[PerspectiveState]| {
+            let view = |state: &PerspectiveState| View { perspective: String::new(), seen: Seen::Owner, state: *state };
+            Attempt { restarted: false, perspectives: states.iter().map(view).collect() }
+        };
+        let (yes, late) = (PerspectiveState::Confirmed, PerspectiveState::NotAwaited);
+        let all = BTreeMap::from([
+            ("r1".to_owned(), vec![attempt(&[yes, late, late]), attempt(&[yes, yes, late])]),
+            ("r2".to_owned(), vec![attempt(&[yes, yes, yes])]),
+        ]);
+        assert_eq!(not_awaited(&all), 3);
     }
 
     #[test]

@@ -122,25 +122,28 @@ pub fn verify_journals(state: &State) -> Result<String, InternetError> {
     Ok(said.join("\n"))
 }
 
-/// The contradictions that `watch` tells of a run, and what of them is not as it must be. What a remote says that was not
-/// awaited comes to the journal after the results, so it is looked for until it is there.
+/// The contradictions that `watch` tells of a run, and what of them is not as it must be. They are read once everything has
+/// come to the journal: what a remote says that was not awaited comes after the results.
 fn alarms(
     state: &State,
     script: &Script,
     requests: &[RequestOutcome],
     fooled: &Fooled,
 ) -> Result<(Vec<Contradiction>, Vec<String>), InternetError> {
+    let (parallax, journal) = (state.programs_from.join("parallax"), &state.engine_of(script.fan_out).journal);
     let begun = Instant::now();
-    loop {
-        let journal = &state.engine_of(script.fan_out).journal;
-        let mut told = evidence::contradictions(&state.programs_from.join("parallax"), journal)?;
-        told.retain(|one| one.request.starts_with(&format!("r{}-", state.runs)));
-        let differing = alarms_differ(script, requests, &told, fooled);
-        if differing.is_empty() || script.fan_out == FanOut::Parallel || begun.elapsed() > LATE_MAX {
-            return Ok((told, differing));
-        }
+    let mut outstanding = evidence::outstanding(&parallax, journal)?;
+    while outstanding > 0 && begun.elapsed() < LATE_MAX {
         thread::sleep(POLL);
+        outstanding = evidence::outstanding(&parallax, journal)?;
     }
+    let mut told = evidence::contradictions(&parallax, journal)?;
+    told.retain(|one| one.request.starts_with(&format!("r{}-", state.runs)));
+    let mut differing = alarms_differ(script, requests, &told, fooled);
+    if outstanding > 0 {
+        differing.push(format!("{outstanding} answers that were not awaited never came to the journal"));
+    }
+    Ok((told, differing))
 }
 
 fn ways(state: &State, script: &Script) -> Result<Vec<Way>, InternetError> {
