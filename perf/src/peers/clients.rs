@@ -275,9 +275,14 @@ impl Place<'_> {
         let mut ab =
             self.other(Foreign::Ab, "ab", "Debian package apache2-utils", "load generator; a new connection each");
         ab.arguments = words(&format!("-q -s 30 -n {items} -c {in_flight} {}", self.url()));
+        let mut oha = self.other(Foreign::Oha, "oha", "`cargo install oha`", "load generator; a new connection each");
+        oha.arguments = words(&format!(
+            "-n {items} -c {in_flight} --no-tui --output-format json --disable-keepalive -t 20s {}",
+            self.url()
+        ));
         let what = format!("--peer {} --body {}", self.address(0), Values::new().key_authorization);
         let hyper = self.own_peer("peer-hyper", "tokio and hyper, a new connection each; body checked", &what, 1);
-        vec![wrk, ab, hyper]
+        vec![wrk, ab, oha, hyper]
     }
 
     fn others_of_tls(&self) -> Vec<Contestant> {

@@ -3,6 +3,10 @@
 //! None of them tells its own CPU time, which is the system's account of the child. A text that does not have what it
 //! must is an error, never a count of 0.
 
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
 use super::PeerError;
 
 /// What one run of a program came to.
@@ -23,6 +27,7 @@ pub(super) enum Foreign {
     Massdns,
     Wrk,
     Ab,
+    Oha,
     OpensslTime,
 }
 
@@ -33,6 +38,7 @@ impl Foreign {
             Self::Massdns => "massdns",
             Self::Wrk => "wrk",
             Self::Ab => "ab",
+            Self::Oha => "oha",
             Self::OpensslTime => "openssl",
         }
     }
@@ -48,6 +54,7 @@ impl Foreign {
             }
             Self::Wrk => wrk(text),
             Self::Ab => ab(text),
+            Self::Oha => oha(text),
             Self::OpensslTime => openssl_time(text, seconds),
         };
         counts.ok_or_else(|| PeerError::Unreadable { program: self.program().to_owned(), text: text.to_owned() })
@@ -99,6 +106,28 @@ fn ab(text: &str) -> Option<Counts> {
         failed: failed + bad_status,
         seconds: after(text, "Time taken for tests:")?,
     })
+}
+
+/// What is read of oha's JSON.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Oha {
+    summary: OhaSummary,
+    status_code_distribution: BTreeMap<String, u64>,
+    error_distribution: BTreeMap<String, u64>,
+}
+
+#[derive(Deserialize)]
+struct OhaSummary {
+    /// Seconds.
+    total: f64,
+}
+
+fn oha(text: &str) -> Option<Counts> {
+    let told: Oha = serde_json::from_str(text).ok()?;
+    let good = told.status_code_distribution.get("200").copied().unwrap_or(0);
+    let items = told.status_code_distribution.values().chain(told.error_distribution.values()).sum();
+    Some(Counts { items, failed: items - good, seconds: told.summary.total })
 }
 
 /// `1410 connections in 3 real seconds, 0 bytes read per connection`. It stops at the first failure without this line.
