@@ -92,7 +92,7 @@ pub fn run(plan: &Plan, settings: &TaskSettings, zones: &mut ZoneCache) -> Obser
             }
         }
         if let Some(observation) = task.poll_observation(now) {
-            return observation;
+            return *observation;
         }
     }
 }

@@ -957,7 +957,7 @@ fn observe(
     let (reports_in, reports) = crossbeam::channel::unbounded();
     let mut node = Node::start(&config, &reports_in).map_err(broken)?;
     let header = Header { attempt: AttemptId(0), nonce: 0, setup: "none".into() };
-    let task = Task { header, perspective: config.perspective.clone(), plan };
+    let task = Task { header, perspective: config.perspective.clone(), plan: plan.into() };
     node.submit(vec![task]).map_err(|_| broken("the node takes no task"))?;
     drop(reports_in);
     let report = reports.recv().map_err(broken)?.into_iter().next();

@@ -8,7 +8,7 @@ use parallax_validation::{
         ALIAS_HOPS_MAX, EDE_MAX, EDE_TEXT_BYTES_MAX, NAME_OCTETS_MAX, SIGNATURES_PER_SET_MAX, SIGNED_SETS_MAX,
     },
     lookup::{
-        dns::message::{Match, Question, compose, match_reply, read_reply},
+        dns::message::{Match, Question, match_reply, read_reply},
         dnssec::set::{Rrset, Section, owner_of, read_sets},
     },
     observation::{Alias, DnsFailure, DnsOutcome, RecordSet, RecordType},
@@ -34,7 +34,7 @@ fn packet_of(data: &[u8]) -> (Vec<u8>, RecordType, Question, Vec<u8>) {
     let choices = feed.octet();
     let rtype = TYPES[usize::from(choices & 0x7f) % TYPES.len()];
     let question = Question::new(NAME, rtype).expect("a good name");
-    let sent = compose(&question, ID, None, &mut Vec::new());
+    let sent = question.section().to_vec();
     let packet = if choices & FRAMED != 0 {
         let flags = 0x8000 | feed.pair();
         let counts = [0, 1, 0, feed.octet() & 31, 0, feed.octet() & 31, 0, feed.octet() & 7];

@@ -354,7 +354,7 @@ impl Driver {
                 Command::Pace(..) => {}
             }
         }
-        self.task.poll_observation(self.now)
+        self.task.poll_observation(self.now).map(|observation| *observation)
     }
 
     fn datagram(&mut self, slot: u16, packet: &[u8]) {

@@ -165,7 +165,7 @@ impl Desk {
         };
         let (sender, receiver) = oneshot::channel();
         let header = self.shared.take(&mut self.shared.askers(), Asker::One(sender, place), "".into());
-        self.hand_over(None, vec![Task { header, perspective: self.perspective.clone(), plan }])?;
+        self.hand_over(None, vec![Task { header, perspective: self.perspective.clone(), plan: plan.into() }])?;
         receiver.await.map(|observation| *observation).map_err(|_| LookError::Stopped)
     }
 

@@ -51,14 +51,17 @@ impl<T> Tasks<T> {
         self.table.get(index).map(|(generation, _)| TaskKey { index, generation: *generation })
     }
 
-    pub(crate) fn remove(&mut self, key: TaskKey) -> Option<T> {
-        self.table.get(key.index).filter(|(generation, _)| *generation == key.generation)?;
+    /// Drops a task where it is. Gives whether there was one.
+    pub(crate) fn remove(&mut self, key: TaskKey) -> bool {
+        if self.table.get(key.index).is_none_or(|(generation, _)| *generation != key.generation) {
+            return false;
+        }
         let (_, mut place) = self.table.remove(key.index);
-        let task = place.take();
+        *place = None;
         if self.spare.len() < SPARE_MAX {
             self.spare.push(place);
         }
-        task
+        true
     }
 }
 
@@ -71,8 +74,8 @@ mod tests {
         let mut tasks = Tasks::new();
         let first = tasks.insert("first");
         assert_eq!(tasks.get(first), Some(&mut "first"));
-        assert_eq!(tasks.remove(first), Some("first"));
-        assert_eq!(tasks.remove(first), None);
+        assert!(tasks.remove(first));
+        assert!(!tasks.remove(first));
         assert_eq!(tasks.get(first), None);
         assert_eq!(tasks.len(), 0);
         let second = tasks.insert("second");
@@ -87,7 +90,7 @@ mod tests {
         let mut tasks = Tasks::new();
         let keys: Vec<TaskKey> = (0..SPARE_MAX + 10).map(|n| tasks.insert(n)).collect();
         for key in keys {
-            assert!(tasks.remove(key).is_some());
+            assert!(tasks.remove(key));
         }
         assert_eq!(tasks.spare.len(), SPARE_MAX);
         tasks.insert(1);

@@ -15,12 +15,13 @@ use std::{
 
 use crossbeam::queue::ArrayQueue;
 use jiff::Timestamp;
-use parallax_protocol::{BATCH_ITEMS_MAX, Report, Task};
+use parallax_protocol::{BATCH_ITEMS_MAX, Header, Report, Task};
 use parallax_ring::{Close, DatagramId, Event, Flow, FlowSpan, Ring, SendError, StreamId, Waker};
 use parallax_validation::{
     base::{
         Entropy, Micros,
         limits::{PARTING_BYTES_MAX, PARTING_MAX, PARTING_MS, QUERY_BYTES_MAX},
+        perspective::PerspectiveId,
     },
     lookup::{
         Dnssec,
@@ -63,7 +64,8 @@ impl Entropy for Bits {
 }
 
 struct Running {
-    header: parallax_protocol::Header,
+    /// What the task came with; its report takes it.
+    came_with: Option<(Header, PerspectiveId)>,
     /// Who may ask for its packets.
     owner: Option<Owner>,
     core: Core,
@@ -116,6 +118,8 @@ pub(crate) struct Worker {
     /// Transmissions that found no send slot.
     backlog: VecDeque<(TaskKey, u16)>,
     outgoing: Vec<Report>,
+    /// Queries sent that the figures do not have yet.
+    sent: u64,
     /// The datagram that is being composed.
     packet: Vec<u8>,
     cpu: CpuClock,
@@ -170,6 +174,7 @@ impl Worker {
             waiting: VecDeque::new(),
             backlog: VecDeque::new(),
             outgoing: Vec::new(),
+            sent: 0,
             packet: Vec::with_capacity(QUERY_BYTES_MAX),
             cpu: CpuClock::default(),
             figures_due,
@@ -186,6 +191,8 @@ impl Worker {
             self.admit();
             self.expire();
             self.settle();
+            // Before the reports go out that rest on them.
+            self.shared.stats.queries.fetch_add(std::mem::take(&mut self.sent), Ordering::Relaxed);
             self.close_parted();
             self.flush();
             self.give_packets();
@@ -193,7 +200,13 @@ impl Worker {
             self.publish_figures();
             let wait = self.next_wait();
             let state = &mut self.state;
-            if let Err(error) = self.ring.wait(Some(wait), &mut |event| state.handle(event)) {
+            // What comes at once came before it was looked at.
+            let mut now = None;
+            let handle = &mut |event: Event<'_>| {
+                let now = *now.get_or_insert_with(|| state.now());
+                state.handle(now, event);
+            };
+            if let Err(error) = self.ring.wait(Some(wait), handle) {
                 eprintln!("perspective {}: the ring failed: {error}", self.config.perspective);
                 break;
             }
@@ -246,7 +259,7 @@ impl Worker {
 
     /// Takes tasks while there is room; the rest waits in the queue, where it holds the engine back.
     fn admit(&mut self) {
-        let mut begun = 0;
+        let (mut begun, mut clocks) = (0, None);
         while self.has_room() {
             let Some((owner, task)) = self.waiting.pop_front() else {
                 match self.shared.queue.pop() {
@@ -255,7 +268,8 @@ impl Worker {
                 }
                 continue;
             };
-            self.state.begin(owner, task);
+            let (now, utc) = *clocks.get_or_insert_with(|| (self.state.now(), Timestamp::now()));
+            self.state.begin(owner, task, now, utc);
             begun += 1;
         }
         self.shared.stats.tasks.fetch_add(begun, Ordering::Relaxed);
@@ -283,8 +297,9 @@ impl Worker {
             self.transmit(key, slot);
         }
         loop {
+            let now = self.state.now();
             while let Some(key) = self.state.touched.pop() {
-                self.carry_out(key);
+                self.carry_out(key, now);
             }
             if !self.state.give_turns() {
                 break;
@@ -297,7 +312,7 @@ impl Worker {
         }
     }
 
-    fn carry_out(&mut self, key: TaskKey) {
+    fn carry_out(&mut self, key: TaskKey, now: Micros) {
         let Some(running) = self.state.get(key) else { return };
         running.touched = false;
         let commands = running.core.take_commands();
@@ -312,12 +327,11 @@ impl Worker {
                 Command::Pace(slot, event) => self.state.pace(key, slot, event),
             }
         }
-        self.reschedule(key);
+        self.reschedule(key, now);
     }
 
     /// Reports a task that has ended, or sets its timer.
-    fn reschedule(&mut self, key: TaskKey) {
-        let now = self.state.now();
+    fn reschedule(&mut self, key: TaskKey, now: Micros) {
         let Some(running) = self.state.get(key) else { return };
         if running.touched {
             return;
@@ -334,31 +348,36 @@ impl Worker {
         }
     }
 
-    fn end(&mut self, key: TaskKey, observation: Observation) {
+    fn end(&mut self, key: TaskKey, observation: Box<Observation>) {
         self.keep_frames(key, &observation);
-        let Some(running) = self.state.tasks.remove(key) else { return };
-        self.state.timers.clear(key.index);
-        if let Some(memory) = &mut self.state.memory {
+        let State { tasks, timers, memory, pacing, pool, streams, .. } = &mut self.state;
+        let Some(running) = tasks.get(key) else { return };
+        timers.clear(key.index);
+        if let Some(memory) = memory {
             memory.change(running.counted, 0);
         }
         let mismatched: u64 = observation.lookups().map(|lookup| u64::from(lookup.ignored_replies)).sum();
-        self.shared.stats.mismatched_replies.fetch_add(mismatched, Ordering::Relaxed);
+        if mismatched > 0 {
+            self.shared.stats.mismatched_replies.fetch_add(mismatched, Ordering::Relaxed);
+        }
         for (_, turn) in &running.turns {
-            self.state.pacing.end(turn);
+            pacing.end(turn);
         }
-        for (_, origin) in running.origins {
-            self.state.pool.release(origin, &mut self.ring);
+        for (_, origin) in &running.origins {
+            pool.release(*origin, &mut self.ring);
         }
-        for (_, id) in running.streams {
-            self.state.streams.remove(id);
-            self.ring.close(id, Close::Reset);
+        for (_, id) in &running.streams {
+            streams.remove(*id);
+            self.ring.close(*id, Close::Reset);
         }
-        self.outgoing.push(Report {
-            header: running.header,
-            perspective: self.config.perspective.clone(),
-            rir: self.config.rir,
-            observation: Box::new(observation),
-        });
+        let came_with = running.came_with.take();
+        tasks.remove(key);
+        let Some((header, perspective)) = came_with else { return };
+        // A report is in this perspective's name whomever the task was for. Usually that is the name it came with, which is
+        // handed back without being counted anew.
+        let own = &self.config.perspective;
+        let perspective = if perspective == *own { perspective } else { own.clone() };
+        self.outgoing.push(Report { header, perspective, rir: self.config.rir, observation });
         if self.outgoing.len() >= BATCH_ITEMS_MAX {
             self.flush();
         }
@@ -369,7 +388,8 @@ impl Worker {
     fn keep_frames(&mut self, key: TaskKey, observation: &Observation) {
         let State { tasks, ended: Some(ended), origin, .. } = &mut self.state else { return };
         let Some(running) = tasks.get(key) else { return };
-        let (attempt, owner) = (running.header.attempt, running.owner);
+        let (Some((Header { attempt, .. }, _)), owner) = (&running.came_with, running.owner) else { return };
+        let attempt = *attempt;
         if owner.is_none() && self.out.captures.is_none() {
             return;
         }
@@ -429,7 +449,7 @@ impl Worker {
         }
         match self.ring.send_datagram(socket, &self.packet) {
             Ok(()) => {
-                self.shared.stats.queries.fetch_add(1, Ordering::Relaxed);
+                self.sent += 1;
                 if self.ring.keeps_frames() {
                     let flow = self.ring.datagram_flow(socket, &self.packet);
                     running.talk(Over::Query(slot), flow);
@@ -629,13 +649,12 @@ impl State {
         running.streams.iter().find(|(s, _)| *s == stream).map(|(_, id)| *id)
     }
 
-    fn begin(&mut self, owner: Option<Owner>, task: Task) {
-        let now = self.now();
+    fn begin(&mut self, owner: Option<Owner>, task: Task, now: Micros, utc: Timestamp) {
         let own = if self.memory.is_some() { self.octets_at_begin(&task) } else { 0 };
         let mut site = Site { settings: &self.settings, zones: &mut self.zones, entropy: &mut self.entropy };
-        let core = Core::new(task.plan, &mut site, now, Timestamp::now());
+        let core = Core::new(task.plan, &mut site, now, utc);
         let key = self.tasks.insert(Running {
-            header: task.header,
+            came_with: Some((task.header, task.perspective)),
             owner,
             core,
             wakes: Micros(u64::MAX),
@@ -724,8 +743,7 @@ impl State {
         self.with(key, |core, site| core.handle_local_failure(site, now, slot, reason));
     }
 
-    fn handle(&mut self, event: Event<'_>) {
-        let now = self.now();
+    fn handle(&mut self, now: Micros, event: Event<'_>) {
         match event {
             Event::Datagram { id, bytes } => self.datagram(now, id, bytes),
             Event::DatagramFailed { id, error } => {

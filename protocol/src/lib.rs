@@ -52,7 +52,7 @@ pub struct Task {
     /// Who is asked.
     pub perspective: PerspectiveId,
     /// What to look up.
-    pub plan: Plan,
+    pub plan: Arc<Plan>,
 }
 
 /// What a perspective saw.

@@ -77,9 +77,11 @@ fn a_query_asks_with_edns_1232_do_and_mixed_case() {
 
 #[test]
 fn b14_only_the_exact_reply_matches() {
-    let question = Question::new(NAME, RecordType::A).expect("a good name");
+    let mut question = Question::new(NAME, RecordType::A).expect("a good name");
+    question.mix_case(&mut Counter(1));
+    let sent = question.section().to_vec();
     let mut packet = Vec::new();
-    let sent = compose(&question, 7, Some(&mut Counter(1)), &mut packet);
+    compose(&question, 7, &mut packet);
     let good = reply(&packet, 0, &[], &[]);
     assert_eq!(match_reply(&good, 7, &sent), Match::Reply);
     assert_eq!(match_reply(&good, 8, &sent), Match::Stray, "another id");

@@ -203,7 +203,7 @@ fn txt_beside(other: &[u8]) -> Outcome {
 /// Whether a query has an OPT record with DO (RFC 6891 §6.1.3).
 fn asks_for_dnssec() -> bool {
     let mut packet = Vec::new();
-    compose(&Question::new(ZONE, RecordType::Caa).unwrap(), 1, None, &mut packet);
+    compose(&Question::new(ZONE, RecordType::Caa).unwrap(), 1, &mut packet);
     packet.ends_with(&[0, 0, 41, 4, 208, 0, 0, 0x80, 0, 0, 0])
 }
 

@@ -326,7 +326,7 @@ fn play_in_turns(plan: Plan, turn: impl Fn(IpAddr, bool) -> Micros, answers: imp
         if let Some(seen) = task.poll_observation(now) {
             assert!(open.is_empty(), "{open:?} are left open");
             assert!(turns.is_empty(), "{turns:?} keep their turns");
-            return Played { seen, asked, elapsed: now.since(Micros(1_000)) };
+            return Played { seen: *seen, asked, elapsed: now.since(Micros(1_000)) };
         }
         match events.pop_front() {
             Some((slot, question)) => {

@@ -362,6 +362,7 @@ impl Dispatcher {
             tally: Tally::new(readiness),
             primary_first,
             asked_remotes: OnceLock::new(),
+            plan_of_remotes: OnceLock::new(),
             tried: AtomicU16::new(0),
             permitted: AtomicBool::new(false),
         });
@@ -452,11 +453,16 @@ impl Dispatcher {
     fn send(&mut self, attempt: &Arc<Attempt>, index: usize, is_primary: bool) {
         let setup = self.shared.rules.setup();
         let nonce: u64 = self.random.random();
-        let sibling = is_primary.then(|| format!("parallax-{:016x}", self.random.random::<u64>()));
-        let mut plan = Plan::new(&attempt.request, setup.limits, sibling.as_deref());
-        plan.keep_proof = is_primary;
-        // Where a failed CAA lookup may be excused, each perspective must show that its own way out works.
-        plan.diagnose = is_primary || setup.caa.lookup_failure_permits;
+        let plan = if is_primary {
+            let sibling = format!("parallax-{:016x}", self.random.random::<u64>());
+            let plan = Plan::new(&attempt.request, setup.limits, Some(&sibling));
+            Arc::new(Plan { keep_proof: true, diagnose: true, ..plan })
+        } else {
+            // Where a failed CAA lookup may be excused, each perspective must show that its own way out works.
+            let diagnose = setup.caa.lookup_failure_permits;
+            let plan = || Plan { diagnose, ..Plan::new(&attempt.request, setup.limits, None) };
+            Arc::clone(attempt.plan_of_remotes.get_or_init(|| Arc::new(plan())))
+        };
         let link = &mut self.links[index];
         let expected = Expected { nonce, asked: self.shared.clock.instant(), attempt: Arc::clone(attempt) };
         if link.expect.send((attempt.id, expected)).is_err() {

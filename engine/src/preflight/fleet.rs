@@ -141,7 +141,7 @@ impl<'a> Fleet<'a> {
             // Where a failed CAA lookup may be excused, each perspective must show that its own way out works.
             plan.diagnose = setup.caa.lookup_failure_permits;
             let header = Header { attempt, nonce, setup: Arc::clone(&self.setup) };
-            member.pending.push_back(Task { header, perspective: member.perspective.clone(), plan });
+            member.pending.push_back(Task { header, perspective: member.perspective.clone(), plan: plan.into() });
         }
         let asked = Asked {
             survey,

@@ -2,7 +2,10 @@
 //!
 //! Invariant: a report is taken once. One that was not asked for, or that comes twice, ends the run.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, unbounded};
 use parallax_node::{Full, Laboratory, Node, NodeConfig};
@@ -25,7 +28,7 @@ pub(super) struct Bench {
     node: Node,
     reports: Receiver<Vec<Report>>,
     perspective: PerspectiveId,
-    setup: std::sync::Arc<str>,
+    setup: Arc<str>,
     begun: Instant,
     limit: Duration,
     /// A batch that the node had no room for.
@@ -115,10 +118,10 @@ impl Bench {
     }
 
     /// Adds a task to the next batch, which was due then. Its number is how many were added before.
-    pub(super) fn add(&mut self, plan: Plan, due_us: u64) {
+    pub(super) fn add(&mut self, plan: Arc<Plan>, due_us: u64) {
         let number = self.submitted;
         let attempt = AttemptId(u128::from(number) << 64 | u128::from(due_us));
-        let header = Header { attempt, nonce: number, setup: std::sync::Arc::clone(&self.setup) };
+        let header = Header { attempt, nonce: number, setup: Arc::clone(&self.setup) };
         self.next.push(Task { header, perspective: self.perspective.clone(), plan });
         self.submitted += 1;
         if self.next.len() >= BATCH_ITEMS_MAX {

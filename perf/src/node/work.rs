@@ -9,7 +9,10 @@
 //! with one name that happens, and a node then asks again over TCP. Only a handshake is always for the same name, which
 //! is in the server's certificate.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use clap::ValueEnum;
 use parallax_protocol::Report;
@@ -130,11 +133,11 @@ impl Items {
         Ok(Self { kinds, policy: CaaPolicy { issuer_domains: vec!["ca.example".to_owned()], ..CaaPolicy::default() } })
     }
 
-    /// The plan of item `number`.
+    /// The plan of item `number`: one of its own, as a link gives it.
     #[must_use]
-    pub fn plan(&self, number: u64) -> Plan {
+    pub fn plan(&self, number: u64) -> Arc<Plan> {
         let (kind, name) = self.place(number);
-        self.kinds[kind][name].plan.clone()
+        Arc::new(self.kinds[kind][name].plan.clone())
     }
 
     /// Which kind it is, and which name of it.
@@ -247,10 +250,10 @@ impl SilentItems {
         Ok(Self { plans: vec![Item::new("dns-01", NAME, false, limits)?.plan], end: None })
     }
 
-    /// The plan of item `number`.
+    /// The plan of item `number`: one of its own, as a link gives it.
     #[must_use]
-    pub fn plan(&self, number: u64) -> Plan {
-        self.plans[(number % self.plans.len() as u64) as usize].clone()
+    pub fn plan(&self, number: u64) -> Arc<Plan> {
+        Arc::new(self.plans[(number % self.plans.len() as u64) as usize].clone())
     }
 
     /// Whether a report says that nothing came, after the question, the request or the SYN had gone out.

@@ -124,7 +124,7 @@ impl Bench {
     pub(crate) fn task(&self, number: u64, plan: Plan) -> Task {
         let attempt = AttemptId(u128::from(number) << 64 | 7);
         let header = Header { attempt, nonce: nonce(number), setup: "test".into() };
-        Task { header, perspective: self.config.perspective.clone(), plan }
+        Task { header, perspective: self.config.perspective.clone(), plan: plan.into() }
     }
 
     /// Carries out one plan.

@@ -1,6 +1,6 @@
 //! Perspectives: the viewpoints from which a validation is made, and where they lie.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -57,7 +57,7 @@ impl fmt::Display for Rir {
 /// The name of a perspective, unique within a deployment (req E1).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct PerspectiveId(String);
+pub struct PerspectiveId(Arc<str>);
 
 /// A perspective's name is not one.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -78,7 +78,7 @@ impl FromStr for PerspectiveId {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let fits = (1..=32).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        if fits { Ok(Self(text.to_owned())) } else { Err(PerspectiveIdError(text.chars().take(64).collect())) }
+        if fits { Ok(Self(text.into())) } else { Err(PerspectiveIdError(text.chars().take(64).collect())) }
     }
 }
 
@@ -92,7 +92,7 @@ impl TryFrom<String> for PerspectiveId {
 
 impl From<PerspectiveId> for String {
     fn from(id: PerspectiveId) -> Self {
-        id.0
+        id.as_str().to_owned()
     }
 }
 

@@ -7,28 +7,23 @@ use crate::{
     plan::inquiry::Inquiry,
 };
 
-/// The questions of one inquiry, asked one after another.
+/// The questions of one inquiry, asked one after another. The inquiry is the plan's, and is handed in; without one there
+/// is nothing to ask.
 #[derive(Debug, Default)]
 pub(super) struct Asking {
-    inquiry: Option<Inquiry>,
     seen: Vec<DnsLookup>,
     asked: usize,
+    is_cut_off: bool,
 }
 
 impl Asking {
-    /// Nothing to ask if there is no inquiry.
-    pub(super) fn new(inquiry: Option<Inquiry>) -> Self {
-        Self { inquiry, seen: Vec::new(), asked: 0 }
-    }
-
-    fn next(&self) -> Option<(Cow<'_, str>, RecordType)> {
-        self.inquiry.as_ref()?.next(&self.seen)
+    fn next<'p>(&self, inquiry: Option<&'p Inquiry>) -> Option<(Cow<'p, str>, RecordType)> {
+        inquiry.filter(|_| !self.is_cut_off)?.next(&self.seen)
     }
 
     /// The question that is due; given once.
-    pub(super) fn take_due(&mut self) -> Option<(String, RecordType)> {
-        let (name, rtype) = self.next().filter(|_| self.asked == self.seen.len())?;
-        let due = (name.into_owned(), rtype);
+    pub(super) fn take_due<'p>(&mut self, inquiry: Option<&'p Inquiry>) -> Option<(Cow<'p, str>, RecordType)> {
+        let due = self.next(inquiry).filter(|_| self.asked == self.seen.len())?;
         self.asked += 1;
         Some(due)
     }
@@ -43,18 +38,18 @@ impl Asking {
     }
 
     /// Whether everything was answered.
-    pub(super) fn is_done(&self) -> bool {
-        self.asked == self.seen.len() && self.next().is_none()
+    pub(super) fn is_done(&self, inquiry: Option<&Inquiry>) -> bool {
+        self.asked == self.seen.len() && self.next(inquiry).is_none()
     }
 
     /// The lookup that ended it, if it has ended.
-    pub(super) fn last(&self) -> Option<&DnsLookup> {
-        self.seen.last().filter(|_| self.is_done())
+    pub(super) fn last(&self, inquiry: Option<&Inquiry>) -> Option<&DnsLookup> {
+        self.seen.last().filter(|_| self.is_done(inquiry))
     }
 
     /// Asks nothing more.
-    pub(super) fn end(&mut self) {
-        self.inquiry = None;
+    pub(super) fn cut_off(&mut self) {
+        self.is_cut_off = true;
         self.asked = self.seen.len();
     }
 

@@ -164,13 +164,13 @@ pub struct Site<'a> {
 /// One perspective's task on its way.
 #[derive(Debug)]
 pub struct Task {
-    plan: Plan,
+    plan: Arc<Plan>,
     started: Micros,
     started_utc: Timestamp,
     deadline: Micros,
     /// One for most checks of control; kept in place, since it is what a reply is for.
     slots: SmallVec<[Slot; 1]>,
-    waiting: VecDeque<(Purpose, String, RecordType)>,
+    waiting: VecDeque<(Purpose, Question)>,
     in_flight: usize,
     commands: Commands,
     caa: Vec<Option<DnsLookup>>,
@@ -197,7 +197,8 @@ pub struct Task {
 
 impl Task {
     /// Begins a plan. `started_utc` is the perspective's clock at `now`.
-    pub fn new(plan: Plan, site: &mut Site<'_>, now: Micros, started_utc: Timestamp) -> Self {
+    pub fn new(plan: impl Into<Arc<Plan>>, site: &mut Site<'_>, now: Micros, started_utc: Timestamp) -> Self {
+        let plan = plan.into();
         let deadline = now.plus_ms(u64::from(plan.limits.task_deadline_ms));
         let levels = plan.caa_levels.len();
         let mut task = Self {
@@ -209,7 +210,7 @@ impl Task {
             waiting: VecDeque::new(),
             in_flight: 0,
             commands: Commands::new(),
-            caa: vec![None; levels],
+            caa: (0..levels).map(|_| None).collect(),
             caa_settled: levels == 0,
             control: Asking::default(),
             derivation: Asking::default(),
@@ -241,17 +242,13 @@ impl Task {
     }
 
     fn begin(&mut self, site: &mut Site<'_>, now: Micros) {
-        self.derivation = Asking::new(self.plan.derivation.clone());
         self.go_on(site, now, Purpose::Derivation);
-        match self.plan.control.clone() {
-            Some(ControlPlan::Dns(inquiry)) => {
-                self.control = Asking::new(Some(inquiry));
-                self.go_on(site, now, Purpose::Control);
-            }
+        self.go_on(site, now, Purpose::Control);
+        match &self.plan.control {
             Some(ControlPlan::Http { host, path, https, body_bytes }) => {
                 let tls = site.settings.tls.fetch.clone();
-                let body_bytes_max = (body_bytes as usize).min(WEBSITE_BODY_BYTES_MAX);
-                let target = Target::first(&host, &path, https);
+                let body_bytes_max = (*body_bytes as usize).min(WEBSITE_BODY_BYTES_MAX);
+                let target = Target::first(host, path, *https);
                 match target.map(|target| Fetch::new(target, body_bytes_max, tls, self.plan.limits, self.deadline)) {
                     Ok(fetch) => self.begin_probe(site, now, Probe::Fetch(Box::new(fetch))),
                     Err(problem) => self.probed = Some(Box::new(local_http_failure(problem))),
@@ -259,26 +256,28 @@ impl Task {
             }
             Some(ControlPlan::TlsAlpn { host }) => {
                 let tls = site.settings.tls.alpn.clone();
-                let probe = alpn::Probe::new(host, tls, self.plan.limits, self.deadline);
+                let probe = alpn::Probe::new(host.clone(), tls, self.plan.limits, self.deadline);
                 self.begin_probe(site, now, Probe::Alpn(Box::new(probe)));
             }
-            None => {}
+            Some(ControlPlan::Dns(_)) | None => {}
         }
-        for (level, name) in self.plan.caa_levels.clone().into_iter().enumerate() {
-            self.ask(site, now, Purpose::Caa(level), name, RecordType::Caa);
+        for level in 0..self.plan.caa_levels.len() {
+            let asked = question(&self.plan.caa_levels[level], RecordType::Caa);
+            self.ask(site, now, Purpose::Caa(level), asked);
         }
     }
 
     /// Asks what is due of an inquiry. A question that cannot be asked is answered at once.
     fn go_on(&mut self, site: &mut Site<'_>, now: Micros, purpose: Purpose) {
         loop {
-            let asking = match purpose {
-                Purpose::Control => &mut self.control,
-                Purpose::Derivation => &mut self.derivation,
-                _ => return,
+            let due = match purpose {
+                Purpose::Control => self.control.take_due(inquiry_of(&self.plan)),
+                Purpose::Derivation => self.derivation.take_due(self.plan.derivation.as_ref()),
+                _ => None,
             };
-            let Some((name, rtype)) = asking.take_due() else { return };
-            self.ask(site, now, purpose, name, rtype);
+            let Some((name, rtype)) = due else { return };
+            let asked = question(&name, rtype);
+            self.ask(site, now, purpose, asked);
         }
     }
 
@@ -314,23 +313,26 @@ impl Task {
         }
     }
 
-    fn ask(&mut self, site: &mut Site<'_>, now: Micros, purpose: Purpose, name: String, rtype: RecordType) {
+    fn ask(&mut self, site: &mut Site<'_>, now: Micros, purpose: Purpose, asked: Result<Question, Unaskable>) {
         self.planned += 1;
-        if self.in_flight < CHECK_QUERIES_IN_FLIGHT_MAX {
-            self.begin_query(site, now, purpose, &name, rtype);
-        } else {
-            self.waiting.push_back((purpose, name, rtype));
+        match asked {
+            Ok(question) if self.in_flight < CHECK_QUERIES_IN_FLIGHT_MAX => {
+                self.begin_query(site, now, purpose, question);
+            }
+            Ok(question) => self.waiting.push_back((purpose, question)),
+            Err(unaskable) => self.refuse(site, purpose, unaskable),
         }
     }
 
-    fn begin_query(&mut self, site: &mut Site<'_>, now: Micros, purpose: Purpose, name: &str, rtype: RecordType) {
-        let question = match Question::new(name, rtype) {
-            Ok(question) if self.slots.len() - self.queries_aside() < CHECK_QUERIES_MAX => question,
-            Ok(_) => {
-                return self.refuse(site, purpose, name, rtype, "too many queries in one task");
-            }
-            Err(problem) => return self.refuse(site, purpose, name, rtype, &problem),
-        };
+    fn begin_query(&mut self, site: &mut Site<'_>, now: Micros, purpose: Purpose, mut question: Question) {
+        if self.slots.len() - self.queries_aside() >= CHECK_QUERIES_MAX {
+            let (name, rtype) = (question.take_name_text(), question.rtype());
+            return self.refuse(
+                site,
+                purpose,
+                Unaskable { name, rtype, problem: "too many queries in one task".to_owned() },
+            );
+        }
         let limits = QueryLimits {
             try_ms: self.plan.limits.dns_try_ms,
             transmissions: self.plan.limits.dns_transmissions,
@@ -361,7 +363,8 @@ impl Task {
     }
 
     /// A question that cannot be asked.
-    fn refuse(&mut self, site: &Site<'_>, purpose: Purpose, name: &str, rtype: RecordType, problem: &str) {
+    fn refuse(&mut self, site: &Site<'_>, purpose: Purpose, unaskable: Unaskable) {
+        let Unaskable { name, rtype, problem } = unaskable;
         let lookup = local_dns_failure(site.settings, name, rtype, problem);
         match (purpose, &mut self.proving) {
             (Purpose::Link(number), Some(proving)) => proving.answer(number, lookup, Arc::default()),
@@ -440,7 +443,7 @@ impl Task {
             self.with_query(site, now, slot, |query| query.handle_timeout(now));
         }
         for (level, name) in self.repeats.take_due(now) {
-            self.ask(site, now, Purpose::Caa(level), name, RecordType::Caa);
+            self.ask(site, now, Purpose::Caa(level), question(&name, RecordType::Caa));
         }
         let step = self.fetch.as_mut().map_or(FetchStep::Wait, |fetch| fetch.handle_timeout(now));
         self.apply_fetch(site, now, step);
@@ -494,8 +497,8 @@ impl Task {
         }
         self.prove(site, now);
         while self.in_flight < CHECK_QUERIES_IN_FLIGHT_MAX {
-            let Some((purpose, name, rtype)) = self.waiting.pop_front() else { break };
-            self.begin_query(site, now, purpose, &name, rtype);
+            let Some((purpose, question)) = self.waiting.pop_front() else { break };
+            self.begin_query(site, now, purpose, question);
         }
         self.diagnose(site, now);
     }
@@ -507,7 +510,8 @@ impl Task {
             return;
         }
         let caa = self.caa.iter().flatten().filter(|_| self.caa_settled);
-        let own = self.derivation.last().into_iter().chain(self.control.last());
+        let derived = self.derivation.last(self.plan.derivation.as_ref());
+        let own = derived.into_iter().chain(self.control.last(inquiry_of(&self.plan)));
         let lookups: Vec<&DnsLookup> = own.chain(caa).collect();
         let is_failed = |lookup: &DnsLookup| matches!(lookup.outcome, DnsOutcome::Failed(_));
         let some_failed = lookups.iter().any(|lookup| is_failed(lookup));
@@ -555,7 +559,7 @@ impl Task {
             Ok(question) if peer.is_some() => question.to_name_server(),
             Ok(question) => question.with_checking_disabled(),
             Err(problem) => {
-                let lookup = local_dns_failure(site.settings, &name, rtype, &problem);
+                let lookup = local_dns_failure(site.settings, name, rtype, problem);
                 self.slots.push(Slot::Ended);
                 return diagnosing.handle(aim, &lookup, &[], &site.settings.filter);
             }
@@ -586,17 +590,17 @@ impl Task {
 
     /// Notes evidence and does what follows from it.
     fn noted(&mut self, site: &mut Site<'_>, now: Micros, purpose: Purpose, lookup: DnsLookup) {
-        let lookup = match purpose {
-            Purpose::Caa(level) => match self.repeats.ended(now, level, lookup) {
-                Some(lookup) => lookup,
+        if let Purpose::Caa(level) = purpose {
+            match self.repeats.ended(now, level, lookup) {
+                Some(lookup) => self.note(purpose, lookup),
                 None => {
-                    let name = self.repeats.name_of(level).map(str::to_owned).unwrap_or_default();
-                    return self.ask(site, now, Purpose::Alias(level), name, RecordType::Cname);
+                    let asked = question(self.repeats.name_of(level).unwrap_or_default(), RecordType::Cname);
+                    return self.ask(site, now, Purpose::Alias(level), asked);
                 }
-            },
-            _ => lookup,
-        };
-        self.note(purpose, lookup);
+            }
+        } else {
+            self.note(purpose, lookup);
+        }
         if let Purpose::Address(_) = purpose {
             self.resolved(site, now);
         }
@@ -612,10 +616,10 @@ impl Task {
             let Some(proving) = &mut self.proving else { return };
             let round = proving.advance(anchors, site.zones);
             for (number, LinkQuestion { name, rtype, .. }) in round.questions {
-                self.ask_first(site, now, Purpose::Link(number), name, rtype);
+                self.ask_first(site, now, Purpose::Link(number), question(&name, rtype));
             }
             for (purpose, name, rtype) in round.again {
-                self.ask_first(site, now, purpose, name, rtype);
+                self.ask_first(site, now, purpose, question(&name, rtype));
             }
             if round.ended.is_empty() {
                 return self.drop_links(now);
@@ -627,12 +631,13 @@ impl Task {
     }
 
     /// What others wait for goes before what waits already.
-    fn ask_first(&mut self, site: &mut Site<'_>, now: Micros, purpose: Purpose, name: String, rtype: RecordType) {
-        self.planned += 1;
-        if self.in_flight < CHECK_QUERIES_IN_FLIGHT_MAX {
-            self.begin_query(site, now, purpose, &name, rtype);
-        } else {
-            self.waiting.push_front((purpose, name, rtype));
+    fn ask_first(&mut self, site: &mut Site<'_>, now: Micros, purpose: Purpose, asked: Result<Question, Unaskable>) {
+        match asked {
+            Ok(question) if self.in_flight >= CHECK_QUERIES_IN_FLIGHT_MAX => {
+                self.planned += 1;
+                self.waiting.push_front((purpose, question));
+            }
+            asked => self.ask(site, now, purpose, asked),
         }
     }
 
@@ -658,16 +663,18 @@ impl Task {
 
     /// Ends a query whatever its state and gives its evidence.
     fn close_query(&mut self, now: Micros, slot: u16) -> Option<(DnsLookup, Purpose, Arc<[u8]>)> {
-        let ended = std::mem::replace(self.slots.get_mut(usize::from(slot))?, Slot::Ended);
-        let Slot::Active(query, purpose, streaming) = ended else { return None };
+        let at = self.slots.get_mut(usize::from(slot))?;
+        let Slot::Active(query, purpose, streaming) = at else { return None };
+        let (purpose, streaming) = (*purpose, *streaming);
         if !purpose.is_aside() {
             self.in_flight -= 1;
         }
         self.commands.push(if streaming { Command::Close(Stream::Query(slot)) } else { Command::Release(slot) });
-        if turns::are_taken_by(&query, purpose) {
+        if turns::are_taken_by(query, purpose) {
             self.commands.push(Command::Pace(slot, TurnEvent::Ended));
         }
         let (lookup, packet) = query.finish(now);
+        *at = Slot::Ended;
         Some((lookup, purpose, packet))
     }
 
@@ -713,7 +720,7 @@ impl Task {
                 self.drop_stream(current);
                 self.addresses_wanted = 2;
                 for rtype in [RecordType::A, RecordType::Aaaa] {
-                    self.ask(site, now, Purpose::Address(rtype), name.clone(), rtype);
+                    self.ask(site, now, Purpose::Address(rtype), question(&name, rtype));
                 }
                 // A name that cannot be asked for is answered at once.
                 self.resolved(site, now);
@@ -786,7 +793,7 @@ impl Task {
         if self.hints_asked || self.plan.hints.is_empty() {
             return;
         }
-        let Some(lookup) = self.control.last() else { return };
+        let Some(lookup) = self.control.last(inquiry_of(&self.plan)) else { return };
         let unhelpful = match &lookup.outcome {
             DnsOutcome::Nodata(_) | DnsOutcome::Nxdomain(_) => true,
             DnsOutcome::Answer(set) => !set
@@ -797,8 +804,9 @@ impl Task {
         };
         if unhelpful {
             self.hints_asked = true;
-            for (index, hint) in self.plan.hints.clone().into_iter().enumerate() {
-                self.ask(site, now, Purpose::Hint(index), hint.name, RecordType::Txt);
+            for index in 0..self.plan.hints.len() {
+                let asked = question(&self.plan.hints[index].name, RecordType::Txt);
+                self.ask(site, now, Purpose::Hint(index), asked);
             }
         }
     }
@@ -813,10 +821,10 @@ impl Task {
     fn is_decided(&self) -> bool {
         let control = match self.plan.control {
             None => true,
-            Some(ControlPlan::Dns(_)) => self.control.is_done(),
+            Some(ControlPlan::Dns(ref inquiry)) => self.control.is_done(Some(inquiry)),
             Some(ControlPlan::Http { .. } | ControlPlan::TlsAlpn { .. }) => self.probed.is_some(),
         };
-        control && self.derivation.is_done() && self.caa_settled
+        control && self.derivation.is_done(self.plan.derivation.as_ref()) && self.caa_settled
     }
 
     /// The deadline came: everything open ends as it is.
@@ -842,12 +850,12 @@ impl Task {
         for (level, lookup) in self.repeats.cut_off() {
             self.note(Purpose::Caa(level), lookup);
         }
-        for (purpose, name, rtype) in std::mem::take(&mut self.waiting) {
-            let lookup = never_asked(site.settings, &name, rtype, DnsFailure::DeadlineOfTask);
-            self.note(purpose, lookup);
+        for (purpose, mut question) in std::mem::take(&mut self.waiting) {
+            let (name, rtype) = (question.take_name_text(), question.rtype());
+            self.note(purpose, never_asked(site.settings, name, rtype, DnsFailure::DeadlineOfTask));
         }
-        self.control.end();
-        self.derivation.end();
+        self.control.cut_off();
+        self.derivation.cut_off();
         self.settle_caa(now);
         self.caa_settled = true;
         if self.fetch.is_some() {
@@ -863,7 +871,7 @@ impl Task {
     }
 
     /// The observation, once everything has ended.
-    pub fn poll_observation(&mut self, now: Micros) -> Option<Observation> {
+    pub fn poll_observation(&mut self, now: Micros) -> Option<Box<Observation>> {
         if !self.is_complete() {
             return None;
         }
@@ -873,7 +881,7 @@ impl Task {
             Some(ControlPlan::Dns(_)) => self.control.take().pop().map(ControlObservation::Record),
             Some(ControlPlan::Http { .. } | ControlPlan::TlsAlpn { .. }) => self.probed.take().map(|probed| *probed),
         };
-        Some(Observation {
+        Some(Box::new(Observation {
             started: self.started_utc,
             elapsed_us: now.since(self.started),
             control,
@@ -885,13 +893,29 @@ impl Task {
             links: self.proving.as_ref().map(|proving| proving.links()).unwrap_or_default(),
             diagnosis: self.diagnosing.take().and_then(|diagnosing| diagnosing.finish()),
             survey: self.surveying.take().map(|surveying| Box::new(surveying.finish())),
-        })
+        }))
     }
 }
 
-fn never_asked(settings: &TaskSettings, name: &str, rtype: RecordType, failure: DnsFailure) -> DnsLookup {
+/// What the resolver is asked for control, if that is how control is shown.
+fn inquiry_of(plan: &Plan) -> Option<&Inquiry> {
+    plan.control.as_ref().and_then(ControlPlan::inquiry)
+}
+
+/// A question that is none, and why.
+struct Unaskable {
+    name: String,
+    rtype: RecordType,
+    problem: String,
+}
+
+fn question(name: &str, rtype: RecordType) -> Result<Question, Unaskable> {
+    Question::new(name, rtype).map_err(|problem| Unaskable { name: name.to_owned(), rtype, problem })
+}
+
+fn never_asked(settings: &TaskSettings, name: String, rtype: RecordType, failure: DnsFailure) -> DnsLookup {
     DnsLookup {
-        name: name.to_owned(),
+        name,
         rtype,
         resolver: settings.resolver,
         transport: DnsTransport::Udp,
@@ -907,8 +931,8 @@ fn never_asked(settings: &TaskSettings, name: &str, rtype: RecordType, failure: 
     }
 }
 
-fn local_dns_failure(settings: &TaskSettings, name: &str, rtype: RecordType, problem: &str) -> DnsLookup {
-    never_asked(settings, name, rtype, DnsFailure::Local(problem.to_owned()))
+fn local_dns_failure(settings: &TaskSettings, name: String, rtype: RecordType, problem: String) -> DnsLookup {
+    never_asked(settings, name, rtype, DnsFailure::Local(problem))
 }
 
 fn local_http_failure(problem: String) -> ControlObservation {

@@ -180,6 +180,15 @@ impl PlanLimits {
 }
 
 impl ControlPlan {
+    /// What the resolver is asked, if control is shown by records.
+    #[must_use]
+    pub fn inquiry(&self) -> Option<&Inquiry> {
+        match self {
+            Self::Dns(inquiry) => Some(inquiry),
+            Self::Http { .. } | Self::TlsAlpn { .. } => None,
+        }
+    }
+
     /// TXT of a name.
     #[must_use]
     pub fn txt(name: impl Into<String>) -> Self {

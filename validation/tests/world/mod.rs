@@ -678,7 +678,7 @@ impl<'a> Driver<'a> {
                 played.0.extend(self.connections.iter().map(|at| (self.place, *at)));
                 played.1.extend(self.questions.into_iter().map(|(name, rtype)| (self.place, name, rtype)));
                 played.2.extend(self.requests.into_iter().map(|request| (self.place, request)));
-                return observation;
+                return *observation;
             }
             self.step(&mut task);
         }

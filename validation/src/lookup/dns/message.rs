@@ -49,31 +49,42 @@ const RCODE_NXDOMAIN: u16 = 3;
 /// A question: a name that was checked, and a type.
 #[derive(Clone, Debug)]
 pub struct Question {
-    name: Name<Vec<u8>>,
-    /// The same as text, lower case, without final dot.
+    /// The question section (RFC 1035 §4.1.2): the name, in the case in which it is sent, then type and class.
+    section: Vec<u8>,
+    /// The name as text, lower case, without final dot.
     text: String,
     rtype: RecordType,
     checking_disabled: bool,
     to_name_server: bool,
+    /// Whether [`Question::mix_case`] draws its case.
     mixed_case: bool,
     edns: bool,
 }
 
+/// Of a question section, type and class.
+const TYPE_AND_CLASS: usize = 4;
+
 impl Question {
-    /// A question about `name`, which is given without final dot.
+    /// A question about `name`, which is given without final dot. It is asked in lower case unless [`Self::mix_case`] is
+    /// called.
     ///
     /// # Errors
     /// The name cannot be put on the wire.
     pub fn new(name: &str, rtype: RecordType) -> Result<Self, String> {
-        let (name, text) = match plain_name(name) {
+        let (wire, text) = match plain_name(name) {
             Some(wire) => (wire, name.to_ascii_lowercase()),
             None => {
-                let wire = Name::from_str(name).map_err(|error| format!("{name}: {error}"))?;
+                let wire = Name::<Vec<u8>>::from_str(name).map_err(|error| format!("{name}: {error}"))?;
                 let text = text_of(&wire);
                 (wire, text)
             }
         };
-        Ok(Self { name, text, rtype, checking_disabled: false, to_name_server: false, mixed_case: true, edns: true })
+        let mut section = wire.into_octets();
+        // Lengths are below 64, and so are no letters.
+        section.make_ascii_lowercase();
+        section.extend_from_slice(&rtype.number().to_be_bytes());
+        section.extend_from_slice(&Class::IN.to_int().to_be_bytes());
+        Ok(Self { section, text, rtype, checking_disabled: false, to_name_server: false, mixed_case: true, edns: true })
     }
 
     /// The same with CD set: the resolver is to pass on what it does not believe, since it is validated here
@@ -108,6 +119,40 @@ impl Question {
         self
     }
 
+    /// Draws the case of each letter of the name from `entropy`, if the question is to have mixed case as those to a
+    /// resolver have.
+    pub fn mix_case(&mut self, entropy: &mut dyn Entropy) {
+        if self.mixed_case {
+            mix_case(self.wire_mut(), entropy);
+        }
+    }
+
+    /// Puts the name in lower case again.
+    pub fn unmix_case(&mut self) {
+        self.wire_mut().make_ascii_lowercase();
+    }
+
+    fn wire_mut(&mut self) -> &mut [u8] {
+        let octets = self.section.len() - TYPE_AND_CLASS;
+        &mut self.section[..octets]
+    }
+
+    /// The question section as it is sent; a reply copies it.
+    #[must_use]
+    pub fn section(&self) -> &[u8] {
+        &self.section
+    }
+
+    /// The name asked, as it is sent.
+    fn name(&self) -> &Name<[u8]> {
+        // It was made of a name, which case does not change.
+        Name::from_slice(self.wire()).unwrap_or(Name::root_slice())
+    }
+
+    fn wire(&self) -> &[u8] {
+        &self.section[..self.section.len() - TYPE_AND_CLASS]
+    }
+
     /// Whether it is for a name server of the zone itself.
     #[must_use]
     pub fn is_to_name_server(&self) -> bool {
@@ -125,39 +170,28 @@ impl Question {
         (self.mixed_case, self.edns)
     }
 
-    /// The name asked, lower case, without final dot.
+    /// The name asked, lower case, without final dot; taken out, so that nothing can be asked or read any more.
     #[must_use]
-    pub fn into_name_text(self) -> String {
-        self.text
+    pub fn take_name_text(&mut self) -> String {
+        std::mem::take(&mut self.text)
     }
 }
 
-/// Composes a query into `buffer` and returns the octets of its question section as sent.
+/// Composes a query into `buffer`.
 ///
 /// RD set unless a name server is asked, EDNS with a payload size of 1232 octets and DO unless the question is without;
-/// CD as the question says. The case of each letter of the name is drawn from `entropy` if there is one and the question
-/// is to have mixed case, as those to a resolver have.
-pub fn compose(question: &Question, id: u16, entropy: Option<&mut dyn Entropy>, buffer: &mut Vec<u8>) -> Vec<u8> {
-    let name = question.name.as_slice();
+/// CD as the question says.
+pub fn compose(question: &Question, id: u16, buffer: &mut Vec<u8>) {
     let nsid: &[u8] = if question.to_name_server { &NSID_OPTION } else { &[] };
     let flags = (u16::from(!question.to_name_server) << RD_BIT) | (u16::from(question.checking_disabled) << CD_BIT);
-    let mut section = Vec::with_capacity(name.len() + 4);
-    section.extend_from_slice(name);
-    section.extend_from_slice(&question.rtype.number().to_be_bytes());
-    section.extend_from_slice(&Class::IN.to_int().to_be_bytes());
-    if let Some(entropy) = entropy.filter(|_| question.mixed_case)
-        && let Some(name) = section.get_mut(..name.len())
-    {
-        mix_case(name, entropy);
-    }
     buffer.clear();
     // One question and, in the additional section, the OPT record.
     for field in [id, flags, 1, 0, 0, u16::from(question.edns)] {
         buffer.extend_from_slice(&field.to_be_bytes());
     }
-    buffer.extend_from_slice(&section);
+    buffer.extend_from_slice(&question.section);
     if !question.edns {
-        return section;
+        return;
     }
     // Owner: the root. TTL: extended code 0, version 0, DO.
     buffer.push(0);
@@ -165,13 +199,12 @@ pub fn compose(question: &Question, id: u16, entropy: Option<&mut dyn Entropy>, 
         buffer.extend_from_slice(&field.to_be_bytes());
     }
     buffer.extend_from_slice(nsid);
-    section
 }
 
 /// The wire form of a name that needs no escapes, as nearly all names do; `None` for others and for what is no
 /// name.
 fn plain_name(text: &str) -> Option<Name<Vec<u8>>> {
-    let mut wire = Vec::with_capacity(text.len() + 2);
+    let mut wire = Vec::with_capacity(text.len() + 2 + TYPE_AND_CLASS);
     // The text, behind where the first length goes; each dot is where another goes.
     wire.push(0);
     wire.extend_from_slice(text.as_bytes());
@@ -351,50 +384,52 @@ impl<'a> Sections<'a> {
 
     /// Follows aliases from the name asked to the records or to their denial.
     fn follow(&self, question: &Question, nxdomain: bool) -> DnsOutcome {
-        let mut current: Cow<'_, Name<Vec<u8>>> = Cow::Borrowed(&question.name);
-        // Where aliases have led; the name asked is the first.
+        // Where aliases have led; nothing while it is the name asked.
         let mut visited: Vec<Name<Vec<u8>>> = Vec::new();
         let mut aliases: Vec<Alias> = Vec::new();
         let mut ttl = u32::MAX;
         loop {
-            let set = self.set_at(&current);
+            let current = visited.last();
+            let text = || current.map_or_else(|| question.text.clone(), text_of);
+            let set = self.set_at(current.map_or(question.wire(), Name::as_slice));
             if nxdomain && set.is_some() {
-                let problem = format!("NXDOMAIN, with records of {}", text_of(current.as_ref()));
+                let problem = format!("NXDOMAIN, with records of {}", text());
                 return DnsOutcome::Failed(DnsFailure::Malformed(problem));
             }
             if let Some((set_ttl, rdata)) = set {
-                let owner = if aliases.is_empty() { question.text.clone() } else { text_of(current.as_ref()) };
-                return DnsOutcome::Answer(RecordSet { owner, ttl: ttl.min(set_ttl), aliases, rdata });
+                return DnsOutcome::Answer(RecordSet { owner: text(), ttl: ttl.min(set_ttl), aliases, rdata });
             }
-            let Some((target, alias_ttl, dname)) = self.alias_at(&current) else { break };
+            let Some((target, alias_ttl, dname)) = self.alias_at(current, question) else { break };
             ttl = ttl.min(alias_ttl);
-            aliases.push(Alias { owner: text_of(current.as_ref()), target: text_of(&target), dname });
-            if target == question.name || visited.contains(&target) {
+            aliases.push(Alias { owner: text(), target: text_of(&target), dname });
+            if target == *question.name() || visited.contains(&target) {
                 return DnsOutcome::Failed(DnsFailure::AliasLoop(aliases));
             }
             if aliases.len() > ALIAS_HOPS_MAX {
                 return DnsOutcome::Failed(DnsFailure::AliasChainTooLong);
             }
-            visited.push(target.clone());
-            current = Cow::Owned(target);
+            visited.push(target);
         }
-        self.denied(aliases, &current, nxdomain)
+        match visited.last() {
+            Some(last) => self.denied(aliases, last, nxdomain),
+            None => self.denied(aliases, question.name(), nxdomain),
+        }
     }
 
     /// The chain ended without records. Only NXDOMAIN, or a denial that carries the SOA of a zone the name
     /// lies in (RFC 2308 §2.2), speaks about the name; silence, as in a referral of a server that does not
     /// recurse, or another zone's SOA is a failure and never "empty".
-    fn denied(&self, aliases: Vec<Alias>, name: &Name<Vec<u8>>, nxdomain: bool) -> DnsOutcome {
+    fn denied<Octs: AsRef<[u8]> + ?Sized>(&self, aliases: Vec<Alias>, name: &Name<Octs>, nxdomain: bool) -> DnsOutcome {
         let covers = self.soa.as_ref().is_some_and(|(zone, _)| name.ends_with(zone));
         let denial = Denial { aliases, soa: self.soa.as_ref().map(|(_, soa)| soa.clone()) };
         match (nxdomain, covers) {
             (true, _) => DnsOutcome::Nxdomain(denial),
             (false, true) => DnsOutcome::Nodata(denial),
-            (false, false) => DnsOutcome::Failed(DnsFailure::IncompleteChain(text_of(name))),
+            (false, false) => DnsOutcome::Failed(DnsFailure::IncompleteChain(text_of(&name))),
         }
     }
 
-    fn set_at(&self, name: &Name<Vec<u8>>) -> Option<(u32, Vec<Octets>)> {
+    fn set_at(&self, name: &[u8]) -> Option<(u32, Vec<Octets>)> {
         let mut found: Option<(u32, Vec<Octets>)> = None;
         for (_, ttl, rdata) in self.data.iter().filter(|(owner, ..)| owner.is(name)) {
             let (lowest, set) = found.get_or_insert_with(|| (*ttl, Vec::with_capacity(self.data.len())));
@@ -404,10 +439,15 @@ impl<'a> Sections<'a> {
         found
     }
 
-    fn alias_at(&self, name: &Name<Vec<u8>>) -> Option<(Name<Vec<u8>>, u32, bool)> {
+    /// Where the name leads, or the name asked if there is none.
+    fn alias_at(&self, name: Option<&Name<Vec<u8>>>, question: &Question) -> Option<(Name<Vec<u8>>, u32, bool)> {
+        if self.aliases.is_empty() && self.redirections.is_empty() {
+            return None;
+        }
+        let name: Name<Vec<u8>> = name.map_or_else(|| question.name().to_name(), Name::clone);
         let by_dname = self.redirections.iter().find_map(|(owner, ttl, target)| {
             let owner: Name<Vec<u8>> = owner.to_name();
-            if *name == owner || !name.ends_with(&owner) {
+            if name == owner || !name.ends_with(&owner) {
                 return None;
             }
             let prefix = name.clone().strip_suffix(&owner).ok()?;
@@ -415,7 +455,7 @@ impl<'a> Sections<'a> {
                 domain::base::name::ToRelativeName::chain(prefix, target.to_name::<Vec<u8>>()).ok()?.to_name();
             Some((target, *ttl))
         });
-        let by_cname = self.aliases.iter().find(|(owner, ..)| owner.name_eq(name));
+        let by_cname = self.aliases.iter().find(|(owner, ..)| owner.name_eq(&name));
         match (by_cname, by_dname) {
             (Some((_, ttl, target)), dname) => Some((target.to_name(), *ttl, dname.is_some())),
             (None, Some((target, ttl))) => Some((target, ttl, true)),
@@ -479,10 +519,32 @@ mod tests {
     }
 
     #[test]
+    fn a_question_is_asked_in_lower_case_unless_its_case_is_drawn() {
+        struct Ones;
+        impl Entropy for Ones {
+            fn next_u64(&mut self) -> u64 {
+                u64::MAX
+            }
+        }
+        let mut question = Question::new("WWW.Customer-1.example", RecordType::Caa).expect("a name");
+        let plain = b"\x03www\x0acustomer-1\x07example\x00\x01\x01\x00\x01";
+        assert_eq!(question.section(), plain);
+        question.mix_case(&mut Ones);
+        assert_eq!(question.section(), b"\x03WWW\x0aCUSTOMER-1\x07EXAMPLE\x00\x01\x01\x00\x01");
+        assert_eq!(question.name(), &plain_name("www.customer-1.example").expect("a name"));
+        question.unmix_case();
+        assert_eq!(question.section(), plain);
+        let mut to_server = question.clone().to_name_server();
+        to_server.mix_case(&mut Ones);
+        assert_eq!(to_server.section(), plain);
+        assert_eq!(question.take_name_text(), "www.customer-1.example");
+    }
+
+    #[test]
     fn what_needs_an_escape_is_left_to_the_library() {
         for text in ["a\\.b.example", "a b.example", "b\u{fc}cher.example", "*.example"] {
             assert_eq!(plain_name(text), None, "{text}");
         }
-        assert_eq!(Question::new("*.example", RecordType::Caa).expect("a name").into_name_text(), "*.example");
+        assert_eq!(Question::new("*.example", RecordType::Caa).expect("a name").take_name_text(), "*.example");
     }
 }

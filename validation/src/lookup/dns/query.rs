@@ -74,8 +74,6 @@ pub struct Query {
     resolver: SocketAddr,
     state: State,
     id: u16,
-    /// The question section as sent.
-    sent: Vec<u8>,
     transmissions: u8,
     ignored: u16,
     tcp_because: Option<TcpReason>,
@@ -102,7 +100,6 @@ impl Query {
             resolver,
             state: State::Udp,
             id: 0,
-            sent: Vec::new(),
             transmissions: 0,
             ignored: 0,
             tcp_because: None,
@@ -201,11 +198,9 @@ impl Query {
     pub fn compose(&mut self, id: u16, entropy: &mut dyn Entropy, buffer: &mut Vec<u8>) {
         if self.transmissions == 0 {
             self.id = id;
-            self.sent = compose(&self.question, id, Some(entropy), buffer);
-        } else {
-            compose(&self.question, self.id, None, buffer);
-            buffer[12..12 + self.sent.len()].copy_from_slice(&self.sent);
+            self.question.mix_case(entropy);
         }
+        compose(&self.question, self.id, buffer);
         self.transmissions = self.transmissions.saturating_add(1);
     }
 
@@ -227,7 +222,7 @@ impl Query {
         if !matches!(self.state, State::Udp) || self.transmissions == 0 {
             return QueryStep::Wait;
         }
-        match match_reply(packet, self.id, &self.sent) {
+        match match_reply(packet, self.id, self.question.section()) {
             Match::Reply => match read_reply(packet, &self.question) {
                 Ok(reply) => self.end_with_reply(packet, reply),
                 Err(_) => self.go_to_tcp(now, TcpReason::Malformed),
@@ -262,8 +257,9 @@ impl Query {
             return QueryStep::Wait;
         }
         self.id = id;
+        self.question.unmix_case();
         let mut message = Vec::new();
-        self.sent = compose(&self.question, id, None, &mut message);
+        compose(&self.question, id, &mut message);
         let mut framed = Vec::with_capacity(message.len() + 2);
         framed.extend_from_slice(&(message.len() as u16).to_be_bytes());
         framed.extend_from_slice(&message);
@@ -290,7 +286,7 @@ impl Query {
     }
 
     fn read_stream_reply(&mut self, packet: &[u8]) -> QueryStep {
-        match match_reply(packet, self.id, &self.sent) {
+        match match_reply(packet, self.id, self.question.section()) {
             // Over a connection a changed case is no sign of a forged packet.
             Match::Reply | Match::CaseDiffers => match read_reply(packet, &self.question) {
                 Ok(reply) => self.end_with_reply(packet, reply),
@@ -368,12 +364,12 @@ impl Query {
     }
 
     /// The evidence, and, if it is kept, the reply with code NOERROR or NXDOMAIN, or with any code of a name server,
-    /// if one came. Before its end, a query is cut off by the task's deadline.
+    /// if one came. Before its end, a query is cut off by the task's deadline. To be called once.
     #[must_use]
-    pub fn finish(self, now: Micros) -> (DnsLookup, Arc<[u8]>) {
+    pub fn finish(&mut self, now: Micros) -> (DnsLookup, Arc<[u8]>) {
         let lookup = DnsLookup {
             rtype: self.question.rtype(),
-            name: self.question.into_name_text(),
+            name: self.question.take_name_text(),
             resolver: self.resolver,
             transport: if self.tcp_because.is_some() { DnsTransport::Tcp } else { DnsTransport::Udp },
             transmissions: self.transmissions,
@@ -381,11 +377,11 @@ impl Query {
             ignored_replies: self.ignored,
             elapsed_us: now.since(self.started),
             authenticated: self.authenticated,
-            extended_errors: self.extended_errors,
+            extended_errors: std::mem::take(&mut self.extended_errors),
             validation: None,
             repeat: None,
-            outcome: self.outcome.unwrap_or(DnsOutcome::Failed(DnsFailure::DeadlineOfTask)),
+            outcome: self.outcome.take().unwrap_or(DnsOutcome::Failed(DnsFailure::DeadlineOfTask)),
         };
-        (lookup, self.packet)
+        (lookup, std::mem::take(&mut self.packet))
     }
 }

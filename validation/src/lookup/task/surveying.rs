@@ -55,7 +55,7 @@ impl Task {
             Ok(question) if peer.is_some() => question.to_name_server(),
             Ok(question) => question.with_checking_disabled(),
             Err(problem) => {
-                let lookup = local_dns_failure(site.settings, &name, rtype, &problem);
+                let lookup = local_dns_failure(site.settings, name, rtype, problem);
                 self.slots.push(Slot::Ended);
                 return surveying.handle(aim, &lookup, &[], &site.settings.filter);
             }
