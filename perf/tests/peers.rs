@@ -209,7 +209,7 @@ fn ok_a_quick_comparison_has_a_row_for_every_client() {
     let file = directory.path().join("out.json");
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let core = (cpus - 1).min(1).to_string();
-    for (command, clients) in [("peers", vec![8, 2, 8, 4]), ("ceiling", vec![3, 3, 1])] {
+    for (command, clients) in [("peers", vec![8, 2, 9, 4]), ("ceiling", vec![3, 3, 1])] {
         let mut run = Command::new(PERF);
         run.args([command, "--quick", "--responder-core", &core, "--bare"]).arg(bare).arg("--out").arg(&file);
         let output = run.output().unwrap();
