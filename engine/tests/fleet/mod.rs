@@ -19,8 +19,9 @@ use parallax_protocol::{
 };
 use toml::{Table, Value};
 
-/// How long a program may take to come up or go down.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a program may take to come up or go down. Seven of them may have to be read from a slow disk first, which has
+/// taken half a minute and more.
+const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(10);
 
 /// What makes the laboratory's account URI of an account's number.
