@@ -15,6 +15,7 @@ pub mod node;
 pub mod open;
 pub mod peers;
 pub mod plot;
+pub mod program;
 pub mod report;
 pub mod signals;
 pub mod soak;

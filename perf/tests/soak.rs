@@ -161,7 +161,7 @@ fn err_a_program_that_dies_is_told_and_nothing_is_left_running() {
     let (output, summary) = soak.end();
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stdout));
     let faults = summary["faults"].to_string();
-    assert!(faults.contains("engine ended"), "{faults}");
+    assert!(faults.contains("engine ended with signal: 9 (SIGKILL)"), "{faults}");
     assert_eq!(processes_of(directory.path()), [""; 0]);
 }
 

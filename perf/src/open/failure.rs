@@ -20,7 +20,7 @@ pub enum Failure {
         /// Of so many.
         sent: u64,
     },
-    /// The engine ended by itself: its status and its last words.
+    /// The engine ended by itself, or not well: its status and its last words.
     EngineEnded(String),
     /// The engine ended the stream of answers before all were there: with what.
     Stream(String),

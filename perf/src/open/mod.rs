@@ -40,6 +40,7 @@ use thiserror::Error;
 
 pub use self::command::{Open, measure, run};
 use self::{mix::MixError, result::ResultError};
+use crate::program::StartError;
 
 /// Why nothing was measured.
 #[derive(Debug, Error)]
@@ -54,13 +55,8 @@ pub enum OpenError {
     #[error("{0} is not there: build it, or name its directory with --bin-dir")]
     NoProgram(PathBuf),
     /// A program did not become ready.
-    #[error("{program} cannot be started: {why}")]
-    Start {
-        /// Which one.
-        program: &'static str,
-        /// What it or the system said.
-        why: String,
-    },
+    #[error(transparent)]
+    Start(#[from] StartError),
     /// Every port that was tried is in use.
     #[error("no ports for laboratory and engine are free")]
     NoPorts,

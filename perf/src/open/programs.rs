@@ -2,16 +2,12 @@
 //!
 //! The engine is `parallax serve` with one primary and five remotes in its process, as `lab generate` sets it up, and one
 //! caller. Bounds that would hold the caller back are lifted: laboratory names are few, and requests are many.
-//!
-//! Invariant: what was started ends with its owner, however that ends, unless the owner is killed.
 
 use std::{
-    fs::{self, File},
+    fs,
     net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
-    thread,
-    time::{Duration, Instant},
+    process::Command,
 };
 
 use parallax_protocol::{
@@ -26,16 +22,11 @@ use crate::{
         generate::settings,
         world::{REQUESTS_MAX, VICTIM, World},
     },
-    measure,
+    program::Program,
 };
 
-/// A program that is not ready by then never will be.
-const READY_WITHIN: Duration = Duration::from_secs(30);
-/// How long a program may take to end when it is told to.
-const ENDS_WITHIN: Duration = Duration::from_secs(8);
 /// How long the engine may go on with requests that nobody waits for.
 const DRAIN_MS: i64 = 2_000;
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How often other ports are tried.
 const PORTS_TRIED_MAX: u16 = 20;
 /// Where ports begin: below those that the system gives out, above those of services.
@@ -87,98 +78,6 @@ impl Binaries {
     }
 }
 
-/// A program that ends with its owner.
-#[derive(Debug)]
-pub struct Program {
-    child: Child,
-    name: &'static str,
-    log: PathBuf,
-}
-
-impl Program {
-    /// Starts it, bound to a CPU if one is named, and waits until it has said `ready`.
-    fn start(
-        name: &'static str,
-        mut command: Command,
-        log: PathBuf,
-        core: Option<usize>,
-        ready: &str,
-    ) -> Result<Self, OpenError> {
-        let failed = |why: String| OpenError::Start { program: name, why };
-        let said = File::create(&log).and_then(|file| Ok((file.try_clone()?, file)));
-        let (out, error) = said.map_err(|error| failed(format!("{}: {error}", log.display())))?;
-        command.stdin(Stdio::null()).stdout(out).stderr(error);
-        // A thread of its own, which a child inherits its CPU from: the generator stays free.
-        let start = || {
-            core.map_or(Ok(()), measure::bind_to_core)?;
-            command.spawn().map_err(|error| error.to_string())
-        };
-        let started = thread::scope(|scope| scope.spawn(start).join());
-        let child = started.unwrap_or_else(|_| Err("the thread that was to start it panicked".to_owned()));
-        let mut program = Self { child: child.map_err(failed)?, name, log };
-        let begun = Instant::now();
-        while !program.said().contains(ready) {
-            if let Some(status) = program.ended() {
-                return Err(failed(format!("it ended with {status} and said: {}", program.last_words())));
-            }
-            if begun.elapsed() > READY_WITHIN {
-                return Err(failed(format!("it never was ready and said: {}", program.last_words())));
-            }
-            thread::sleep(LOOK_EVERY);
-        }
-        Ok(program)
-    }
-
-    /// Its process.
-    #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Its status, if it has ended.
-    pub fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().ok().flatten()
-    }
-
-    /// All that it has said.
-    fn said(&self) -> String {
-        fs::read(&self.log).map(|octets| String::from_utf8_lossy(&octets).into_owned()).unwrap_or_default()
-    }
-
-    /// The last line that it has said.
-    #[must_use]
-    pub fn last_words(&self) -> String {
-        self.said().trim().lines().next_back().unwrap_or("nothing").to_owned()
-    }
-
-    /// Tells it to end and waits; ends it if it does not.
-    pub fn stop(&mut self) {
-        if self.ended().is_some() {
-            return;
-        }
-        if let Some(pid) = i32::try_from(self.pid()).ok().and_then(rustix::process::Pid::from_raw) {
-            // It may have ended meanwhile.
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        }
-        let until = Instant::now() + ENDS_WITHIN;
-        while self.ended().is_none() {
-            if Instant::now() > until {
-                eprintln!("parallax-perf: {} does not end when told to, and is killed", self.name);
-                let _ = self.child.kill();
-                let _ = self.child.wait();
-                return;
-            }
-            thread::sleep(LOOK_EVERY);
-        }
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
 /// Certificates of engine and caller.
 ///
 /// # Errors
@@ -218,7 +117,7 @@ pub struct Programs {
 /// What is known once both have ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remains {
-    /// With which status the engine ended and what it said last, if it did so by itself.
+    /// How the engine ended, if it did so by itself or not well.
     pub engine_ended: Option<String>,
     /// Octets of the engine's journal.
     pub journal_octets: u64,
@@ -249,7 +148,7 @@ impl Programs {
             }
             match Self::start_at(binaries, setup, directory, world, engine) {
                 // Somebody else was faster.
-                Err(error @ OpenError::Start { .. }) if error.to_string().contains("in use") => last = error,
+                Err(error @ OpenError::Start(_)) if error.to_string().contains("in use") => last = error,
                 outcome => return outcome,
             }
         }
@@ -271,11 +170,12 @@ impl Programs {
         fs::write(own.join("engine.toml"), engine_settings(&world, setup, engine)?).map_err(file)?;
         let mut command = Command::new(&binaries.laboratory);
         command.args(["lab", "serve", "--dir"]).arg(&own);
-        let laboratory = Program::start("the laboratory", command, own.join("lab.log"), setup.other_core, "ready")?;
+        let laboratory =
+            Program::start("the laboratory", &mut command, own.join("lab.log"), setup.other_core, "ready")?;
         let mut command = Command::new(&binaries.engine);
         command.arg("serve").arg("--config").arg(own.join("engine.toml")).arg("--journal").arg(own.join(JOURNAL));
         let engine_program =
-            Program::start("the engine", command, own.join("engine.log"), setup.engine_core, "serving on")?;
+            Program::start("the engine", &mut command, own.join("engine.log"), setup.engine_core, "serving on")?;
         let peer = Peer { address: engine.to_string(), name: ENGINE.to_owned(), keys: Vec::new() };
         Ok(Self { engine: engine_program, laboratory, peer, world, directory: own })
     }
@@ -290,9 +190,7 @@ impl Programs {
     /// Ends both, and removes what they wrote.
     #[must_use]
     pub fn finish(mut self) -> Remains {
-        let ended = self.engine.ended();
-        let engine_ended = ended.map(|status| format!("{status} and said: {}", self.engine.last_words()));
-        self.engine.stop();
+        let engine_ended = self.engine.stop();
         self.laboratory.stop();
         let (journal_octets, laboratory) = (self.journal_octets(), self.laboratory.last_words());
         // It lies within a directory that is removed in the end; this only keeps that small.
@@ -368,29 +266,6 @@ mod tests {
         assert_eq!(perspectives.len(), 6);
         assert!(perspectives.iter().all(|one| one["workers"].as_integer() == Some(2)));
         assert_eq!(read["limits"]["cool_down_ms"].as_integer(), Some(0));
-    }
-
-    #[test]
-    fn err_a_program_that_ends_before_it_is_ready_is_named_with_its_last_words() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let mut command = Command::new("/bin/sh");
-        command.args(["-c", "echo first; echo no room >&2; exit 3"]);
-        let started = Program::start("the engine", command, directory.path().join("log"), None, "serving on");
-        let error = started.map(|_| ()).expect_err("it ends").to_string();
-        assert!(error.contains("the engine") && error.contains("exit status: 3"), "{error}");
-        assert!(error.contains("no room"), "{error}");
-    }
-
-    #[test]
-    fn ok_a_program_ends_with_its_owner() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let mut command = Command::new("/bin/sh");
-        command.args(["-c", "echo ready; exec sleep 100"]);
-        let program = Program::start("it", command, directory.path().join("log"), Some(0), "ready").expect("it starts");
-        let process = PathBuf::from(format!("/proc/{}", program.pid()));
-        assert!(process.exists());
-        drop(program);
-        assert!(!process.exists());
     }
 
     #[test]

@@ -1,30 +1,24 @@
 //! The programs of a soak: laboratory, six nodes and an engine as processes of their own on loopback addresses.
 //!
-//! Each says on standard error when it is ready; what it says is kept in a file of its own. Each is in a process group
-//! of its own, so that Ctrl-C at a terminal reaches the soak alone and the programs are told to stop in their order.
-//!
 //! Invariant: dropping a [`Deployment`] leaves none of them.
 
 use std::{
-    fs::{self, File},
+    fs,
     net::{Ipv4Addr, SocketAddr},
-    os::unix::process::CommandExt as _,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
+    path::Path,
+    process::Command,
+    time::Duration,
 };
 
 use parallax_protocol::{pki, transport::TlsFiles};
-use rustix::process::{Pid, Signal, kill_process};
 use toml::{Table, Value};
 
 use super::SoakError;
-use crate::lab::{generate::generate, world::World};
+use crate::{
+    lab::{generate::generate, world::World},
+    program::Program,
+};
 
-/// How long a program may take to come up, or to end once it is told to.
-const PATIENCE: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(20);
 /// Certificates are made anew for every run.
 const CERTIFICATE_DAYS: u32 = 30;
 /// Ports of the laboratory behind the first one.
@@ -38,75 +32,6 @@ pub(super) const IN_FLIGHT_MAX: usize = 10_000;
 const COOL_DOWN_MAX: Duration = Duration::from_secs(1);
 /// The name of the caller in its certificate.
 const CALLER: &str = "caller";
-
-/// A program that runs.
-pub(super) struct Program {
-    /// As shown.
-    pub(super) name: String,
-    child: Child,
-    log: PathBuf,
-}
-
-impl Program {
-    /// Starts it and waits until it says `ready`.
-    fn start(name: &str, directory: &Path, command: &mut Command, ready: &str) -> Result<Self, SoakError> {
-        let failed = |error| SoakError::Start { program: name.to_owned(), error };
-        let log = directory.join(format!("{name}.log"));
-        let file = File::create(&log).map_err(failed)?;
-        let out = file.try_clone().map_err(failed)?;
-        command.stdin(Stdio::null()).stdout(out).stderr(file).process_group(0);
-        let child = command.spawn().map_err(failed)?;
-        let mut program = Self { name: name.to_owned(), child, log };
-        let begun = Instant::now();
-        while !program.said().contains(ready) {
-            if program.has_ended() || begun.elapsed() > PATIENCE {
-                return Err(SoakError::NotReady { program: name.to_owned(), said: program.last_line() });
-            }
-            thread::sleep(POLL);
-        }
-        Ok(program)
-    }
-
-    pub(super) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    pub(super) fn has_ended(&mut self) -> bool {
-        !matches!(self.child.try_wait(), Ok(None))
-    }
-
-    fn said(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    /// What it said last; that is where it says why it ended.
-    pub(super) fn last_line(&self) -> String {
-        self.said().lines().next_back().unwrap_or("nothing").to_owned()
-    }
-
-    /// Tells it to stop and waits; whether it ended well.
-    fn stop(&mut self) -> bool {
-        if self.has_ended() {
-            return false;
-        }
-        if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()) {
-            let _ = kill_process(pid, Signal::TERM);
-        }
-        let begun = Instant::now();
-        while !self.has_ended() && begun.elapsed() < PATIENCE {
-            thread::sleep(POLL);
-        }
-        matches!(self.child.try_wait(), Ok(Some(status)) if status.success())
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// Where the programs are, and which ports they use.
 pub(super) struct Site<'a> {
@@ -141,32 +66,21 @@ impl Deployment {
         let itself = std::env::current_exe().map_err(|error| SoakError::Start { program: "lab".to_owned(), error })?;
         let mut lab = Command::new(itself);
         lab.args(["lab", "serve", "--seconds", &site.seconds.to_string(), "--dir"]).arg(directory);
-        let mut programs = vec![Program::start("lab", directory, &mut lab, "ready")?];
+        let start = |name: &str, command: &mut Command, ready| {
+            Program::start(name, command, directory.join(format!("{name}.log")), None, ready)
+        };
+        let mut programs = vec![start("lab", &mut lab, "ready")?];
         for id in &nodes {
             let mut node = Command::new(site.binaries.join("parallax-node"));
             node.args(["run", "--config"]).arg(directory.join(format!("{id}.toml")));
-            programs.insert(0, Program::start(id, directory, &mut node, "serving on")?);
+            programs.insert(0, start(id, &mut node, "serving on")?);
         }
         let mut engine = Command::new(site.binaries.join("parallax"));
         engine.args(["serve", "--config"]).arg(directory.join("engine.toml"));
         engine.arg("--journal").arg(directory.join("journal"));
-        programs.insert(0, Program::start("engine", directory, &mut engine, "serving on")?);
-        let mut deployment = Self { programs, engine: engine_address(site.port) };
-        deployment.await_links(nodes.len())?;
-        Ok(deployment)
-    }
-
-    /// Until the engine has said that every perspective is linked.
-    fn await_links(&mut self, count: usize) -> Result<(), SoakError> {
-        let begun = Instant::now();
-        let engine = &mut self.programs[0];
-        while engine.said().matches("linked to").count() < count {
-            if engine.has_ended() || begun.elapsed() > PATIENCE {
-                return Err(SoakError::NotReady { program: engine.name.clone(), said: engine.last_line() });
-            }
-            thread::sleep(POLL);
-        }
-        Ok(())
+        programs.insert(0, start("engine", &mut engine, "serving on")?);
+        programs[0].await_said("linked to", nodes.len())?;
+        Ok(Self { programs, engine: engine_address(site.port) })
     }
 
     /// Every program.
@@ -184,10 +98,10 @@ impl Deployment {
         }
     }
 
-    /// Stops them one after another; the names of those that did not end well.
+    /// Stops them one after another; those that ended by themselves or not well, and how.
     pub(super) fn stop(mut self) -> Vec<String> {
-        let ended_badly = |program: &mut Program| (!program.stop()).then(|| program.name.clone());
-        self.programs.iter_mut().filter_map(ended_badly).collect()
+        let fault = |program: &mut Program| program.stop().map(|how| format!("{} ended with {how}", program.name()));
+        self.programs.iter_mut().filter_map(fault).collect()
     }
 }
 

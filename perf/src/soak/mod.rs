@@ -51,6 +51,7 @@ use self::{
 use crate::{
     lab::{error::LabError, kinds::SLOW_SHARE, world::World},
     open::process::Watched,
+    program::{Program, StartError},
     signals,
 };
 
@@ -147,13 +148,8 @@ pub enum SoakError {
         error: io::Error,
     },
     /// A program never said that it is ready.
-    #[error("{program} is not ready; it said last: {said}")]
-    NotReady {
-        /// Which.
-        program: String,
-        /// Its last line.
-        said: String,
-    },
+    #[error(transparent)]
+    NotReady(#[from] StartError),
     /// The engine was not reached.
     #[error(transparent)]
     Connect(#[from] ConnectError),
@@ -204,9 +200,9 @@ pub fn run(soak: &Soak) -> Result<ExitCode, SoakError> {
 
     let mut watch = Watch::new(length, directory.join("journal"));
     let canary = Canary::start(&directory).map_err(|error| SoakError::Start { program: CANARY.to_owned(), error })?;
-    let mut broke = watch.until_the_end(&mut deployment, &load, &canary, &stop, &mut record)?;
+    watch.until_the_end(&mut deployment, &load, &canary, &stop, &mut record)?;
     let seconds = watch.begun.elapsed().as_secs_f64();
-    broke.extend(canary.end().err().map(|error| format!("{CANARY}: {error}")));
+    let broke = Vec::from_iter(canary.end().err().map(|error| format!("{CANARY}: {error}")));
     let (counts, ended) = load.end();
     let mut summary = Summary { seconds, counts, broke, ..Summary::of(&watch.curves) };
     summary.interrupted = stop.load(Ordering::Relaxed);
@@ -217,7 +213,7 @@ pub fn run(soak: &Soak) -> Result<ExitCode, SoakError> {
             summary.broke.push(error.to_string());
         }
     }
-    summary.broke.extend(deployment.stop().into_iter().map(|name| format!("{name} did not end well")));
+    summary.broke.extend(deployment.stop());
     summary.journal_octets = directory_octets(&watch.journal);
     record.add(&Entry::Summary { summary: &summary, faults: summary.faults() })?;
     let page = directory.join("soak.html");
@@ -294,7 +290,7 @@ impl Watch {
         }
     }
 
-    /// What broke, if anything did.
+    /// Until the time is up, it is told to stop, or something ends that must not.
     fn until_the_end(
         &mut self,
         deployment: &mut Deployment,
@@ -302,16 +298,12 @@ impl Watch {
         canary: &Canary,
         stop: &AtomicBool,
         record: &mut Record,
-    ) -> Result<Vec<String>, SoakError> {
+    ) -> Result<(), SoakError> {
         let (mut next_sample, mut next_window) = (Duration::ZERO, self.window_every);
         loop {
             let now = self.begun.elapsed();
-            let ended = |program: &mut deploy::Program| {
-                program.has_ended().then(|| format!("{} ended: {}", program.name, program.last_line()))
-            };
-            let ended: Vec<String> = deployment.programs().iter_mut().filter_map(ended).collect();
-            if !ended.is_empty() || load.has_ended() {
-                return Ok(ended);
+            if load.has_ended() || deployment.programs().iter_mut().any(Program::has_ended) {
+                return Ok(());
             }
             if now >= next_sample {
                 next_sample += self.sample_every;
@@ -322,7 +314,7 @@ impl Watch {
                 self.window(deployment, load, canary, record)?;
             }
             if now >= self.length || stop.load(Ordering::Relaxed) {
-                return Ok(Vec::new());
+                return Ok(());
             }
             thread::sleep(TICK);
         }
@@ -332,8 +324,8 @@ impl Watch {
         let seconds = self.begun.elapsed().as_secs_f64();
         for program in deployment.programs() {
             if let Some(sample) = ProcessSample::of(program.pid()) {
-                self.curves.add_process(&program.name, seconds, sample);
-                record.add(&Entry::Process { seconds, process: &program.name, sample })?;
+                self.curves.add_process(program.name(), seconds, sample);
+                record.add(&Entry::Process { seconds, process: program.name(), sample })?;
             }
         }
         Ok(())
@@ -371,10 +363,10 @@ impl Watch {
         for program in deployment.programs() {
             let Some(now) = Watched::new(program.pid()).cpu() else { continue };
             // Until the first window it has that of its start as well.
-            if let Some(before) = self.before.cpu.get(&program.name) {
-                per_answer(&program.name, Measure::CpuUsPerAnswer, now.saturating_sub(*before).as_secs_f64() * 1e6);
+            if let Some(before) = self.before.cpu.get(program.name()) {
+                per_answer(program.name(), Measure::CpuUsPerAnswer, now.saturating_sub(*before).as_secs_f64() * 1e6);
             }
-            cpu.insert(program.name.clone(), now);
+            cpu.insert(program.name().to_owned(), now);
         }
         self.before = Before { answers: counts.answered, journal_octets: octets, cpu };
         progress(self.begun.elapsed(), self.length, &counts, window);
