@@ -12,7 +12,6 @@ use std::{
 use jiff::Timestamp;
 use parallax_protocol::AttemptId;
 use parallax_validation::{
-    plan::Plan,
     record::{RejectedEntry, Restart, TRIALS_MAX, Terms},
     request::CheckRequest,
     verdict::draw::{CohortSeed, Members},
@@ -48,8 +47,6 @@ pub(super) struct Attempt {
     pub(super) tally: Tally,
     pub(super) primary_first: bool,
     pub(super) asked_remotes: OnceLock<()>,
-    /// What every remote is asked to do.
-    pub(super) plan_of_remotes: OnceLock<Arc<Plan>>,
     /// Perspectives on trial that have their one entry, or are about to: a bit for each.
     pub(super) tried: AtomicU16,
     /// It was released as a permission.

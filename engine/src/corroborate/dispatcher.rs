@@ -362,13 +362,13 @@ impl Dispatcher {
             tally: Tally::new(readiness),
             primary_first,
             asked_remotes: OnceLock::new(),
-            plan_of_remotes: OnceLock::new(),
             tried: AtomicU16::new(0),
             permitted: AtomicBool::new(false),
         });
         self.held.insert(attempt.id, Held { ticket, place: None });
         if primary_first {
-            self.ask(&attempt, 0..1);
+            let plan = self.plan_of_primary(&attempt);
+            self.ask(&attempt, 0..1, &plan);
         } else {
             self.ask_from(&attempt, 0);
         }
@@ -379,12 +379,18 @@ impl Dispatcher {
     fn ask_from(&mut self, attempt: &Arc<Attempt>, place: usize) {
         // Set once, here, by the only dispatcher.
         let _ = attempt.asked_remotes.set(());
-        self.ask(attempt, place..attempt.members.len());
-        self.try_out(attempt);
+        if place == 0 {
+            let plan = self.plan_of_primary(attempt);
+            self.ask(attempt, 0..1, &plan);
+        }
+        // One for all. It is let go here: an attempt is remembered long after its remotes were asked.
+        let plan = self.plan_of_remotes(attempt);
+        self.ask(attempt, 1..attempt.members.len(), &plan);
+        self.try_out(attempt, &plan);
     }
 
     /// Asks those on trial. One that is far behind is left out, so that it holds up nobody.
-    fn try_out(&mut self, attempt: &Arc<Attempt>) {
+    fn try_out(&mut self, attempt: &Arc<Attempt>, plan: &Arc<Plan>) {
         let counted = self.shared.rules.setup().perspectives.len();
         if self.links.len() == counted {
             return;
@@ -394,7 +400,7 @@ impl Dispatcher {
                 self.links[index].drop_stale();
             }
             if self.links[index].pending.len() < self.settings.attempts_in_flight {
-                self.send(attempt, index, false);
+                self.send(attempt, index, plan);
             } else {
                 self.give_up_trial(attempt, index, PerspectiveState::Cancelled);
             }
@@ -442,39 +448,41 @@ impl Dispatcher {
         any
     }
 
-    fn ask(&mut self, attempt: &Arc<Attempt>, places: Range<usize>) {
+    fn ask(&mut self, attempt: &Arc<Attempt>, places: Range<usize>, plan: &Arc<Plan>) {
         for place in places.clone() {
-            self.send(attempt, usize::from(attempt.members[place]), place == 0);
+            self.send(attempt, usize::from(attempt.members[place]), plan);
         }
         self.deadlines.push_back((self.shared.clock.instant() + self.patience, Arc::clone(attempt), places));
     }
 
-    /// Puts a task in line for the perspective with a number.
-    fn send(&mut self, attempt: &Arc<Attempt>, index: usize, is_primary: bool) {
+    fn plan_of_primary(&mut self, attempt: &Attempt) -> Arc<Plan> {
+        let sibling = format!("parallax-{:016x}", self.random.random::<u64>());
+        let plan = Plan::new(&attempt.request, self.shared.rules.setup().limits, Some(&sibling));
+        Arc::new(Plan { keep_proof: true, diagnose: true, ..plan })
+    }
+
+    fn plan_of_remotes(&self, attempt: &Attempt) -> Arc<Plan> {
         let setup = self.shared.rules.setup();
+        // Where a failed CAA lookup may be excused, each perspective must show that its own way out works.
+        let diagnose = setup.caa.lookup_failure_permits;
+        Arc::new(Plan { diagnose, ..Plan::new(&attempt.request, setup.limits, None) })
+    }
+
+    /// Puts a task in line for the perspective with a number.
+    fn send(&mut self, attempt: &Arc<Attempt>, index: usize, plan: &Arc<Plan>) {
         let nonce: u64 = self.random.random();
-        let plan = if is_primary {
-            let sibling = format!("parallax-{:016x}", self.random.random::<u64>());
-            let plan = Plan::new(&attempt.request, setup.limits, Some(&sibling));
-            Arc::new(Plan { keep_proof: true, diagnose: true, ..plan })
-        } else {
-            // Where a failed CAA lookup may be excused, each perspective must show that its own way out works.
-            let diagnose = setup.caa.lookup_failure_permits;
-            let plan = || Plan { diagnose, ..Plan::new(&attempt.request, setup.limits, None) };
-            Arc::clone(attempt.plan_of_remotes.get_or_init(|| Arc::new(plan())))
-        };
         let link = &mut self.links[index];
         let expected = Expected { nonce, asked: self.shared.clock.instant(), attempt: Arc::clone(attempt) };
         if link.expect.send((attempt.id, expected)).is_err() {
             // Its node and collector are gone. Without a primary nothing can be confirmed; a remote has its time and is
             // then given up, and so is one on trial.
-            if is_primary {
+            if attempt.place_of(index) == Some(0) {
                 let _ = self.shared.failure.set(Failure::Primary);
             }
             return;
         }
         let header = Header { attempt: attempt.id, nonce, setup: Arc::clone(&self.setup) };
-        let task = Task { header, perspective: link.perspective.clone(), plan };
+        let task = Task { header, perspective: link.perspective.clone(), plan: Arc::clone(plan) };
         link.pending.push_back((Arc::clone(attempt), index, task));
     }
 

@@ -102,7 +102,6 @@ fn evidence_too_large_to_keep_confirms_nothing_and_does_not_stop_the_journal() {
         tally: Tally::new(readiness),
         primary_first: true,
         asked_remotes: OnceLock::new(),
-        plan_of_remotes: OnceLock::new(),
         tried: AtomicU16::new(0),
         permitted: AtomicBool::new(false),
     });

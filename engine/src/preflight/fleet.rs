@@ -47,7 +47,7 @@ struct Member {
 struct Asked {
     request: CheckRequest,
     /// What is surveyed.
-    survey: Option<SurveyPlan>,
+    survey: Option<Box<SurveyPlan>>,
     until: Instant,
     nonces: Vec<u64>,
     seen: Vec<Option<Box<Observation>>>,
