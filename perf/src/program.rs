@@ -1,13 +1,11 @@
 //! A program that is started, watched while it is measured, told to end, and asked how it did.
 //!
-//! It says in a file of its own when it is ready, and why it ended. It is in a process group of its own, so that Ctrl-C
-//! at a terminal reaches only its owner, who tells programs to end in their order.
+//! It says in a file of its own when it is ready, and why it ended.
 //!
 //! Invariant: what was started ends with its owner, however that ends, unless the owner is killed.
 
 use std::{
     fs::{self, File},
-    os::unix::process::CommandExt as _,
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     thread,
@@ -21,6 +19,8 @@ use crate::measure;
 
 /// How long a program may take to come up, or to end once it is told to.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The same for one whose owner has given up.
+const PATIENCE_OF_DROP: Duration = Duration::from_secs(8);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A program did not become ready.
@@ -56,7 +56,7 @@ impl Program {
         let failed = |why: String| StartError { program: name.to_owned(), why };
         let said = File::create(&log).and_then(|file| Ok((file.try_clone()?, file)));
         let (out, error) = said.map_err(|error| failed(format!("{}: {error}", log.display())))?;
-        command.stdin(Stdio::null()).stdout(out).stderr(error).process_group(0);
+        command.stdin(Stdio::null()).stdout(out).stderr(error);
         // A thread of its own, which a child inherits its CPU from: the owner stays free.
         let start = || {
             core.map_or(Ok(()), measure::bind_to_core)?;
@@ -126,13 +126,17 @@ impl Program {
     /// The connections of a process that dies end before it can be waited for, and whoever saw that comes here at
     /// once. So the status counts, and not only whether it was there to be told.
     pub fn stop(&mut self) -> Option<String> {
+        self.stop_within(PATIENCE)
+    }
+
+    fn stop_within(&mut self, patience: Duration) -> Option<String> {
         let was_gone = self.has_ended();
         if !was_gone && let Some(pid) = Pid::from_raw(self.pid().cast_signed()) {
             // It may have ended meanwhile.
             let _ = kill_process(pid, Signal::TERM);
         }
         let begun = Instant::now();
-        while !self.has_ended() && begun.elapsed() < PATIENCE {
+        while !self.has_ended() && begun.elapsed() < patience {
             thread::sleep(LOOK_EVERY);
         }
         let how = match self.ended() {
@@ -150,7 +154,7 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        self.stop();
+        self.stop_within(PATIENCE_OF_DROP);
     }
 }
 

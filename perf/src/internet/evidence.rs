@@ -68,20 +68,31 @@ struct Verified {
     late: u64,
 }
 
-/// Answers that attempts did not await and that have not come to the journal yet.
+/// Answers in a journal that came after their verdicts.
 ///
 /// # Errors
 /// The journal cannot be read, or does not hold.
-pub fn outstanding(parallax: &Path, journal: &Path) -> Result<u64, InternetError> {
-    let not_awaited = not_awaited(&attempts(parallax, journal)?);
+pub fn late(parallax: &Path, journal: &Path) -> Result<u64, InternetError> {
     let text = output_of(parallax, &["journal", "verify", &journal.display().to_string(), "--json"])?;
     let Verified { late } =
         serde_json::from_str(&text).map_err(|error| InternetError::Unreadable { path: journal.to_owned(), error })?;
-    Ok(not_awaited.saturating_sub(late))
+    Ok(late)
 }
 
-fn not_awaited(attempts: &BTreeMap<String, Vec<Attempt>>) -> u64 {
-    let views = attempts.values().flatten().flat_map(|attempt| &attempt.perspectives);
+/// Answers that a run's attempts did not await and that have not come to the journal yet. The run is told by how its
+/// requests' ids begin, and by how many late answers there were before it. Where one that had timed out answers after
+/// all, or one of an earlier run, there is one more than this says.
+///
+/// # Errors
+/// The journal cannot be read, or does not hold.
+pub fn outstanding(parallax: &Path, journal: &Path, run: &str, late_before: u64) -> Result<u64, InternetError> {
+    let not_awaited = not_awaited(&attempts(parallax, journal)?, run);
+    Ok((not_awaited + late_before).saturating_sub(late(parallax, journal)?))
+}
+
+fn not_awaited(attempts: &BTreeMap<String, Vec<Attempt>>, run: &str) -> u64 {
+    let of_run = attempts.iter().filter(|(request, _)| request.starts_with(run)).flat_map(|(_, attempts)| attempts);
+    let views = of_run.flat_map(|attempt| &attempt.perspectives);
     views.filter(|view| view.state == PerspectiveState::NotAwaited).count() as u64
 }
 
@@ -232,10 +243,11 @@ mod tests {
         };
         let (yes, late) = (PerspectiveState::Confirmed, PerspectiveState::NotAwaited);
         let all = BTreeMap::from([
-            ("r1".to_owned(), vec![attempt(&[yes, late, late]), attempt(&[yes, yes, late])]),
-            ("r2".to_owned(), vec![attempt(&[yes, yes, yes])]),
+            ("r1-a".to_owned(), vec![attempt(&[yes, late, late]), attempt(&[yes, yes, late])]),
+            ("r2-a".to_owned(), vec![attempt(&[yes, yes, yes])]),
+            ("r11-a".to_owned(), vec![attempt(&[yes, yes, late])]),
         ]);
-        assert_eq!(not_awaited(&all), 3);
+        assert_eq!((not_awaited(&all, "r1-"), not_awaited(&all, "r2-"), not_awaited(&all, "r3-")), (3, 0, 0));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    path::PathBuf,
     sync::atomic::AtomicBool,
     thread,
     time::{Duration, Instant},
@@ -79,13 +80,15 @@ pub fn make(state: &mut State, script: &Script, stop: &AtomicBool) -> Result<Out
     let found = route(state, &script.routing, stop)?;
     flush_resolvers(state)?;
     let mut differences = fooled_differ(script, &found);
+    let (parallax, journal) = sources(state, script);
+    let late_before = evidence::late(&parallax, &journal)?;
     let ways = ways(state, script)?;
     let run = Asking { state: state.clone(), number: state.runs, fan_out: script.fan_out, files, stop };
     let midway = if script.heals { Some(run.heal_midway(state, &mut differences)?) } else { None };
     let fooled = if script.heals { Fooled::default() } else { found };
     let requests = run.ask_all(script)?;
     differences.extend(requests.iter().flat_map(|request| requests_differ(script, request, &fooled)));
-    let (told, differing) = alarms(state, script, &requests, &fooled)?;
+    let (told, differing) = alarms(state, script, late_before, &requests, &fooled)?;
     differences.extend(differing);
     let mut alarms = BTreeMap::new();
     told.into_iter().for_each(|one| *alarms.entry(one.class).or_default() += 1);
@@ -122,23 +125,29 @@ pub fn verify_journals(state: &State) -> Result<String, InternetError> {
     Ok(said.join("\n"))
 }
 
+/// The program that reads journals, and the journal of the engine that a run asks.
+fn sources(state: &State, script: &Script) -> (PathBuf, PathBuf) {
+    (state.programs_from.join("parallax"), state.engine_of(script.fan_out).journal.clone())
+}
+
 /// The contradictions that `watch` tells of a run, and what of them is not as it must be. They are read once everything has
 /// come to the journal: what a remote says that was not awaited comes after the results.
 fn alarms(
     state: &State,
     script: &Script,
+    late_before: u64,
     requests: &[RequestOutcome],
     fooled: &Fooled,
 ) -> Result<(Vec<Contradiction>, Vec<String>), InternetError> {
-    let (parallax, journal) = (state.programs_from.join("parallax"), &state.engine_of(script.fan_out).journal);
+    let ((parallax, journal), run) = (sources(state, script), format!("r{}-", state.runs));
     let begun = Instant::now();
-    let mut outstanding = evidence::outstanding(&parallax, journal)?;
+    let mut outstanding = evidence::outstanding(&parallax, &journal, &run, late_before)?;
     while outstanding > 0 && begun.elapsed() < LATE_MAX {
         thread::sleep(POLL);
-        outstanding = evidence::outstanding(&parallax, journal)?;
+        outstanding = evidence::outstanding(&parallax, &journal, &run, late_before)?;
     }
-    let mut told = evidence::contradictions(&parallax, journal)?;
-    told.retain(|one| one.request.starts_with(&format!("r{}-", state.runs)));
+    let mut told = evidence::contradictions(&parallax, &journal)?;
+    told.retain(|one| one.request.starts_with(&run));
     let mut differing = alarms_differ(script, requests, &told, fooled);
     if outstanding > 0 {
         differing.push(format!("{outstanding} answers that were not awaited never came to the journal"));

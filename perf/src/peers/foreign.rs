@@ -126,8 +126,8 @@ struct OhaSummary {
 fn oha(text: &str) -> Option<Counts> {
     let told: Oha = serde_json::from_str(text).ok()?;
     let good = told.status_code_distribution.get("200").copied().unwrap_or(0);
-    let items = told.status_code_distribution.values().chain(told.error_distribution.values()).sum();
-    Some(Counts { items, failed: items - good, seconds: told.summary.total })
+    let items: u64 = told.status_code_distribution.values().chain(told.error_distribution.values()).sum();
+    (items > 0).then_some(Counts { items, failed: items - good, seconds: told.summary.total })
 }
 
 /// `1410 connections in 3 real seconds, 0 bytes read per connection`. It stops at the first failure without this line.
@@ -162,6 +162,9 @@ mod tests {
         Time taken for tests:   0.055 seconds\nComplete requests:      2000\nFailed requests:        0\n\
         Total transferred:      172000 bytes\nHTML transferred:       6000 bytes\n\
         Requests per second:    36546.37 [#/sec] (mean)\n";
+    /// oha 1.16.0, without its histograms.
+    const OHA: &str = r#"{"summary": {"successRate": 1.0, "total": 0.054881219, "slowest": 0.016830652},
+        "statusCodeDistribution": {"200": 20}, "errorDistribution": {}}"#;
     /// openssl 3.0.19 of Debian 12; a line of one letter for each connection left out.
     const S_TIME: &str = "Collecting connection statistics for 2 seconds\n\n\n\
         1410 connections in 0.73s; 1931.51 connections/user sec, bytes read 0\n\
@@ -177,6 +180,7 @@ mod tests {
         assert_eq!(read(Foreign::Dnsperf, DNSPERF), counts(10_000, 0, 0.061_439));
         assert_eq!(read(Foreign::Wrk, WRK), counts(11_530, 0, 2.0));
         assert_eq!(read(Foreign::Ab, AB), counts(2_000, 0, 0.055));
+        assert_eq!(read(Foreign::Oha, OHA), counts(20, 0, 0.054_881_219));
         assert_eq!(read(Foreign::OpensslTime, S_TIME), counts(1_410, 0, 2.25));
     }
 
@@ -193,6 +197,8 @@ mod tests {
             .replace("requests:        0", "requests:        7\n   (Connect: 0, Receive: 0, Length: 7, Exceptions: 0)");
         let text = text.replace("Total tr", "Non-2xx responses:      30\nTotal tr");
         assert_eq!(read(Foreign::Ab, &text).map(|counts| counts.failed), Some(37));
+        let text = OHA.replace("\"200\": 20", "\"200\": 12, \"404\": 5").replace("{}", "{\"connection refused\": 3}");
+        assert_eq!(read(Foreign::Oha, &text).map(|counts| (counts.items, counts.failed)), Some((20, 8)));
     }
 
     #[test]
@@ -204,10 +210,13 @@ mod tests {
 
     #[test]
     fn err_a_program_that_broke_off_has_no_counts() {
+        let nothing = OHA.replace("\"200\": 20", "");
         for (program, text) in [
             (Foreign::Dnsperf, "Error: unable to bind socket\n"),
             (Foreign::Wrk, "unable to connect to 127.0.0.1:5380 Connection refused\n"),
             (Foreign::Ab, "apr_pollset_poll: The timeout specified has expired (70007)\n"),
+            (Foreign::Oha, "Error: No such file or directory\n"),
+            (Foreign::Oha, nothing.as_str()),
             (Foreign::OpensslTime, "Collecting connection statistics for 2 seconds\nERROR\n"),
             (Foreign::OpensslTime, "0 connections in 3 real seconds, 0 bytes read per connection\n"),
             (Foreign::Wrk, "  1 requests in 2.00x, 1.59MB read\n"),

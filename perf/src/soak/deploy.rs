@@ -5,6 +5,7 @@
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
+    os::unix::process::CommandExt as _,
     path::Path,
     process::Command,
     time::Duration,
@@ -67,6 +68,8 @@ impl Deployment {
         let mut lab = Command::new(itself);
         lab.args(["lab", "serve", "--seconds", &site.seconds.to_string(), "--dir"]).arg(directory);
         let start = |name: &str, command: &mut Command, ready| {
+            // Ctrl-C at a terminal reaches the soak alone, which tells programs to stop in their order.
+            command.process_group(0);
             Program::start(name, command, directory.join(format!("{name}.log")), None, ready)
         };
         let mut programs = vec![start("lab", &mut lab, "ready")?];
