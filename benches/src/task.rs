@@ -80,7 +80,7 @@ pub fn run(plan: &Plan, settings: &TaskSettings, zones: &mut ZoneCache) -> Obser
         for command in task.take_commands() {
             match command {
                 Command::Transmit(slot) => {
-                    assert!(task.compose(slot, ID, &mut bits, &mut query), "a query to send");
+                    assert!(task.compose(now, slot, ID, &mut bits, &mut query), "a query to send");
                     answer(&query, &mut reply);
                     task.handle_datagram(&mut site, now, slot, &reply);
                 }

@@ -314,7 +314,7 @@ impl Driver {
     fn compose(&mut self, slot: u16) {
         let mut packet = Vec::new();
         let id = self.entropy.next_u64() as u16;
-        if self.task.compose(slot, id, &mut self.entropy, &mut packet) {
+        if self.task.compose(self.now, slot, id, &mut self.entropy, &mut packet) {
             assert!(self.held.contains(&slot), "query {slot} is sent without port and id");
             self.packets.push((slot, packet));
         }

@@ -29,7 +29,7 @@ fn on_stream(choices: u8) -> (Query, Vec<u8>) {
     let limits = QueryLimits { try_ms: 100, transmissions: 2, deadline: START.plus_ms(1_000) };
     let mut query = Query::new(question, ([127, 0, 0, 53], 53).into(), limits, START);
     let mut packet = Vec::new();
-    query.compose(ID ^ 0xffff, &mut Bits(1), &mut packet);
+    query.compose(START, ID ^ 0xffff, &mut Bits(1), &mut packet);
     packet[2] |= 0x82;
     assert_eq!(query.handle_datagram(START, &packet), QueryStep::OpenStream);
     let QueryStep::SendStream(sent) = query.handle_connected(ID) else { panic!("nothing is sent") };

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    num::NonZeroU64,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -211,15 +212,15 @@ impl FrameDrop {
 
 /// Who gave a node its tasks, and alone may ask for their packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Owner(u64);
+pub struct Owner(NonZeroU64);
 
 impl Owner {
     /// Whoever holds the node itself.
-    pub const HOLDER: Self = Self(0);
+    pub const HOLDER: Self = Self(NonZeroU64::MIN);
 
     /// One of many that share a node, by a number above 0.
     pub(crate) fn session(number: u64) -> Self {
-        Self(number)
+        Self(NonZeroU64::MIN.saturating_add(number))
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use parallax_ring::{Flow, FlowSpan};
 use parallax_validation::lookup::task::Stream;
+use thin_vec::ThinVec;
 
 /// Flows of a task whose frames are kept.
 const TALKS_MAX: usize = 64;
@@ -35,7 +36,7 @@ struct Talk {
 
 /// The flows of a task.
 #[derive(Debug, Default)]
-pub(crate) struct Talks(Vec<Talk>);
+pub(crate) struct Talks(ThinVec<Talk>);
 
 impl Talks {
     /// Something is sent. One that goes on already goes on.

@@ -97,7 +97,7 @@ fn measured(plan: &Plan, settings: &TaskSettings) -> i64 {
         for command in begun.take_commands() {
             if let Command::Transmit(slot) = command {
                 packet.clear();
-                begun.compose(slot, 7, &mut entropy, &mut packet);
+                begun.compose(Micros(0), slot, 7, &mut entropy, &mut packet);
             }
         }
         drop(packet);
@@ -127,7 +127,7 @@ fn a_task_is_reckoned_to_hold_no_less_than_it_does() {
         }
         let (name, challenge) = (name.to_owned(), format!("_acme-challenge.{name}"));
         let without = plan(&name, "dns-01", true, QUICK);
-        let with = Plan { survey: Some(SurveyPlan { name, challenge }), ..without.clone() };
+        let with = Plan { survey: Some(Box::new(SurveyPlan { name, challenge })), ..without.clone() };
         let [before, after] = [&without, &with].map(|plan| octets_at_begin(plan, proves) as i64);
         let held = measured(&with, &settings);
         println!("a survey too, DNSSEC {proves}: {held} octets of {after}");

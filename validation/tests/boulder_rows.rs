@@ -883,7 +883,7 @@ fn query(
         step = match step {
             QueryStep::Transmit => {
                 let mut packet = Vec::new();
-                query.compose(0x1234, &mut Mixed, &mut packet);
+                query.compose(now, 0x1234, &mut Mixed, &mut packet);
                 sent += 1;
                 if sent > silent { query.handle_datagram(now, &datagram(&packet)) } else { QueryStep::Wait }
             }

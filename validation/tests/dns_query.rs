@@ -55,7 +55,7 @@ fn begun(rtype: RecordType) -> (Query, Vec<u8>) {
     let limits = QueryLimits { try_ms: 1000, transmissions: 2, deadline: START.plus_ms(10_000) };
     let mut query = Query::new(question, "192.0.2.53:53".parse().expect("an address"), limits, START);
     let mut packet = Vec::new();
-    query.compose(0x1234, &mut Counter(7), &mut packet);
+    query.compose(START, 0x1234, &mut Counter(7), &mut packet);
     (query, packet)
 }
 
@@ -139,7 +139,7 @@ fn a_try_that_its_deadline_cuts_short_is_no_silence() {
         if over_tcp {
             let _ = query.handle_connected(7);
         } else {
-            query.compose(7, &mut Counter(1), &mut Vec::new());
+            query.compose(START, 7, &mut Counter(1), &mut Vec::new());
         }
         let at = query.timeout();
         assert_eq!(query.handle_timeout(at), QueryStep::Done);
@@ -159,11 +159,48 @@ fn a_silent_resolver_is_asked_again_once_with_the_same_packet() {
     assert_eq!(query.handle_timeout(START.plus_ms(999)), QueryStep::Wait);
     assert_eq!(query.handle_timeout(START.plus_ms(1000)), QueryStep::Transmit);
     let mut again = Vec::new();
-    query.compose(0x9999, &mut Counter(99), &mut again);
+    query.compose(START.plus_ms(1000), 0x9999, &mut Counter(99), &mut again);
     assert_eq!(first, again);
     assert_eq!(query.handle_timeout(START.plus_ms(2000)), QueryStep::Done);
     let seen = query.finish(START.plus_ms(2000)).0;
     assert_eq!((seen.transmissions, seen.outcome), (2, DnsOutcome::Failed(DnsFailure::Timeout)));
+}
+
+/// What a query waited for before it was sent is none of the resolver's time, and none of its try's.
+#[test]
+fn the_time_of_a_query_begins_when_it_is_sent() {
+    let question = Question::new(NAME, RecordType::Caa).expect("a good name");
+    let limits = QueryLimits { try_ms: 1000, transmissions: 2, deadline: START.plus_ms(10_000) };
+    let mut query = Query::new(question, "192.0.2.53:53".parse().expect("an address"), limits, START);
+    let (sent, mut packet) = (START.plus_ms(700), Vec::new());
+    query.compose(sent, 7, &mut Counter(7), &mut packet);
+    assert_eq!(query.timeout(), sent.plus_ms(1000));
+    let again = sent.plus_ms(1000);
+    assert_eq!(query.handle_timeout(again), QueryStep::Transmit);
+    query.compose(again.plus_ms(300), 7, &mut Counter(7), &mut packet);
+    assert_eq!(query.timeout(), again.plus_ms(1300));
+    let came = again.plus_ms(400);
+    assert_eq!(query.handle_datagram(came, &reply(&packet, 0x8182, &[], &[])), QueryStep::Done);
+    assert_eq!(query.finish(came).0.elapsed_us, 1_400_000, "from the first sending on");
+}
+
+/// What waits for room to be sent asks for it once, and what was never sent is no silence.
+#[test]
+fn a_query_that_cannot_be_sent_waits_for_its_deadline_and_was_not_asked() {
+    let question = || Question::new(NAME, RecordType::Caa).expect("a good name");
+    let limits = QueryLimits { try_ms: 1000, transmissions: 2, deadline: START.plus_ms(10_000) };
+    let peer = "192.0.2.53:53".parse().expect("an address");
+    let mut query = Query::new(question(), peer, limits, START);
+    assert_eq!(query.timeout(), limits.deadline);
+    assert_eq!(query.handle_timeout(START.plus_ms(9_999)), QueryStep::Wait);
+    assert_eq!(query.handle_timeout(limits.deadline), QueryStep::Done);
+    assert_eq!(query.finish(limits.deadline).0.outcome, DnsOutcome::Failed(DnsFailure::DeadlineOfTask));
+    // The same for a retransmission: until it leaves, a reply to the first still counts.
+    let (mut query, packet) = begun(RecordType::A);
+    assert_eq!(query.handle_timeout(START.plus_ms(1000)), QueryStep::Transmit);
+    assert_eq!(query.handle_timeout(START.plus_ms(5000)), QueryStep::Wait);
+    assert_eq!(query.handle_datagram(START.plus_ms(5500), &reply(&packet, 0x8180, &[], &[])), QueryStep::Done);
+    assert_eq!(query.finish(START.plus_ms(5500)).0.transmissions, 1);
 }
 
 fn over_tcp(reason: TcpReason, spoil: impl Fn(&mut Vec<u8>)) -> DnsLookup {

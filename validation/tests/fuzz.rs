@@ -287,7 +287,7 @@ proptest! {
         let limits = QueryLimits { try_ms: 150, transmissions, deadline };
         let (mut now, mut entropy, mut packet) = (Micros(5), Bits(seed), Vec::new());
         let mut query = Query::new(question, resolver(), limits, now);
-        query.compose(seed as u16, &mut entropy, &mut packet);
+        query.compose(now, seed as u16, &mut entropy, &mut packet);
         let (mut ended, mut streams) = (false, 0);
         let mut turns = events.iter();
         for turn in 0.. {
@@ -303,7 +303,7 @@ proptest! {
             prop_assert!(!ended || step == QueryStep::Wait, "after its end it wants {:?}", step);
             match step {
                 QueryStep::Wait => prop_assert!(ended || query.timeout() <= deadline),
-                QueryStep::Transmit => query.compose(0, &mut entropy, &mut packet),
+                QueryStep::Transmit => query.compose(now, 0, &mut entropy, &mut packet),
                 QueryStep::OpenStream => streams += 1,
                 QueryStep::SendStream(bytes) => packet = bytes[2..].to_vec(),
                 QueryStep::Done => ended = true,
@@ -646,7 +646,7 @@ impl Driver {
     fn compose(&mut self, slot: u16) -> bool {
         let mut packet = Vec::new();
         let id = self.entropy.next_u64() as u16;
-        let composed = self.task.compose(slot, id, &mut self.entropy, &mut packet);
+        let composed = self.task.compose(self.now, slot, id, &mut self.entropy, &mut packet);
         if composed {
             self.packets.push((slot, packet));
         }
@@ -681,7 +681,7 @@ impl Driver {
                     let fetches = self.open.iter().filter(|stream| matches!(stream, Stream::Fetch(_))).count();
                     assert!(fetches <= 1, "a fetch holds one connection at a time");
                     if matches!(stream, Stream::Query(_)) {
-                        self.asks(Some(peer).filter(|peer| *peer != resolver()));
+                        self.asks(Some(*peer).filter(|peer| *peer != resolver()));
                     } else {
                         assert_eq!(self.settings.filter.forbids(peer.ip()), None, "{peer}");
                         assert!(matches!(peer.port(), 80 | 443), "{peer}");
@@ -940,7 +940,7 @@ proptest! {
         let request = CheckRequest::parse(raw, "test", &AddressFilter::default().into(), now).expect("good");
         let plan = Plan::of_survey(&request, ("_acme-challenge", Some("q7")), limits).expect("a name");
         let wanted = SurveyPlan { name: "www.customer.example".to_owned(), challenge: "_acme-challenge.www.customer.example".to_owned() };
-        prop_assert_eq!(plan.survey.as_ref(), Some(&wanted));
+        prop_assert_eq!(plan.survey.as_deref(), Some(&wanted));
         let (observation, _) = play(plan, &[events, others].concat(), seed)?;
         assert_bounded_survey(observation.survey.as_ref().expect("a survey was planned"));
         let json = serde_json::to_string(&observation.survey).expect("JSON");

@@ -204,7 +204,7 @@ fn plan(name: &str) -> Plan {
         hints: Vec::new(),
         keep_proof: false,
         diagnose: false,
-        survey: Some(SurveyPlan { name: name.to_owned(), challenge: format!("_acme-challenge.{name}") }),
+        survey: Some(Box::new(SurveyPlan { name: name.to_owned(), challenge: format!("_acme-challenge.{name}") })),
         limits: PlanLimits::default(),
     }
 }
@@ -278,7 +278,7 @@ fn play_in_turns(plan: Plan, turn: impl Fn(IpAddr, bool) -> Micros, answers: imp
             match command {
                 Command::Transmit(slot) => {
                     let mut packet = Vec::new();
-                    if task.compose(slot, 100 + slot, &mut Bits(slot.into()), &mut packet) {
+                    if task.compose(now, slot, 100 + slot, &mut Bits(slot.into()), &mut packet) {
                         let at = task.peer(slot).unwrap_or(settings.resolver).ip();
                         let question = Asked::read(at, false, &packet);
                         in_flight += usize::from(at != RESOLVER);
@@ -739,6 +739,6 @@ fn ok_plans_and_observations_without_a_survey_are_as_before() {
     let played = play(without, |_| panic!("nobody is asked"));
     assert_eq!((played.seen.survey, played.asked.len()), (None, 0));
     let long = SurveyPlan { name: "a".repeat(300), challenge: "b.example".to_owned() };
-    let error = Plan { survey: Some(long), ..with }.check().expect_err("too long");
+    let error = Plan { survey: Some(Box::new(long)), ..with }.check().expect_err("too long");
     assert!(error.starts_with("survey: a name of 300 octets"), "{error}");
 }

@@ -224,7 +224,20 @@ impl Ring {
         forward!(&mut self.inner, ring => ring.want_datagram_slot());
     }
 
-    /// Queues one datagram; it leaves with the next [`Ring::wait`].
+    /// Hands what is queued to the kernel and does not wait. What it does not
+    /// take now leaves with the next [`Ring::wait`], as everything does with
+    /// epoll.
+    pub fn submit(&mut self) {
+        match &mut self.inner {
+            Inner::Uring(ring) => ring.submit(),
+            // It sends within a wait, where there is somebody to tell of errors.
+            Inner::Epoll(_) => {}
+            Inner::Raw(ring) => ring.submit(),
+        }
+    }
+
+    /// Queues one datagram; it leaves with the next [`Ring::wait`] or
+    /// [`Ring::submit`].
     pub fn send_datagram(&mut self, id: DatagramId, bytes: &[u8]) -> Result<(), SendError> {
         forward!(&mut self.inner, ring => ring.send_datagram(id, bytes))
     }

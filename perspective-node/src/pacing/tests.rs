@@ -13,7 +13,7 @@ fn server(number: u16) -> IpAddr {
 }
 
 fn asker(number: usize) -> Asker {
-    (TaskKey { index: number, generation: 1 }, 0)
+    (TaskKey { index: number as u32, generation: 1 }, 0)
 }
 
 fn ms(ms: u64) -> Micros {
@@ -70,7 +70,7 @@ fn run(pacing: &mut Pacing, began_ms: u64, questions: usize, answers: Answers) -
             pacing.timed_out(ms(now), &turns[number], kind);
         }
         pacing.end(&turns[number]);
-        begin.extend(std::iter::from_fn(|| pacing.poll()).map(|(key, _)| key.index));
+        begin.extend(std::iter::from_fn(|| pacing.poll()).map(|(key, _)| key.index()));
         let limit = pacing.servers[&at].limit;
         run.limit = (run.limit.0.min(limit), limit);
     }
@@ -196,7 +196,7 @@ fn all_servers_together_are_asked_512_at_a_time_and_take_turns() {
         pacing.end(turn);
     }
     // One of each server that somebody waits for, in the order in which they came.
-    let next: Vec<usize> = std::iter::from_fn(|| pacing.poll()).map(|(key, _)| key.index).collect();
+    let next: Vec<usize> = std::iter::from_fn(|| pacing.poll()).map(|(key, _)| key.index()).collect();
     assert_eq!(next, (512..552).collect::<Vec<_>>());
     for turn in &turns[40..] {
         pacing.end(turn);
@@ -212,7 +212,7 @@ fn a_newcomer_does_not_go_before_those_in_line() {
     pacing.end(first);
     let fresh = pacing.ask(ms(1), server(1_000), asker(1_000));
     assert!(fresh.is_waited_for(), "others wait for the place that became free");
-    assert_eq!(pacing.poll().map(|(key, _)| key.index), Some(512));
+    assert_eq!(pacing.poll().map(|(key, _)| key.index()), Some(512));
     for turn in rest.iter().chain([&fresh]) {
         pacing.end(turn);
     }
@@ -273,7 +273,7 @@ fn no_turn_is_lost_whatever_happens_in_whatever_order() {
                 (4, Some(at)) => pacing.end(&turns.swap_remove(at).1),
                 _ => {
                     while let Some((key, _)) = pacing.poll() {
-                        let turn = turns.iter_mut().find(|(number, _)| *number == key.index);
+                        let turn = turns.iter_mut().find(|(number, _)| *number == key.index());
                         turn.expect("who is named waits").1.begin_try(ms(now));
                     }
                     let full = pacing.under_way == UNDER_WAY_MAX;

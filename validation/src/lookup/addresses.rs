@@ -74,6 +74,9 @@ impl Candidates {
     /// The next address to try.
     pub(super) fn take_next(&mut self) -> Option<SocketAddr> {
         let next = self.waiting.pop()?;
+        if self.waiting.is_empty() {
+            self.waiting = Vec::new();
+        }
         let firsts = self.waiting.len() + 1 - self.further;
         self.sharers = if firsts > 0 { firsts } else { self.further } as u64;
         self.further = self.further.min(self.waiting.len());

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use thin_vec::ThinVec;
+
 use crate::{
     observation::{DnsLookup, RecordType},
     plan::inquiry::Inquiry,
@@ -11,8 +13,8 @@ use crate::{
 /// is nothing to ask.
 #[derive(Debug, Default)]
 pub(super) struct Asking {
-    seen: Vec<DnsLookup>,
-    asked: usize,
+    seen: ThinVec<DnsLookup>,
+    asked: u32,
     is_cut_off: bool,
 }
 
@@ -21,9 +23,14 @@ impl Asking {
         inquiry.filter(|_| !self.is_cut_off)?.next(&self.seen)
     }
 
+    /// Whether every question so far has its answer.
+    fn is_answered(&self) -> bool {
+        self.asked as usize == self.seen.len()
+    }
+
     /// The question that is due; given once.
     pub(super) fn take_due<'p>(&mut self, inquiry: Option<&'p Inquiry>) -> Option<(Cow<'p, str>, RecordType)> {
-        let due = self.next(inquiry).filter(|_| self.asked == self.seen.len())?;
+        let due = self.next(inquiry).filter(|_| self.is_answered())?;
         self.asked += 1;
         Some(due)
     }
@@ -39,7 +46,7 @@ impl Asking {
 
     /// Whether everything was answered.
     pub(super) fn is_done(&self, inquiry: Option<&Inquiry>) -> bool {
-        self.asked == self.seen.len() && self.next(inquiry).is_none()
+        self.is_answered() && self.next(inquiry).is_none()
     }
 
     /// The lookup that ended it, if it has ended.
@@ -50,11 +57,11 @@ impl Asking {
     /// Asks nothing more.
     pub(super) fn cut_off(&mut self) {
         self.is_cut_off = true;
-        self.asked = self.seen.len();
+        self.asked = self.seen.len() as u32;
     }
 
     /// The answers.
-    pub(super) fn take(&mut self) -> Vec<DnsLookup> {
+    pub(super) fn take(&mut self) -> ThinVec<DnsLookup> {
         std::mem::take(&mut self.seen)
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! The repeat waits longer than the resolver keeps failures, so that it is a real one (`cases.md` D36).
 
+use thin_vec::ThinVec;
+
 use crate::{
     base::Micros,
     observation::{DnsLookup, DnsOutcome, Repeat, SecurityStatus},
@@ -22,13 +24,13 @@ struct Waiting {
 #[derive(Debug, Default)]
 pub(super) struct Repeats {
     after_ms: u32,
-    waiting: Vec<Waiting>,
+    waiting: ThinVec<Waiting>,
 }
 
 impl Repeats {
     /// Repeats failed lookups after a time; none if it is zero.
     pub(super) fn after(after_ms: u32) -> Self {
-        Self { after_ms, waiting: Vec::new() }
+        Self { after_ms, waiting: ThinVec::new() }
     }
 
     /// Whether lookups that fail do not end the climb.

@@ -10,10 +10,11 @@
 mod surveying;
 mod turns;
 
-use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 use jiff::Timestamp;
 use smallvec::SmallVec;
+use thin_vec::ThinVec;
 
 pub use self::turns::TurnEvent;
 use super::{
@@ -79,7 +80,7 @@ pub enum Command {
     /// The query needs its port and id no more.
     Release(u16),
     /// Connect to this address.
-    Connect(Stream, SocketAddr),
+    Connect(Stream, Box<SocketAddr>),
     /// Send these octets, and hand over what comes back.
     Send(Stream, Vec<u8>),
     /// Send these last octets and let the connection go: what comes back is of no account. It is closed when the
@@ -93,8 +94,8 @@ pub enum Command {
     Pace(u16, TurnEvent),
 }
 
-/// What the driver is asked to do, in this order. Few tasks ask for more than two things at a time.
-pub type Commands = SmallVec<[Command; 2]>;
+/// What the driver is asked to do, in this order. A task of one lookup asks for one thing at a time.
+pub type Commands = SmallVec<[Command; 1]>;
 
 /// What a query is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,6 +163,8 @@ pub struct Site<'a> {
 }
 
 /// One perspective's task on its way.
+///
+/// Many wait at a time, and most for one reply, so what few of them have is a pointer here.
 #[derive(Debug)]
 pub struct Task {
     plan: Arc<Plan>,
@@ -170,23 +173,24 @@ pub struct Task {
     deadline: Micros,
     /// One for most checks of control; kept in place, since it is what a reply is for.
     slots: SmallVec<[Slot; 1]>,
-    waiting: VecDeque<(Purpose, Question)>,
-    in_flight: usize,
+    /// The first goes first.
+    waiting: ThinVec<(Purpose, Question)>,
+    in_flight: u16,
     commands: Commands,
-    caa: Vec<Option<DnsLookup>>,
+    caa: ThinVec<Option<DnsLookup>>,
     caa_settled: bool,
     control: Asking,
     derivation: Asking,
-    addresses: Vec<DnsLookup>,
-    addresses_wanted: usize,
+    addresses: ThinVec<DnsLookup>,
+    addresses_wanted: u8,
     fetch: Option<Probe>,
     fetch_stream: u16,
     probed: Option<Box<ControlObservation>>,
-    hints: Vec<HintObservation>,
+    hints: ThinVec<HintObservation>,
     hints_asked: bool,
     answered: SmallVec<[u64; 2]>,
     planned: u32,
-    budget: Option<BudgetExhausted>,
+    budget: Option<Box<BudgetExhausted>>,
     /// Lookups that wait for their DNSSEC validation, if it is made here.
     proving: Option<Box<Proving>>,
     repeats: Repeats,
@@ -207,19 +211,19 @@ impl Task {
             started_utc,
             deadline,
             slots: SmallVec::with_capacity(if levels == 0 { 1 } else { levels + 2 }),
-            waiting: VecDeque::new(),
+            waiting: ThinVec::new(),
             in_flight: 0,
             commands: Commands::new(),
             caa: (0..levels).map(|_| None).collect(),
             caa_settled: levels == 0,
             control: Asking::default(),
             derivation: Asking::default(),
-            addresses: Vec::new(),
+            addresses: ThinVec::new(),
             addresses_wanted: 0,
             fetch: None,
             fetch_stream: 0,
             probed: None,
-            hints: Vec::new(),
+            hints: ThinVec::new(),
             hints_asked: false,
             answered: SmallVec::new(),
             planned: 0,
@@ -302,11 +306,18 @@ impl Task {
         queries.chain(others).fold(self.deadline, Micros::min)
     }
 
-    /// Composes the datagram of query `slot`; false if it has ended or gone to TCP.
-    pub fn compose(&mut self, slot: u16, id: u16, entropy: &mut dyn Entropy, buffer: &mut Vec<u8>) -> bool {
+    /// Composes the datagram of query `slot`, which is sent now; false if it has ended or gone to TCP.
+    pub fn compose(
+        &mut self,
+        now: Micros,
+        slot: u16,
+        id: u16,
+        entropy: &mut dyn Entropy,
+        buffer: &mut Vec<u8>,
+    ) -> bool {
         match self.slots.get_mut(usize::from(slot)) {
             Some(Slot::Active(query, _, false)) => {
-                query.compose(id, entropy, buffer);
+                query.compose(now, id, entropy, buffer);
                 true
             }
             _ => false,
@@ -316,17 +327,17 @@ impl Task {
     fn ask(&mut self, site: &mut Site<'_>, now: Micros, purpose: Purpose, asked: Result<Question, Unaskable>) {
         self.planned += 1;
         match asked {
-            Ok(question) if self.in_flight < CHECK_QUERIES_IN_FLIGHT_MAX => {
+            Ok(question) if self.has_room() => {
                 self.begin_query(site, now, purpose, question);
             }
-            Ok(question) => self.waiting.push_back((purpose, question)),
+            Ok(question) => self.waiting.push((purpose, question)),
             Err(unaskable) => self.refuse(site, purpose, unaskable),
         }
     }
 
-    fn begin_query(&mut self, site: &mut Site<'_>, now: Micros, purpose: Purpose, mut question: Question) {
+    fn begin_query(&mut self, site: &mut Site<'_>, now: Micros, purpose: Purpose, question: Question) {
         if self.slots.len() - self.queries_aside() >= CHECK_QUERIES_MAX {
-            let (name, rtype) = (question.take_name_text(), question.rtype());
+            let (name, rtype) = (question.name_text(), question.rtype());
             return self.refuse(
                 site,
                 purpose,
@@ -346,6 +357,11 @@ impl Task {
         self.slots.push(Slot::Active(query, purpose, false));
         self.in_flight += 1;
         self.commands.push(Command::Transmit(slot));
+    }
+
+    /// Whether another query may be in flight.
+    fn has_room(&self) -> bool {
+        usize::from(self.in_flight) < CHECK_QUERIES_IN_FLIGHT_MAX
     }
 
     fn queries_aside(&self) -> usize {
@@ -466,7 +482,7 @@ impl Task {
                 *streaming = true;
                 let peer = query.peer();
                 self.commands.push(Command::Release(slot));
-                self.commands.push(Command::Connect(Stream::Query(slot), peer));
+                self.commands.push(Command::Connect(Stream::Query(slot), Box::new(peer)));
             }
             QueryStep::SendStream(bytes) => self.commands.push(Command::Send(Stream::Query(slot), bytes)),
             QueryStep::OpenStream | QueryStep::Done => self.end_query(site, now, slot),
@@ -496,8 +512,11 @@ impl Task {
             _ => self.noted(site, now, purpose, lookup),
         }
         self.prove(site, now);
-        while self.in_flight < CHECK_QUERIES_IN_FLIGHT_MAX {
-            let Some((purpose, question)) = self.waiting.pop_front() else { break };
+        while self.has_room() {
+            if self.waiting.is_empty() {
+                break;
+            }
+            let (purpose, question) = self.waiting.remove(0);
             self.begin_query(site, now, purpose, question);
         }
         self.diagnose(site, now);
@@ -572,7 +591,7 @@ impl Task {
         let query = query.keeping_packet();
         self.slots.push(Slot::Active(query, Purpose::Diagnosis(aim), over_tcp));
         self.commands.push(match over_tcp {
-            true => Command::Connect(Stream::Query(slot), peer),
+            true => Command::Connect(Stream::Query(slot), Box::new(peer)),
             false => Command::Transmit(slot),
         });
     }
@@ -633,9 +652,9 @@ impl Task {
     /// What others wait for goes before what waits already.
     fn ask_first(&mut self, site: &mut Site<'_>, now: Micros, purpose: Purpose, asked: Result<Question, Unaskable>) {
         match asked {
-            Ok(question) if self.in_flight >= CHECK_QUERIES_IN_FLIGHT_MAX => {
+            Ok(question) if !self.has_room() => {
                 self.planned += 1;
-                self.waiting.push_front((purpose, question));
+                self.waiting.insert(0, (purpose, question));
             }
             asked => self.ask(site, now, purpose, asked),
         }
@@ -664,17 +683,15 @@ impl Task {
     /// Ends a query whatever its state and gives its evidence.
     fn close_query(&mut self, now: Micros, slot: u16) -> Option<(DnsLookup, Purpose, Arc<[u8]>)> {
         let at = self.slots.get_mut(usize::from(slot))?;
-        let Slot::Active(query, purpose, streaming) = at else { return None };
-        let (purpose, streaming) = (*purpose, *streaming);
+        let Slot::Active(query, purpose, streaming) = std::mem::replace(at, Slot::Ended) else { return None };
         if !purpose.is_aside() {
             self.in_flight -= 1;
         }
         self.commands.push(if streaming { Command::Close(Stream::Query(slot)) } else { Command::Release(slot) });
-        if turns::are_taken_by(query, purpose) {
+        if turns::are_taken_by(&query, purpose) {
             self.commands.push(Command::Pace(slot, TurnEvent::Ended));
         }
         let (lookup, packet) = query.finish(now);
-        *at = Slot::Ended;
         Some((lookup, purpose, packet))
     }
 
@@ -700,11 +717,11 @@ impl Task {
     }
 
     fn resolved(&mut self, site: &mut Site<'_>, now: Micros) {
-        if self.addresses.len() < self.addresses_wanted {
+        if self.addresses.len() < usize::from(self.addresses_wanted) {
             return;
         }
         self.addresses_wanted = 0;
-        let mut lookups = std::mem::take(&mut self.addresses);
+        let mut lookups: Vec<DnsLookup> = std::mem::take(&mut self.addresses).into_iter().collect();
         lookups.sort_by_key(|lookup| lookup.rtype.number());
         let step = self.fetch.as_mut().map_or(FetchStep::Wait, |fetch| {
             fetch.handle_resolution(now, lookups, &site.settings.filter, site.entropy)
@@ -728,7 +745,7 @@ impl Task {
             FetchStep::Connect(address) => {
                 self.drop_stream(current);
                 self.fetch_stream += 1;
-                self.commands.push(Command::Connect(Stream::Fetch(self.fetch_stream), address));
+                self.commands.push(Command::Connect(Stream::Fetch(self.fetch_stream), Box::new(address)));
             }
             FetchStep::Send(bytes) => self.commands.push(Command::Send(current, bytes)),
             FetchStep::Part(bytes) => {
@@ -830,12 +847,12 @@ impl Task {
     /// The deadline came: everything open ends as it is.
     fn cut_off(&mut self, site: &Site<'_>, now: Micros) {
         self.answered.sort_unstable();
-        self.budget = Some(BudgetExhausted {
+        self.budget = Some(Box::new(BudgetExhausted {
             budget_ms: self.plan.limits.task_deadline_ms,
             lookups_planned: self.planned,
             lookups_answered: self.answered.len() as u32,
             median_us: self.answered.get(self.answered.len() / 2).copied().unwrap_or(0),
-        });
+        }));
         for slot in 0..self.slots.len() as u16 {
             if let Some((mut lookup, purpose, _)) = self.close_query(now, slot) {
                 if self.proving.is_some() && !matches!(lookup.outcome, DnsOutcome::Failed(_)) {
@@ -850,8 +867,8 @@ impl Task {
         for (level, lookup) in self.repeats.cut_off() {
             self.note(Purpose::Caa(level), lookup);
         }
-        for (purpose, mut question) in std::mem::take(&mut self.waiting) {
-            let (name, rtype) = (question.take_name_text(), question.rtype());
+        for (purpose, question) in std::mem::take(&mut self.waiting) {
+            let (name, rtype) = (question.name_text(), question.rtype());
             self.note(purpose, never_asked(site.settings, name, rtype, DnsFailure::DeadlineOfTask));
         }
         self.control.cut_off();
@@ -877,7 +894,9 @@ impl Task {
         }
         let control = match &self.plan.control {
             None => None,
-            Some(ControlPlan::Dns(Inquiry::Climb { .. })) => Some(ControlObservation::Climb(self.control.take())),
+            Some(ControlPlan::Dns(Inquiry::Climb { .. })) => {
+                Some(ControlObservation::Climb(self.control.take().into_iter().collect()))
+            }
             Some(ControlPlan::Dns(_)) => self.control.take().pop().map(ControlObservation::Record),
             Some(ControlPlan::Http { .. } | ControlPlan::TlsAlpn { .. }) => self.probed.take().map(|probed| *probed),
         };
@@ -885,10 +904,10 @@ impl Task {
             started: self.started_utc,
             elapsed_us: now.since(self.started),
             control,
-            derivation: self.derivation.take(),
+            derivation: self.derivation.take().into_iter().collect(),
             caa: std::mem::take(&mut self.caa).into_iter().map_while(|level| level).collect(),
-            hints: std::mem::take(&mut self.hints),
-            budget: self.budget,
+            hints: std::mem::take(&mut self.hints).into_iter().collect(),
+            budget: self.budget.take().map(|budget| *budget),
             dnssec: self.dnssec,
             links: self.proving.as_ref().map(|proving| proving.links()).unwrap_or_default(),
             diagnosis: self.diagnosing.take().and_then(|diagnosing| diagnosing.finish()),

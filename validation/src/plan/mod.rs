@@ -50,7 +50,7 @@ pub struct Plan {
     pub diagnose: bool,
     /// Whether every name server of the zone is asked itself, whatever the lookups come to. No attempt's plan says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub survey: Option<SurveyPlan>,
+    pub survey: Option<Box<SurveyPlan>>,
     /// How long each part may take.
     pub limits: PlanLimits,
 }
@@ -294,7 +294,7 @@ impl Plan {
         let sibling = sibling.map(|sibling| format!("{sibling}.{name}")).filter(|name| name.len() <= NAME_OCTETS_MAX);
         let hints = sibling.map(|name| Hint { kind: HintKind::WildcardSibling, name }).into_iter().collect();
         let control = Some(ControlPlan::txt(survey.challenge.clone()));
-        Some(Self { control, hints, survey: Some(survey), ..Self::new(request, limits, None) })
+        Some(Self { control, hints, survey: Some(Box::new(survey)), ..Self::new(request, limits, None) })
     }
 
     /// The plan of a look that shows whether a perspective's resolver answers: SOA of a name, and nothing else.
@@ -360,7 +360,7 @@ impl Plan {
         if self.hints.len() > HINTS_MAX {
             return Err(format!("hints: {}", self.hints.len()));
         }
-        if let Some(SurveyPlan { name, challenge }) = &self.survey {
+        if let Some(SurveyPlan { name, challenge }) = self.survey.as_deref() {
             check_name(name).and_then(|()| check_name(challenge)).map_err(|problem| format!("survey: {problem}"))?;
         }
         self.hints.iter().try_for_each(|hint| check_name(&hint.name).map_err(|problem| format!("hints: {problem}")))?;

@@ -741,7 +741,7 @@ impl<'a> Driver<'a> {
                     Command::Release(slot) => {
                         self.queries.remove(&slot);
                     }
-                    Command::Connect(stream, at) => self.connect(stream, at),
+                    Command::Connect(stream, at) => self.connect(stream, *at),
                     Command::Send(stream, bytes) => self.send(stream, &bytes),
                     Command::Part(stream, _) | Command::Close(stream) => {
                         self.streams.remove(&key(stream));
@@ -755,7 +755,7 @@ impl<'a> Driver<'a> {
     fn transmit(&mut self, task: &mut Task, slot: u16) {
         let id = *self.queries.entry(slot).or_insert(0x4000 + slot);
         let mut packet = Vec::new();
-        if !task.compose(slot, id, &mut self.entropy, &mut packet) {
+        if !task.compose(self.now, slot, id, &mut self.entropy, &mut packet) {
             return;
         }
         let (name, rtype, _) = read_query(&packet);

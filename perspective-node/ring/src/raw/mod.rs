@@ -174,6 +174,13 @@ impl Ring {
         unless_down(received.map(drop))?;
         stack.expire(&mut turn);
         let visible = turn.visible;
+        self.transmit(now)?;
+        Ok(visible)
+    }
+
+    /// Hands waiting frames to the interface, as far as it takes them.
+    fn transmit(&mut self, now: Micros) -> io::Result<()> {
+        let Ring { frames, outbox, kept, .. } = self;
         outbox.drain(|frame| {
             let taken = frames.transmit(frame.len(), |room| room.copy_from_slice(frame));
             if let Some(kept) = kept.as_mut().filter(|_| taken) {
@@ -181,8 +188,13 @@ impl Ring {
             }
             taken
         });
-        unless_down(frames.flush())?;
-        Ok(visible)
+        unless_down(frames.flush())
+    }
+
+    pub(crate) fn submit(&mut self) {
+        let now = self.now();
+        // What is wrong now is wrong in the next turn, too, which tells.
+        let _ = self.transmit(now);
     }
 
     fn woken(&mut self, sink: Sink<'_>) -> bool {

@@ -700,6 +700,10 @@ impl Stack {
             stream.queue.pop_front();
             sent += 1;
         }
+        if sent > 0 && stream.queue.is_empty() {
+            // Most have sent all they ever send, and may then wait for long.
+            stream.queue = VecDeque::new();
+        }
         if stream.closing.is_some() {
             if stream.queue.is_empty() || broken {
                 tcp.close();

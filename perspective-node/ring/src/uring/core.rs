@@ -125,6 +125,16 @@ impl Core {
         }
     }
 
+    /// Submits and does not wait.
+    pub(crate) fn submit(&mut self) {
+        self.flush_backlog();
+        if !self.uring.submission().is_empty() {
+            self.stats.enters += 1;
+            // An error leaves the entries where they are, for the next enter.
+            let _ = self.uring.submit();
+        }
+    }
+
     /// Submits, waits for a completion or the limit, and harvests. True if the
     /// wait was cut short by a signal or by pressure in the kernel.
     pub(crate) fn enter(&mut self, limit: Option<Duration>) -> io::Result<bool> {

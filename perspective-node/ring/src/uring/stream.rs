@@ -79,8 +79,13 @@ impl Ring {
     pub(crate) fn send(&mut self, id: StreamId, bytes: Vec<u8>) {
         match self.streams.get(id.0) {
             Some(stream) if !stream.closing && stream.phase != Phase::Failed => {
-                stream.queue.push_back(bytes);
-                self.send_next(id.0.index);
+                // Nearly always it goes at once, and needs no queue.
+                if stream.phase == Phase::Open && stream.sending.is_none() && stream.queue.is_empty() {
+                    stream.sending = Some(Sending { bytes, done: 0 });
+                    self.push_stream_send(id.0.index);
+                } else {
+                    stream.queue.push_back(bytes);
+                }
             }
             _ => {}
         }

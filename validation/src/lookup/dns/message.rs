@@ -50,9 +50,9 @@ const RCODE_NXDOMAIN: u16 = 3;
 #[derive(Clone, Debug)]
 pub struct Question {
     /// The question section (RFC 1035 §4.1.2): the name, in the case in which it is sent, then type and class.
-    section: Vec<u8>,
-    /// The name as text, lower case, without final dot.
-    text: String,
+    section: SmallVec<[u8; SECTION_INLINE]>,
+    /// The name needs no escapes as text.
+    is_plain: bool,
     rtype: RecordType,
     checking_disabled: bool,
     to_name_server: bool,
@@ -63,6 +63,8 @@ pub struct Question {
 
 /// Of a question section, type and class.
 const TYPE_AND_CLASS: usize = 4;
+/// Most question sections have no more octets, and so no memory of their own.
+const SECTION_INLINE: usize = 56;
 
 impl Question {
     /// A question about `name`, which is given without final dot. It is asked in lower case unless [`Self::mix_case`] is
@@ -71,20 +73,28 @@ impl Question {
     /// # Errors
     /// The name cannot be put on the wire.
     pub fn new(name: &str, rtype: RecordType) -> Result<Self, String> {
-        let (wire, text) = match plain_name(name) {
-            Some(wire) => (wire, name.to_ascii_lowercase()),
+        let plain = plain_name(name);
+        let is_plain = plain.is_some();
+        let mut section = match plain {
+            Some(wire) => wire,
             None => {
                 let wire = Name::<Vec<u8>>::from_str(name).map_err(|error| format!("{name}: {error}"))?;
-                let text = text_of(&wire);
-                (wire, text)
+                SmallVec::from_slice(wire.as_slice())
             }
         };
-        let mut section = wire.into_octets();
         // Lengths are below 64, and so are no letters.
         section.make_ascii_lowercase();
         section.extend_from_slice(&rtype.number().to_be_bytes());
         section.extend_from_slice(&Class::IN.to_int().to_be_bytes());
-        Ok(Self { section, text, rtype, checking_disabled: false, to_name_server: false, mixed_case: true, edns: true })
+        Ok(Self {
+            section,
+            is_plain,
+            rtype,
+            checking_disabled: false,
+            to_name_server: false,
+            mixed_case: true,
+            edns: true,
+        })
     }
 
     /// The same with CD set: the resolver is to pass on what it does not believe, since it is validated here
@@ -170,10 +180,21 @@ impl Question {
         (self.mixed_case, self.edns)
     }
 
-    /// The name asked, lower case, without final dot; taken out, so that nothing can be asked or read any more.
+    /// The name asked, lower case, without final dot.
     #[must_use]
-    pub fn take_name_text(&mut self) -> String {
-        std::mem::take(&mut self.text)
+    pub fn name_text(&self) -> String {
+        let wire = self.wire();
+        let mut text = wire.get(1..wire.len().saturating_sub(1)).unwrap_or_default().to_vec();
+        text.make_ascii_lowercase();
+        // A dot goes where each length is but the first.
+        let mut length_at = wire.first().map_or(0, |length| usize::from(*length));
+        while let Some(length) = text.get_mut(length_at) {
+            length_at += 1 + usize::from(std::mem::replace(length, b'.'));
+        }
+        match String::from_utf8(text) {
+            Ok(text) if self.is_plain => text,
+            _ => text_of(self.name()),
+        }
     }
 }
 
@@ -203,8 +224,13 @@ pub fn compose(question: &Question, id: u16, buffer: &mut Vec<u8>) {
 
 /// The wire form of a name that needs no escapes, as nearly all names do; `None` for others and for what is no
 /// name.
-fn plain_name(text: &str) -> Option<Name<Vec<u8>>> {
-    let mut wire = Vec::with_capacity(text.len() + 2 + TYPE_AND_CLASS);
+fn plain_name(text: &str) -> Option<SmallVec<[u8; SECTION_INLINE]>> {
+    // Without a way out before the end, so that many octets are looked at in one step.
+    let all_plain = text.bytes().fold(true, |plain, octet| plain & (is_plain(octet) | (octet == b'.')));
+    if !all_plain {
+        return None;
+    }
+    let mut wire = SmallVec::with_capacity(text.len() + 2 + TYPE_AND_CLASS);
     // The text, behind where the first length goes; each dot is where another goes.
     wire.push(0);
     wire.extend_from_slice(text.as_bytes());
@@ -214,13 +240,11 @@ fn plain_name(text: &str) -> Option<Name<Vec<u8>>> {
         if octet == b'.' {
             *wire.get_mut(length_at)? = label_length(at - length_at)?;
             length_at = at + 1;
-        } else if !is_plain(octet) {
-            return None;
         }
     }
     *wire.get_mut(length_at)? = label_length(text.len() - length_at)?;
     // Refuses what is too long.
-    Name::from_octets(wire).ok()
+    Name::from_slice(&wire).is_ok().then_some(wire)
 }
 
 /// As the octet before a label; none if there is no such label.
@@ -390,7 +414,7 @@ impl<'a> Sections<'a> {
         let mut ttl = u32::MAX;
         loop {
             let current = visited.last();
-            let text = || current.map_or_else(|| question.text.clone(), text_of);
+            let text = || current.map_or_else(|| question.name_text(), text_of);
             let set = self.set_at(current.map_or(question.wire(), Name::as_slice));
             if nxdomain && set.is_some() {
                 let problem = format!("NXDOMAIN, with records of {}", text());
@@ -488,7 +512,12 @@ mod tests {
             let theirs = Name::<Vec<u8>>::from_str(&text).ok();
             // The root, and a name with a final dot, are not given as such.
             let theirs = theirs.filter(|_| !text.is_empty() && !text.ends_with('.'));
-            prop_assert_eq!(plain_name(&text), theirs);
+            let ours = plain_name(&text);
+            prop_assert_eq!(ours.as_deref(), theirs.as_ref().map(Name::as_slice));
+            if let Some(theirs) = theirs {
+                let question = Question::new(&text, RecordType::Caa).expect("a name");
+                prop_assert_eq!(question.name_text(), text_of(&theirs));
+            }
         }
     }
 
@@ -501,7 +530,7 @@ mod tests {
             }
         }
         let text = format!("{}.{}.Z-9.example", "a".repeat(61), "b".repeat(30));
-        let plain = plain_name(&text).expect("a plain name").into_octets();
+        let plain = plain_name(&text).expect("a plain name").into_vec();
         let mixed = |draws: Vec<u64>| {
             let mut name = plain.clone();
             mix_case(&mut name, &mut Fixed(draws.into_iter()));
@@ -531,13 +560,14 @@ mod tests {
         assert_eq!(question.section(), plain);
         question.mix_case(&mut Ones);
         assert_eq!(question.section(), b"\x03WWW\x0aCUSTOMER-1\x07EXAMPLE\x00\x01\x01\x00\x01");
-        assert_eq!(question.name(), &plain_name("www.customer-1.example").expect("a name"));
+        assert_eq!(question.name(), &Name::<Vec<u8>>::from_str("www.customer-1.example").expect("a name"));
+        assert_eq!(question.name_text(), "www.customer-1.example");
         question.unmix_case();
         assert_eq!(question.section(), plain);
         let mut to_server = question.clone().to_name_server();
         to_server.mix_case(&mut Ones);
         assert_eq!(to_server.section(), plain);
-        assert_eq!(question.take_name_text(), "www.customer-1.example");
+        assert_eq!(question.name_text(), "www.customer-1.example");
     }
 
     #[test]
@@ -545,6 +575,13 @@ mod tests {
         for text in ["a\\.b.example", "a b.example", "b\u{fc}cher.example", "*.example"] {
             assert_eq!(plain_name(text), None, "{text}");
         }
-        assert_eq!(Question::new("*.example", RecordType::Caa).expect("a name").take_name_text(), "*.example");
+        for (text, told) in [
+            ("*.example", "*.example"),
+            ("a\\.B.example", "a\\.b.example"),
+            ("a b.example", "a\\ b.example"),
+            (".", "."),
+        ] {
+            assert_eq!(Question::new(text, RecordType::Caa).expect("a name").name_text(), told);
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
         Entropy, Micros,
         limits::{DNS_IGNORED_REPLIES_MAX, DNS_MESSAGE_BYTES_MAX},
     },
-    observation::{DnsFailure, DnsLookup, DnsOutcome, DnsTransport, ExtendedError, NetworkError, TcpReason},
+    observation::{DnsFailure, DnsLookup, DnsOutcome, DnsTransport, NetworkError, TcpReason},
 };
 
 /// What a query wants next.
@@ -62,8 +62,26 @@ pub struct QueryLimits {
 enum State {
     Udp,
     TcpConnecting,
-    TcpWaiting { received: Vec<u8> },
-    Ended,
+    TcpWaiting {
+        received: Vec<u8>,
+    },
+    /// A box, since for nearly all of its life a query has nothing of it.
+    Ended(Box<End>),
+}
+
+/// How a query ended.
+#[derive(Debug)]
+struct End {
+    reply: Reply,
+    /// If it is kept.
+    packet: Arc<[u8]>,
+}
+
+impl End {
+    fn failed(failure: DnsFailure) -> Self {
+        let outcome = DnsOutcome::Failed(failure);
+        Self { reply: Reply { outcome, authenticated: false, extended_errors: Vec::new() }, packet: Arc::default() }
+    }
 }
 
 /// One question on its way.
@@ -83,10 +101,8 @@ pub struct Query {
     is_cut_short: bool,
     /// Others are asked first.
     waits_for_turn: bool,
-    outcome: Option<DnsOutcome>,
-    authenticated: bool,
-    extended_errors: Vec<ExtendedError>,
-    packet: Arc<[u8]>,
+    /// A datagram is asked for that has not been composed: no try is under way.
+    is_unsent: bool,
     keeps_packet: bool,
 }
 
@@ -107,10 +123,7 @@ impl Query {
             try_ends: now,
             is_cut_short: false,
             waits_for_turn: false,
-            outcome: None,
-            authenticated: false,
-            extended_errors: Vec::new(),
-            packet: Arc::default(),
+            is_unsent: true,
             keeps_packet: false,
         };
         query.begin_try(now);
@@ -128,7 +141,7 @@ impl Query {
     #[must_use]
     pub fn over_stream(question: Question, peer: SocketAddr, limits: QueryLimits, now: Micros) -> Self {
         let query = Self::new(question, peer, limits, now);
-        Self { state: State::TcpConnecting, ..query }
+        Self { state: State::TcpConnecting, is_unsent: false, ..query }
     }
 
     /// Whether it asks a name server of a zone itself.
@@ -175,7 +188,8 @@ impl Query {
     /// Whether it ended since nothing came in time; none if it has not ended, or by our own or the network's fault.
     #[must_use]
     pub fn is_timed_out(&self) -> Option<bool> {
-        match self.outcome.as_ref()? {
+        let State::Ended(end) = &self.state else { return None };
+        match &end.reply.outcome {
             DnsOutcome::Failed(DnsFailure::Timeout | DnsFailure::Tcp(NetworkError::Timeout)) => Some(true),
             DnsOutcome::Failed(
                 DnsFailure::Tcp(_)
@@ -193,13 +207,16 @@ impl Query {
         self.try_ends = whole.min(self.limits.deadline);
     }
 
-    /// Composes the datagram. The first time, `id` is taken and the case of the name is drawn; a
-    /// retransmission is the same packet again.
-    pub fn compose(&mut self, id: u16, entropy: &mut dyn Entropy, buffer: &mut Vec<u8>) {
+    /// Composes the datagram, which is sent now: its try begins. The first time, `id` is taken and the case of the name
+    /// is drawn; a retransmission is the same packet again.
+    pub fn compose(&mut self, now: Micros, id: u16, entropy: &mut dyn Entropy, buffer: &mut Vec<u8>) {
         if self.transmissions == 0 {
             self.id = id;
             self.question.mix_case(entropy);
+            self.started = now;
         }
+        self.is_unsent = false;
+        self.begin_try(now);
         compose(&self.question, self.id, buffer);
         self.transmissions = self.transmissions.saturating_add(1);
     }
@@ -213,7 +230,7 @@ impl Query {
     /// When it must be woken.
     #[must_use]
     pub fn timeout(&self) -> Micros {
-        self.try_ends
+        if self.is_unsent { self.limits.deadline } else { self.try_ends }
     }
 
     /// A datagram from the resolver on the query's port with the query's id.
@@ -247,6 +264,7 @@ impl Query {
     fn go_to_tcp(&mut self, now: Micros, reason: TcpReason) -> QueryStep {
         self.tcp_because = Some(reason);
         self.state = State::TcpConnecting;
+        self.is_unsent = false;
         self.begin_try(now);
         QueryStep::OpenStream
     }
@@ -301,7 +319,7 @@ impl Query {
     pub fn handle_stream_failed(&mut self, error: NetworkError) -> QueryStep {
         match self.state {
             State::TcpConnecting | State::TcpWaiting { .. } => self.fail(DnsFailure::Tcp(error)),
-            State::Udp | State::Ended => QueryStep::Wait,
+            State::Udp | State::Ended(_) => QueryStep::Wait,
         }
     }
 
@@ -316,7 +334,7 @@ impl Query {
 
     /// Our own side could not send.
     pub fn handle_local_failure(&mut self, reason: &str) -> QueryStep {
-        if matches!(self.state, State::Ended) {
+        if matches!(self.state, State::Ended(_)) {
             return QueryStep::Wait;
         }
         self.fail(DnsFailure::Local(reason.to_owned()))
@@ -324,64 +342,68 @@ impl Query {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Micros) -> QueryStep {
-        if now < self.try_ends || matches!(self.state, State::Ended) {
+        if now < self.timeout() || matches!(self.state, State::Ended(_)) {
             return QueryStep::Wait;
         }
         // That nothing came in less than its time says nothing of whom was asked.
-        if self.waits_for_turn || self.is_cut_short {
+        if self.waits_for_turn || self.is_unsent || self.is_cut_short {
             return self.fail(DnsFailure::DeadlineOfTask);
         }
         let transmissions_left = self.transmissions < self.limits.transmissions;
         match self.state {
             State::Udp if transmissions_left && now >= self.limits.deadline => self.fail(DnsFailure::DeadlineOfTask),
             State::Udp if transmissions_left => {
-                self.begin_try(now);
+                self.is_unsent = true;
                 QueryStep::Transmit
             }
             State::Udp => self.fail(DnsFailure::Timeout),
             State::TcpConnecting | State::TcpWaiting { .. } => self.fail(DnsFailure::Tcp(NetworkError::Timeout)),
-            State::Ended => QueryStep::Wait,
+            State::Ended(_) => QueryStep::Wait,
         }
     }
 
     fn end_with_reply(&mut self, packet: &[u8], reply: Reply) -> QueryStep {
-        self.state = State::Ended;
         // A reply with another code has no records that count; of a name server it still tells who sent it.
         let failed = matches!(reply.outcome, DnsOutcome::Failed(DnsFailure::Rcode(_)));
-        if self.keeps_packet && (!failed || self.question.is_to_name_server()) {
-            self.packet = packet.into();
-        }
-        self.outcome = Some(reply.outcome);
-        self.authenticated = reply.authenticated;
-        self.extended_errors = reply.extended_errors;
+        let kept = self.keeps_packet && (!failed || self.question.is_to_name_server());
+        let packet = if kept { packet.into() } else { Arc::default() };
+        self.state = State::Ended(Box::new(End { reply, packet }));
         QueryStep::Done
     }
 
     fn fail(&mut self, failure: DnsFailure) -> QueryStep {
-        self.state = State::Ended;
-        self.outcome = Some(DnsOutcome::Failed(failure));
+        self.state = State::Ended(Box::new(End::failed(failure)));
         QueryStep::Done
     }
 
     /// The evidence, and, if it is kept, the reply with code NOERROR or NXDOMAIN, or with any code of a name server,
-    /// if one came. Before its end, a query is cut off by the task's deadline. To be called once.
+    /// if one came. Before its end, a query is cut off by the task's deadline.
     #[must_use]
-    pub fn finish(&mut self, now: Micros) -> (DnsLookup, Arc<[u8]>) {
+    pub fn finish(self, now: Micros) -> (DnsLookup, Arc<[u8]>) {
+        let End { reply, packet } = match self.state {
+            State::Ended(end) => *end,
+            State::Udp | State::TcpConnecting | State::TcpWaiting { .. } => End::failed(DnsFailure::DeadlineOfTask),
+        };
+        let name = match &reply.outcome {
+            // As it has been written already.
+            DnsOutcome::Answer(set) if set.aliases.is_empty() => set.owner.clone(),
+            _ => self.question.name_text(),
+        };
         let lookup = DnsLookup {
             rtype: self.question.rtype(),
-            name: self.question.take_name_text(),
+            name,
             resolver: self.resolver,
             transport: if self.tcp_because.is_some() { DnsTransport::Tcp } else { DnsTransport::Udp },
             transmissions: self.transmissions,
             tcp_because: self.tcp_because,
             ignored_replies: self.ignored,
             elapsed_us: now.since(self.started),
-            authenticated: self.authenticated,
-            extended_errors: std::mem::take(&mut self.extended_errors),
+            authenticated: reply.authenticated,
+            extended_errors: reply.extended_errors,
             validation: None,
             repeat: None,
-            outcome: self.outcome.take().unwrap_or(DnsOutcome::Failed(DnsFailure::DeadlineOfTask)),
+            outcome: reply.outcome,
         };
-        (lookup, std::mem::take(&mut self.packet))
+        (lookup, packet)
     }
 }

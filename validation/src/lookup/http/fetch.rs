@@ -80,7 +80,8 @@ enum State {
         connected_us: u64,
         ends: Micros,
         pace: Pace,
-        response: Response,
+        /// None before its first octet; many servers never send one.
+        response: Option<Box<Response>>,
         client: Option<Box<Client>>,
     },
     Ended,
@@ -132,6 +133,10 @@ impl Fetch {
 
     /// Begins, or begins a hop.
     pub fn start(&mut self, now: Micros, filter: &AddressFilter, entropy: &mut dyn Entropy) -> FetchStep {
+        // Most fetches have one hop, of one try.
+        if self.hops.is_empty() {
+            self.hops.reserve_exact(1);
+        }
         self.hops.push(HttpHop {
             url: self.target.as_str().to_owned(),
             resolution: Vec::new(),
@@ -233,8 +238,7 @@ impl Fetch {
         }
         let share = self.candidates.share(now, self.deadline);
         let ends = now.plus_ms(u64::from(self.limits.http_response_ms)).min(share);
-        let (pace, response) = (Pace::default(), Response::with_body_of(self.body_bytes_max));
-        self.state = State::Awaiting { since, connected_us, ends, pace, response, client: None };
+        self.state = State::Awaiting { since, connected_us, ends, pace: Pace::default(), response: None, client: None };
         FetchStep::Send(self.target.request())
     }
 
@@ -284,8 +288,8 @@ impl Fetch {
             return FetchStep::Done;
         };
         moved.send.extend(client.encrypt(&self.target.request()));
-        let (pace, response) = (Pace::default(), Response::with_body_of(self.body_bytes_max));
-        self.state = State::Awaiting { since, connected_us, ends, pace, response, client: Some(client) };
+        let (pace, client) = (Pace::default(), Some(client));
+        self.state = State::Awaiting { since, connected_us, ends, pace, response: None, client };
         // A server may speak, or break off, before it was asked anything.
         let ended = moved.closed || moved.failure.is_some();
         let step = if moved.plaintext.is_empty() && !ended {
@@ -364,6 +368,7 @@ impl Fetch {
         entropy: &mut dyn Entropy,
     ) -> FetchStep {
         let State::Awaiting { response, pace, .. } = &mut self.state else { return FetchStep::Wait };
+        let response = response.get_or_insert_with(|| Box::new(Response::with_body_of(self.body_bytes_max)));
         let progress = if bytes.is_empty() {
             response.close()
         } else {
@@ -386,7 +391,7 @@ impl Fetch {
 
     fn complete(&mut self, now: Micros) -> FetchStep {
         self.note_try(now, TryEnd::Answered);
-        let State::Awaiting { response, .. } = std::mem::replace(&mut self.state, State::Ended) else {
+        let State::Awaiting { response: Some(response), .. } = std::mem::replace(&mut self.state, State::Ended) else {
             return FetchStep::Done;
         };
         let status = response.head().map_or(0, |head| head.status);
@@ -438,7 +443,7 @@ impl Fetch {
     /// Before the first octet the next address gets its chance; after it, or after a handshake, there is none.
     fn no_response(&mut self, now: Micros, error: NetworkError) -> FetchStep {
         let State::Awaiting { response, client, .. } = &self.state else { return FetchStep::Wait };
-        if response.received() == 0 {
+        if response.as_ref().is_none_or(|response| response.received() == 0) {
             let is_final = client.is_some();
             self.note_try(now, TryEnd::NoResponse(error));
             return if is_final { self.fail(HttpFailure::NotAnswered) } else { self.connect_next(now) };
@@ -477,7 +482,9 @@ impl Fetch {
                 (*since, Some(*connected_us), client.received(), None)
             }
             State::Awaiting { since, connected_us, response, .. } => {
-                (*since, Some(*connected_us), response.received(), response.head().cloned())
+                let response = response.as_ref();
+                let received = response.map_or(0, |response| response.received());
+                (*since, Some(*connected_us), received, response.and_then(|response| response.head().cloned()))
             }
             State::Resolving | State::Ended => return,
         };
@@ -486,6 +493,9 @@ impl Fetch {
             self.pass_over(&UnusedReason::OtherAnswered);
         }
         let hop = self.hop();
+        if hop.tries.is_empty() {
+            hop.tries.reserve_exact(1);
+        }
         let elapsed_us = now.since(since);
         hop.tries.push(HttpTry { address, connected_us, elapsed_us, received_bytes, end });
         hop.response = head;
@@ -511,7 +521,7 @@ impl Fetch {
     pub fn finish(mut self, now: Micros) -> HttpObservation {
         if self.outcome.is_none() {
             let end = match &self.state {
-                State::Awaiting { response, .. } if response.received() > 0 => TryEnd::Answered,
+                State::Awaiting { response: Some(response), .. } if response.received() > 0 => TryEnd::Answered,
                 State::Awaiting { .. } => TryEnd::NoResponse(NetworkError::Timeout),
                 State::Handshaking { .. } => TryEnd::NoTls,
                 State::Connecting { .. } | State::Resolving | State::Ended => {

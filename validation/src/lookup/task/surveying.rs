@@ -73,7 +73,7 @@ impl Task {
         let query = if over_tcp { Query::over_stream } else { Query::new }(question, peer, limits, now);
         self.slots.push(Slot::Active(query.keeping_packet(), Purpose::Survey(aim), over_tcp));
         self.commands.push(match over_tcp {
-            true => Command::Connect(Stream::Query(slot), peer),
+            true => Command::Connect(Stream::Query(slot), Box::new(peer)),
             false => Command::Transmit(slot),
         });
     }

@@ -34,7 +34,7 @@ impl Task {
         let Some(Slot::Active(query, _, streaming)) = self.slots.get_mut(usize::from(slot)) else { return };
         if query.take_turn(now) {
             self.commands.push(match streaming {
-                true => Command::Connect(Stream::Query(slot), query.peer()),
+                true => Command::Connect(Stream::Query(slot), Box::new(query.peer())),
                 false => Command::Transmit(slot),
             });
         }
