@@ -22,6 +22,27 @@ with_both_drivers! {
     a_closed_socket_sends_what_was_queued_and_tells_nothing,
 }
 
+/// Over epoll everything waits for the next wait, so this is io_uring's alone.
+#[test]
+fn what_is_submitted_leaves_without_a_wait() {
+    let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+    peer.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut harness = Harness::new(config(Driver::IoUring));
+    let id = harness.ring.open_datagram(any(), peer.local_addr().unwrap()).unwrap();
+    let before = harness.ring.stats().enters;
+    for number in 0..3 {
+        harness.ring.send_datagram(id, &payload(number)).unwrap();
+    }
+    harness.ring.submit();
+    let mut buffer = [0; 2048];
+    for number in 0..3 {
+        let len = peer.recv(&mut buffer).unwrap();
+        assert_eq!(buffer[..len], payload(number));
+    }
+    harness.ring.submit();
+    assert_eq!(harness.ring.stats().enters, before + 1, "nothing is left, so the kernel is not asked");
+}
+
 /// Answers with the same bytes until it receives an empty datagram.
 fn echo(address: &str) -> (SocketAddr, std::thread::JoinHandle<()>) {
     let socket = UdpSocket::bind(address).unwrap();
