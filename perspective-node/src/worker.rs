@@ -970,7 +970,7 @@ mod tests {
 
     use super::*;
 
-    /// The allocator's size classes go by eighths of a power of two here: one octet more would take 128.
+    /// The allocator has places of 640 octets, and next of 768.
     #[test]
     fn a_task_fits_its_size_class() {
         assert!(size_of::<Option<Running>>() <= 640, "{}", size_of::<Option<Running>>());
