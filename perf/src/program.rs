@@ -75,8 +75,12 @@ impl Program {
     /// It ends, or does not say that in time.
     pub fn await_said(&mut self, what: &str, times: usize) -> Result<(), StartError> {
         let begun = Instant::now();
-        while self.said().matches(what).count() < times {
+        loop {
+            // Before what it has said: then that is all it ever says.
             let ended = self.ended().map(|status| format!("it ended ({status})"));
+            if self.said().matches(what).count() >= times {
+                return Ok(());
+            }
             let late = || (begun.elapsed() > PATIENCE).then(|| format!("it never said {what:?} {times} times"));
             if let Some(why) = ended.or_else(late) {
                 let why = format!("{why}; it said last: {}", self.last_words());
@@ -84,7 +88,6 @@ impl Program {
             }
             thread::sleep(LOOK_EVERY);
         }
-        Ok(())
     }
 
     /// As shown.
