@@ -191,7 +191,9 @@ impl Programs {
     #[must_use]
     pub fn finish(mut self) -> Remains {
         let engine_ended = self.engine.stop();
-        self.laboratory.stop();
+        if let Some(how) = self.laboratory.stop() {
+            eprintln!("parallax-perf: the laboratory ended with {how}");
+        }
         let (journal_octets, laboratory) = (self.journal_octets(), self.laboratory.last_words());
         // It lies within a directory that is removed in the end; this only keeps that small.
         let _ = fs::remove_dir_all(&self.directory);

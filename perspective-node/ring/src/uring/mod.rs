@@ -117,11 +117,11 @@ impl Ring {
         self.core.stats
     }
 
-    /// Completions that concern nobody (a datagram left) do not end the wait.
     pub(crate) fn submit(&mut self) {
         self.core.submit();
     }
 
+    /// Completions that concern nobody (a datagram left) do not end the wait.
     pub(crate) fn wait(&mut self, timeout: Option<Duration>, sink: Sink<'_>) -> io::Result<()> {
         // A timeout beyond the clock's range is none.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));

@@ -79,7 +79,7 @@ impl Ring {
     pub(crate) fn send(&mut self, id: StreamId, bytes: Vec<u8>) {
         match self.streams.get(id.0) {
             Some(stream) if !stream.closing && stream.phase != Phase::Failed => {
-                // Nearly always it goes at once, and needs no queue.
+                // Nearly always it goes at once, and needs no queue. What waits in one is sent by what it waits for.
                 if stream.phase == Phase::Open && stream.sending.is_none() && stream.queue.is_empty() {
                     stream.sending = Some(Sending { bytes, done: 0 });
                     self.push_stream_send(id.0.index);
